@@ -1,0 +1,1 @@
+"""From an interaction log to a trained student: data, semantic IDs, models, training, evaluation."""

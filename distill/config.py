@@ -1,0 +1,157 @@
+"""Typed configuration of every training stage; importable without torch.
+
+Each struct refuses unknown names and wrong types where the configuration enters (see `pocketrec.config`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Positive = Annotated[int, Meta(ge=1)]
+NonNegative = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0.0, lt=1.0)]
+Weight = Annotated[float, Meta(ge=0.0)]
+
+
+class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all configuration structs."""
+
+
+class DataConfig(_Config):
+    """Reading, cleaning and splitting. A column left at None is guessed from the usual names."""
+
+    user: str | None = None
+    item: str | None = None
+    timestamp: str | None = None
+    position: str | None = None
+    event: str | None = None
+    rating: str | None = None
+    item_id: str | None = None  # the catalogue's id column
+    title: str | None = None
+    text: tuple[str, ...] = ()  # catalogue columns to read as text; empty: every text column
+    images: str | None = None  # .npy, float [n_items, d], in the catalogue's row order
+    keep_events: tuple[str, ...] = ()  # event types to keep; empty: all
+    min_rating: float | None = None
+    user_core: NonNegative = 0  # k-core: users (items) with fewer events go, repeatedly
+    item_core: NonNegative = 0
+    min_history: Positive = 1
+    duplicates: Literal["drop", "keep"] = "drop"  # same user, item and time
+    unknown_items: Literal["drop", "refuse"] = "drop"
+    bad_rows: Literal["drop", "refuse"] = "drop"  # malformed time, missing user or item
+    max_bad_share: Share = 0.2  # more rejected rows than this is refused whatever the rules say
+    split: Literal["leave-one-out", "global-time"] = "leave-one-out"
+    valid_share: Share = 0.1  # global-time only
+    test_share: Share = 0.1
+
+
+class TextConfig(_Config):
+    """Where item text vectors come from."""
+
+    encoder: str = "minilm"  # "minilm", "none", a transformers directory, or a .npy in catalogue order
+    batch_size: Positive = 64
+    max_tokens: Positive = 64
+
+
+class SidConfig(_Config):
+    """Semantic IDs: `levels` codes, each in [0, codes)."""
+
+    method: Literal["rkmeans", "rqvae"] = "rkmeans"
+    levels: Annotated[int, Meta(ge=1, le=8)] = 3
+    codes: Annotated[int, Meta(ge=2, le=65536)] = 256
+    text_dim: Positive = 64
+    collaborative_dim: Positive = 64
+    image_dim: Positive = 64
+    text_weight: Weight = 1.0
+    collaborative_weight: Weight = 1.0
+    image_weight: Weight = 1.0
+    window: Positive = 5  # co-occurrence window of the collaborative embedding, in events
+    min_use: Share = 0.25  # a codebook using a smaller share of its codes has collapsed
+    seed: int = 0
+
+
+class StudentConfig(_Config):
+    """Shape of the student: Llama blocks and a SID decoder."""
+
+    dim: Positive = 128
+    layers: Positive = 2
+    heads: Positive = 4
+    kv_heads: Positive = 4
+    ffn: Positive = 256
+    decoder_dim: Positive = 256
+    max_history: Positive = 20
+    dropout: Share = 0.3
+    rope_theta: float = 10000.0
+
+
+class TrainConfig(_Config):
+    """The optimiser's and the loop's settings."""
+
+    epochs: Positive = 40
+    batch_size: Positive = 512  # sequences per optimiser step, over all processes
+    accumulate: Positive = 1  # micro-batches per step
+    learning_rate: float = 3e-3
+    weight_decay: Weight = 0.05
+    warmup: Share = 0.05  # share of all steps
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    label_smoothing: Share = 0.0
+    ema: Share = 0.0  # decay of the averaged weights that are evaluated and kept; 0: off
+    clip_norm: Weight = 1.0
+    patience: Positive = 5  # validations without a better score before stopping
+    validate_every: Positive = 2  # epochs
+    validate_users: NonNegative = 4000  # sample for early stopping; 0: all
+    metric: Literal["ndcg@10", "recall@10"] = "ndcg@10"
+    checkpoint_steps: NonNegative = 500  # besides one at each epoch's end; 0: none
+    record_every: Positive = 10  # steps per point of the loss curve
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    cpu: bool = False
+    seed: int = 0
+
+
+class SasrecConfig(_Config):
+    """The SASRec baseline with full softmax cross-entropy."""
+
+    enabled: bool = True
+    dim: Positive = 128
+    layers: Positive = 2
+    heads: Positive = 2
+    dropout: Share = 0.4
+    train: TrainConfig = TrainConfig()
+
+
+class TeacherConfig(_Config):
+    """The teacher LLM. This version trains without one."""
+
+    enabled: bool = False
+
+
+class EvaluationConfig(_Config):
+    """How models are measured."""
+
+    max_history: Positive = 20
+    users: NonNegative = 0  # sample of test users; 0: all
+
+
+class ExportConfig(_Config):
+    """What goes into the bundle."""
+
+    beam: Annotated[int, Meta(ge=1, le=1024)] = 20
+    titles: bool = True
+    # Room for growth: slots per level are this many times the largest branch of today's trie (at most `codes`).
+    branch_headroom: Annotated[float, Meta(ge=1.0)] = 1.5
+
+
+class RunConfig(_Config):
+    """Everything a run depends on besides its input files."""
+
+    data: DataConfig = DataConfig()
+    text: TextConfig = TextConfig()
+    sid: SidConfig = SidConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    student: StudentConfig = StudentConfig()
+    train: TrainConfig = TrainConfig()
+    sasrec: SasrecConfig = SasrecConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    export: ExportConfig = ExportConfig()

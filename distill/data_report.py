@@ -1,0 +1,183 @@
+"""What cleaning found: every rejected, repaired or noteworthy row is counted, and its place is listed.
+
+On the path of the data: `distill.data` fills a `FindingLog` while it reads; the `DataReport` made of it is what
+`pocketrec data check` shows. Each kind of finding has a code that can be searched for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Severity = Literal["ok", "warning", "error"]
+Action = Literal["drop", "refuse"]
+
+# D1: files and lines. D2: the catalogue. D3: rows of the log. D4: what the rules left over.
+CODES: Mapping[str, str] = {
+    "D101": "files without any row",
+    "D102": "files that start with a UTF-8 byte order mark",
+    "D103": "lines that are not UTF-8, read as Windows-1252",
+    "D104": "rows with NUL bytes",
+    "D105": "rows with more or fewer fields than the header",
+    "D106": "rows with an unclosed or misplaced quote",
+    "D107": "lines that are not a JSON object",
+    "D201": "catalogue rows without an item id",
+    "D202": "catalogue rows that repeat an item id",
+    "D203": "items without any text",
+    "D204": "items without a title; their id stands in",
+    "D205": "no catalogue given; the items of the log are the catalogue, their ids the titles",
+    "D206": "catalogue rows rejected, above the limit",
+    "D207": "no item left in the catalogue",
+    "D301": "rows without a user",
+    "D302": "rows without an item",
+    "D303": "rows without a timestamp or position",
+    "D304": "rows with a malformed timestamp or position",
+    "D305": "rows with an implausible timestamp: epoch time, but before 1990 or after 2099",
+    "D306": "rows with a missing or malformed rating",
+    "D307": "rows whose item is not in the catalogue",
+    "D308": "rows of an event type that is not kept",
+    "D309": "rows below the minimum rating",
+    "D310": "rows that repeat an event: same user, item and time",
+    "D311": "events at the same time as another of the same user; they keep file order",
+    "D312": "no timestamp or position column; rows are taken in file order",
+    "D313": "timestamps are plain numbers, not epoch times; used as an order only",
+    "D314": "log rows rejected, above the limit",
+    "D401": "users dropped, with fewer events than the larger of user_core and min_history",
+    "D402": "items dropped from the log, with fewer events than item_core",
+    "D403": "events dropped with those users and items",
+    "D404": "users with fewer than 3 events; leave-one-out trains on them and asks nothing about them",
+    "D405": "catalogue items without an event; they stay recommendable",
+    "D406": "no event left",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A place in an input. row: line number from 1, header included, of a text file; row index from 0 of a Parquet."""
+
+    file: str
+    row: int
+
+    def __str__(self) -> str:
+        """Return `file:row`, as compilers write it."""
+        return f"{self.file}:{self.row}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of finding: its code, how many, what it is, what was done about it, and the first places."""
+
+    code: str
+    severity: Severity
+    count: int
+    what: str
+    rule: str
+    examples: tuple[Row, ...] = ()
+
+    def __str__(self) -> str:
+        """Return one line: code, count, what, rule and the first places."""
+        places = f" ({', '.join(map(str, self.examples[:3]))})" if self.examples else ""
+        return f"[{self.code}] {self.count:,} {self.what}: {self.rule}{places}"
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    """Which column plays a role (user, item, timestamp, …), and whether it was given or guessed by its name."""
+
+    table: Literal["interactions", "items"]
+    role: str
+    column: str
+    how: Literal["given", "guessed"]
+
+
+@dataclass(frozen=True)
+class DataCounts:
+    """How much there is. rows_read = rows_rejected + rows_filtered + rows_duplicate + rows_below_core + events.
+
+    rejected: damaged, incomplete, malformed, or of an unknown item. filtered: event type or rating. items: in the
+    catalogue; items_seen: with an event. density: events / (users · items). history: events per user, at quantiles.
+    """
+
+    rows_read: int = 0
+    rows_rejected: int = 0
+    rows_filtered: int = 0
+    rows_duplicate: int = 0
+    rows_below_core: int = 0
+    events: int = 0
+    users: int = 0
+    items: int = 0
+    items_seen: int = 0
+    density: float = 0.0
+    history: Mapping[str, float] = field(default_factory=dict)
+    catalogue_rows_read: int = 0
+    catalogue_rows_rejected: int = 0
+
+
+@dataclass(frozen=True)
+class DataReport:
+    """The files read, the columns chosen, the counts, and the findings in the order of their codes."""
+
+    files: tuple[str, ...]
+    columns: tuple[ColumnChoice, ...]
+    counts: DataCounts
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Findings for which the data is refused."""
+        return tuple(f for f in self.findings if f.severity == "error")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dictionaries and lists, for JSON: the counts at the top, then files, columns, findings."""
+        counts = asdict(self.counts)
+        return counts | {
+            "files": list(self.files),
+            "columns": [asdict(c) for c in self.columns],
+            "findings": [asdict(f) | {"examples": [asdict(r) for r in f.examples]} for f in self.findings],
+        }
+
+
+class FindingLog:
+    """Collects findings while data streams past; additions to the same code and rule become one finding."""
+
+    def __init__(self, listed: int = 20) -> None:
+        """Start empty.
+
+        :param listed: how many places to keep per finding.
+        """
+        self.listed = listed
+        self._found: dict[tuple[str, str], Finding] = {}
+
+    def add(
+        self, code: str, count: int, rule: str, severity: Severity = "warning", rows: Iterable[Row] = ()
+    ) -> None:
+        """Count a finding; a count of zero leaves no trace.
+
+        :param code: a key of `CODES`.
+        :param rule: what was done about it, in words.
+        :param rows: places, in order; the first `listed` of all additions are kept.
+        """
+        if count == 0:
+            return
+        old = self._found.get((code, rule), Finding(code, severity, 0, CODES[code], rule))
+        places = old.examples
+        for row in rows:
+            if len(places) >= self.listed:
+                break
+            places = (*places, row)
+        self._found[code, rule] = Finding(code, severity, old.count + count, old.what, rule, places)
+
+    def reject(self, code: str, count: int, action: Action, option: str, rows: Iterable[Row] = ()) -> None:
+        """Count rows that an option either drops or refuses.
+
+        :param option: the option's name, for the rule's words.
+        """
+        if action == "refuse":
+            self.add(code, count, f"refused ({option} = refuse)", "error", rows)
+        else:
+            self.add(code, count, f"dropped ({option} = drop)", "warning", rows)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return all findings, in the order of their codes."""
+        return tuple(sorted(self._found.values(), key=lambda f: f.code))

@@ -1,0 +1,100 @@
+"""The student as a `Ranker` and as an `Engine`, in torch: for validation while training, and as the torch side of
+the contract that every engine keeps. The search itself is the runtime's numpy reference, so there is one rule.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pocketrec.distill.splits import Sequences
+from pocketrec.distill.student import Student
+from pocketrec.runtime.beam import beam_search
+from pocketrec.runtime.trie import ItemTrie
+
+Found = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+
+class TorchEngine:
+    """A student behind the runtime's engine protocol."""
+
+    name = "torch"
+
+    def __init__(self, student: Student) -> None:
+        """Take a student; it is put in eval mode."""
+        self.student = student.eval()
+
+    @property
+    def _device(self) -> torch.device:
+        return self.student.start.device
+
+    @torch.inference_mode()
+    def encode(self, sids: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Hidden states after histories: left-aligned SIDs [B, N, L] of the given lengths [B] -> float32 [B, D]."""
+        tokens = torch.from_numpy(np.pad(sids.astype(np.int64), ((0, 0), (1, 0), (0, 0)))).to(self._device)
+        hidden = self.student(tokens)
+        at = torch.from_numpy(np.asarray(lengths, np.int64)).to(self._device)
+        return hidden[torch.arange(len(at), device=self._device), at].float().cpu().numpy()  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def score_level(
+        self, level: int, hidden: NDArray[np.float32], prefixes: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Log-probabilities of a level's codes: [B, D], [B, W, level] -> float32 [B, W, K]."""
+        h = torch.from_numpy(hidden).to(self._device).unsqueeze(1).expand(-1, prefixes.shape[1], -1)
+        prefix = None
+        if level > 0:
+            codes = torch.from_numpy(prefixes).to(self._device)
+            prefix = torch.stack([self.student.embed[i](codes[..., i]) for i in range(level)]).sum(0)
+        logits = self.student.decoder(level, h, prefix)
+        return logits.float().log_softmax(-1).cpu().numpy()  # type: ignore[no-any-return]
+
+    def search(
+        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int
+    ) -> Found:
+        """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
+        hidden = self.encode(history[None], np.array([len(history)]))
+        result = beam_search(hidden, self.score_level, trie, beam, exclude[None])
+        found = result.rows[0] >= 0
+        return result.rows[0][found], result.scores[0][found]
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+class StudentRanker:
+    """Ranks catalogue rows for many histories at once (a `Ranker` of `distill.evaluation`)."""
+
+    def __init__(self, student: Student, sids: NDArray[np.unsignedinteger], beam: int = 20) -> None:
+        """Build the trie of a catalogue.
+
+        :param sids: [n_items, L], in catalogue order.
+        """
+        self.engine, self.sids, self.beam = TorchEngine(student), sids, beam
+        self.trie = ItemTrie.from_rows(sids, [str(i) for i in range(len(sids))], codes_per_level=student.codes)
+        self._catalogue_row = np.array(self.trie.table.ids(np.arange(len(sids))), np.int32)
+        self._leaf = np.empty(len(sids), np.int32)
+        self._leaf[self._catalogue_row] = np.arange(len(sids), dtype=np.int32)
+
+    def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
+        """Return the best k rows of each history, int32 [n, k], -1 where nothing is left."""
+        cut = histories.last(self.engine.student.config.max_history)
+        padded = pad_rows(cut)  # [B, N]
+        hidden = self.engine.encode(self.sids[np.maximum(padded, 0)], cut.lengths)
+        exclude = None
+        if exclude_seen:
+            seen = pad_rows(histories)
+            exclude = np.where(seen >= 0, self._leaf[seen], -1).astype(np.int32)
+        found = beam_search(hidden, self.engine.score_level, self.trie, max(self.beam, k), exclude)
+        rows = found.rows[:, :k]
+        ranked = np.where(rows >= 0, self._catalogue_row[rows], -1).astype(np.int32)
+        return np.pad(ranked, ((0, 0), (0, k - ranked.shape[1])), constant_values=-1)
+
+
+def pad_rows(histories: Sequences) -> NDArray[np.int32]:
+    """Lay histories out left-aligned, int32 [n, longest], -1 behind the end."""
+    lengths = histories.lengths
+    out = np.full((len(histories), int(lengths.max(initial=0))), -1, np.int32)
+    out[np.arange(out.shape[1])[None] < lengths[:, None]] = histories.events()
+    return out

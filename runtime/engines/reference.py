@@ -1,0 +1,103 @@
+"""The model in numpy, from the bundle's weight file: slow, plain, and the oracle for every other engine.
+
+Weight names and shapes are those of `export/weights.py`. Shapes in comments: T tokens, D width, H heads, G
+key-value heads, d head width, M decoder width, K codes, B sequences, W beams.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from pocketrec.runtime.beam import beam_search
+from pocketrec.runtime.bundle import Bundle, ModelSpec
+from pocketrec.runtime.trie import ItemTrie
+
+WEIGHTS = "model.safetensors"
+Array = NDArray[np.float32]
+
+
+class ReferenceModel:
+    """The encoder and the SID decoder as plain functions of arrays."""
+
+    def __init__(self, spec: ModelSpec, weights: dict[str, Array]) -> None:
+        """Take a model's shape and its tensors."""
+        self.spec, self.w = spec, weights
+
+    def encode(self, history: NDArray[np.int32]) -> Array:
+        """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
+        spec, w = self.spec, self.w
+        items = sum(
+            (w[f"embed.{level}"][history[:, level]] for level in range(spec.levels)),
+            np.zeros((len(history), spec.dim), np.float32),
+        )
+        x = np.concatenate((w["start"], items))  # [T, D]
+        for layer in range(spec.layers):
+            x = x + self._attend(layer, _norm(x, spec.norm_eps))
+            gate, up = np.split(_norm(x, spec.norm_eps) @ w[f"layers.{layer}.gate_up"], 2, axis=-1)
+            x = x + (_silu(gate) * up) @ w[f"layers.{layer}.down"]
+        return np.asarray(_norm(x[-1:], spec.norm_eps) * w["norm"], np.float32)
+
+    def _attend(self, layer: int, x: Array) -> Array:
+        spec, w, tokens = self.spec, self.w, len(x)
+        q = (x @ w[f"layers.{layer}.q"]).reshape(tokens, spec.heads, spec.head_dim)
+        kv = (x @ w[f"layers.{layer}.kv"]).reshape(tokens, 2, spec.kv_heads, spec.head_dim)
+        k, v = (np.repeat(kv[:, i], spec.heads // spec.kv_heads, axis=1) for i in (0, 1))  # [T, H, d]
+        q, k = self._rotate(q), self._rotate(k)
+        scores = np.einsum("thd,shd->hts", q, k) / np.sqrt(spec.head_dim)
+        scores = np.where(np.tri(tokens, dtype=bool), scores, -np.inf)
+        mixed = np.einsum("hts,shd->thd", np.exp(_log_softmax(scores)), v)
+        return np.asarray(mixed.reshape(tokens, -1) @ w[f"layers.{layer}.o"], np.float32)
+
+    def _rotate(self, x: Array) -> Array:
+        cos, sin = (self.w[name][: len(x), None] for name in ("rope.cos", "rope.sin"))
+        first, second = np.split(x, 2, axis=-1)
+        return np.asarray(x * cos + np.concatenate((-second, first), -1) * sin, np.float32)
+
+    def score_level(self, level: int, hidden: Array, prefixes: NDArray[np.int64]) -> Array:
+        """Log-probabilities of a level's codes: hidden [B, D], prefixes [B, W, level] -> float32 [B, W, K]."""
+        width = self.spec.decoder_dim
+        part = slice(level * width, (level + 1) * width)
+        z = hidden @ self.w["decoder.hidden"][:, part] + self.w["decoder.bias"][part]  # [B, M]
+        z = np.broadcast_to(z[:, None], (*prefixes.shape[:2], width))
+        if level > 0:
+            total = sum(self.w[f"embed.{i}"][prefixes[..., i]] for i in range(level))  # [B, W, D]
+            z = z + total @ self.w[f"decoder.{level}.prefix"]
+        return _log_softmax(_silu(z) @ self.w[f"decoder.{level}.out"] + self.w[f"decoder.{level}.out_bias"])
+
+
+class ReferenceEngine:
+    """Searches with `ReferenceModel` and `runtime.beam`."""
+
+    name = "reference"
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        """Read the weights; `threads` is there for the protocol, numpy decides for itself."""
+        self.model = ReferenceModel(bundle.manifest.model, load_file(bundle.file(WEIGHTS)))
+
+    def search(
+        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
+        hidden = self.model.encode(history)
+        result = beam_search(hidden, self.model.score_level, trie, beam, exclude[None])
+        found = result.rows[0] >= 0
+        return result.rows[0][found], result.scores[0][found]
+
+    def close(self) -> None:
+        """Drop the weights."""
+        self.model.w = {}
+
+
+def _norm(x: Array, eps: float) -> Array:
+    return np.asarray(x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + np.float32(eps)), np.float32)
+
+
+def _silu(x: Array) -> Array:
+    return np.asarray(x / (1.0 + np.exp(-x)), np.float32)
+
+
+def _log_softmax(x: Array) -> Array:
+    shifted = x - x.max(-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(-1, keepdims=True)), np.float32)

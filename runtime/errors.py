@@ -1,0 +1,31 @@
+"""Every error pocketrec raises on purpose. Each message says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+
+class PocketRecError(Exception):
+    """Base of all pocketrec errors; the CLI prints its message and exits with code 1."""
+
+
+class BundleError(PocketRecError):
+    """A bundle is damaged, incomplete, of another version, or its parts do not belong together."""
+
+
+class TrieError(PocketRecError):
+    """Semantic-ID rows or a trie file break the trie's rules."""
+
+
+class DataError(PocketRecError):
+    """An interaction log or a catalogue cannot be used as it is."""
+
+
+class ConfigError(PocketRecError):
+    """An option or a configuration value is wrong; the CLI exits with code 2."""
+
+
+class TrainingError(PocketRecError):
+    """A stage could not produce something worth keeping (collapsed codebook, diverged loss)."""
+
+
+class MissingExtraError(PocketRecError):
+    """A feature needs an optional dependency that is not installed; the message names the extra."""

@@ -1,0 +1,74 @@
+"""Reading and writing single files safely: atomic writes, plain-file checks, streamed hashes.
+
+Everything the device keeps (tries, manifests, and later synced files) is written here: a reader sees the old
+file or the new one, never half of either, even when the power fails in between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+from collections.abc import Iterable
+from io import BufferedReader
+from pathlib import Path
+
+_READ_BYTES = 1 << 18
+
+
+def atomic_write(path: str | Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """Write `chunks`, one after the other, as the whole new content of `path`.
+
+    The bytes go to a temporary file in the same folder, reach the disk (fsync), and then take the name.
+
+    :param path: the file to create or replace; its folder must exist.
+    :param chunks: contiguous bytes.
+    :raises OSError: if the disk refuses; an existing file is then untouched.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` durable; a no-op where folders cannot be opened (Windows)."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Open a file for reading if it is a plain file: no link, folder, pipe or device.
+
+    :raises FileNotFoundError: if nothing is there.
+    :raises OSError: if it is not a plain file, or cannot be read.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise OSError(f"{path.name} is not a plain file")
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+    return os.fdopen(descriptor, "rb")
+
+
+def sha256_of(file: BufferedReader) -> str:
+    """Return the SHA-256 of the rest of an open file, as 64 lower-case hex digits; reads in small pieces."""
+    digest = hashlib.sha256()
+    buffer = bytearray(_READ_BYTES)
+    view = memoryview(buffer)
+    while read := file.readinto(buffer):
+        digest.update(view[:read])
+    return digest.hexdigest()

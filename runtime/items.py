@@ -1,0 +1,289 @@
+"""Item ids and titles, for catalogues of millions, without a Python object per item.
+
+Ids (and titles, where there are any) lie one after the other in a byte array, with an array of offsets: item
+i is `id_bytes[id_offsets[i]:id_offsets[i + 1]]`. Finding rows by id uses a sorted array of hashes: 8 bytes
+an item where a dict needs over 100.
+
+Promises: ids are unique, not empty and valid UTF-8; arrays never change, so any number of threads may read.
+On the path of the data: every history comes in, and every recommendation goes out, through this table.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.runtime.errors import TrieError
+
+MAX_ITEMS: Final = 1 << 24  # rows fit in the low bits of an index key
+MAX_ID_BYTES: Final = 1024
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+
+_ROW_BITS: Final = np.uint64(24)
+_ROW_MASK: Final = np.uint64(MAX_ITEMS - 1)
+_CHUNK_BYTES: Final = 1 << 14  # ids are hashed in pieces of this size (more than an id may have)
+_CHUNK_IDS: Final = 1 << 16  # and looked up or copied in pieces of this many: a few megabytes of scratch
+_BASE: Final = 0x9E3779B97F4A7C15  # odd, so that it has an inverse
+_INVERSE: Final = pow(_BASE, -1, 1 << 64)
+
+
+class ItemTable:
+    """Ids and titles of `len(table)` items; a row is an item's position in the table."""
+
+    __slots__ = ("_index", "_lock", "id_bytes", "id_offsets", "title_bytes", "title_offsets")
+
+    def __init__(
+        self,
+        id_bytes: NDArray[np.uint8],
+        id_offsets: NDArray[np.int64],
+        title_bytes: NDArray[np.uint8] | None = None,
+        title_offsets: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Wrap arrays whose offsets and UTF-8 are known to be sound; `check_unique` is the caller's to call.
+
+        :param id_bytes: uint8 [sum of id lengths], UTF-8.
+        :param id_offsets: int64 [n + 1], strictly rising from 0.
+        :param title_bytes: uint8, as for ids, or None where items have no titles.
+        :param title_offsets: int64 [n + 1], rising from 0; an empty title stands for none.
+        """
+        self.id_bytes = _read_only(id_bytes)
+        self.id_offsets = _read_only(id_offsets)
+        self.title_bytes = None if title_bytes is None else _read_only(title_bytes)
+        self.title_offsets = None if title_offsets is None else _read_only(title_offsets)
+        self._index: NDArray[np.uint64] | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_lists(cls, ids: Sequence[str], titles: Sequence[str | None] | None = None) -> ItemTable:
+        """Build from Python strings.
+
+        :param ids: one id per item: unique, not empty, at most MAX_ID_BYTES bytes.
+        :param titles: one title per item (None: this one has none), or None if no item has one.
+        :raises TrieError: on an id that breaks these rules, text that UTF-8 cannot hold, unequal lengths.
+        """
+        if len(ids) > MAX_ITEMS:
+            raise TrieError(f"{len(ids)} items exceed the limit of {MAX_ITEMS}; split the catalogue")
+        if titles is not None and len(titles) != len(ids):
+            raise TrieError(
+                f"{len(ids)} item ids but {len(titles)} titles; give one title (or None) per item"
+            )
+        if titles is None:
+            table = cls(*_pack(ids, "item id"))
+        else:
+            table = cls(*_pack(ids, "item id"), *_pack(["" if t is None else t for t in titles], "title"))
+        lengths = np.diff(table.id_offsets)
+        bad = np.flatnonzero((lengths == 0) | (lengths > MAX_ID_BYTES))
+        if len(bad):
+            raise TrieError(
+                f"the item id in row {bad[0]} has {lengths[bad[0]]} bytes; ids need 1 to {MAX_ID_BYTES}"
+            )
+        table.check_unique()
+        return table
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        return len(self.id_offsets) - 1
+
+    def ids(self, rows: NDArray[np.integer] | Sequence[int]) -> list[str]:
+        """Return the ids of the given rows.
+
+        :raises IndexError: if a row is negative or past the end.
+        """
+        return self._texts(self.id_bytes, self.id_offsets, rows)
+
+    def titles(self, rows: NDArray[np.integer] | Sequence[int]) -> list[str | None]:
+        """Return the titles of the given rows, None for an item without one.
+
+        :raises IndexError: if a row is negative or past the end.
+        """
+        if self.title_bytes is None or self.title_offsets is None:
+            return [None] * len(rows)
+        return [text or None for text in self._texts(self.title_bytes, self.title_offsets, rows)]
+
+    def find(self, ids: Sequence[str]) -> NDArray[np.int32]:
+        """Return the row of each id, int32 [len(ids)], -1 for an id that no item has."""
+        rows = np.empty(len(ids), np.int32)
+        for start in range(0, len(ids), _CHUNK_IDS):
+            rows[start : start + _CHUNK_IDS] = self._find(ids[start : start + _CHUNK_IDS])
+        return rows
+
+    def take(self, rows: NDArray[np.integer]) -> ItemTable:
+        """Return a table of the given (distinct) rows, in that order."""
+        ids = _select(self.id_bytes, self.id_offsets, rows)
+        if self.title_bytes is None or self.title_offsets is None:
+            return ItemTable(*ids)
+        return ItemTable(*ids, *_select(self.title_bytes, self.title_offsets, rows))
+
+    def check_unique(self) -> None:
+        """Build the index that `find` needs (once; otherwise the first `find` does it).
+
+        :raises TrieError: if two items have the same id.
+        """
+        self._sorted_keys()
+
+    def _texts(
+        self, blob: NDArray[np.uint8], offsets: NDArray[np.int64], rows: NDArray[np.integer] | Sequence[int]
+    ) -> list[str]:
+        rows = np.asarray(rows, np.int64)
+        if len(rows) and rows.min() < 0:
+            raise IndexError(f"row {rows.min()} is negative; -1 stands for an unknown item, drop it first")
+        view = blob.data
+        spans = zip(offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)
+        return [str(view[start:end], "utf-8") for start, end in spans]
+
+    def _find(self, ids: Sequence[str]) -> NDArray[np.int32]:
+        blob, offsets = _pack(ids, "id", "surrogatepass")  # bytes of a lone surrogate match no valid id
+        lengths = np.diff(offsets)
+        possible = (lengths > 0) & (lengths <= MAX_ID_BYTES)
+        if not possible.all():  # ids that no table holds; the hash has no room for them
+            found = np.full(len(ids), -1, np.int32)
+            found[possible] = self._find([ids[i] for i in np.flatnonzero(possible).tolist()])
+            return found
+        index = self._sorted_keys()
+        wanted = _hashes(blob, offsets) & ~_ROW_MASK
+        order = np.argsort(wanted)  # neighbours in the index share cache lines
+        place = np.empty(len(ids), np.int64)
+        place[order] = np.searchsorted(index, wanted[order])
+        found = np.full(len(ids), -1, np.int32)
+        pending = np.arange(len(ids))
+        while True:  # one round, and one more for each further item whose hash is the same
+            pending = pending[place[pending] < len(index)]
+            keys = index[place[pending]]
+            same_hash = (keys & ~_ROW_MASK) == wanted[pending]
+            pending, keys = pending[same_hash], keys[same_hash]
+            if len(pending) == 0:
+                return found
+            rows = (keys & _ROW_MASK).astype(np.int32)
+            equal = self._equal(rows, blob, offsets, pending)
+            found[pending[equal]] = rows[equal]
+            pending = pending[~equal]
+            place[pending] += 1
+
+    def _equal(
+        self,
+        rows: NDArray[np.int32],
+        blob: NDArray[np.uint8],
+        offsets: NDArray[np.int64],
+        queries: NDArray[np.int64],
+    ) -> NDArray[np.bool_]:
+        """Compare the ids of `rows` with the (non-empty) `queries` of a blob by bytes; bool [len(rows)]."""
+        mine, theirs = self.id_offsets[rows], offsets[queries]
+        lengths = offsets[queries + 1] - theirs
+        equal: NDArray[np.bool_] = (self.id_offsets[rows + 1] - mine) == lengths
+        mine, theirs, lengths = mine[equal], theirs[equal], lengths[equal]
+        if len(lengths):
+            starts = np.cumsum(lengths) - lengths
+            step = np.arange(lengths.sum())
+            same = self.id_bytes[np.repeat(mine - starts, lengths) + step]
+            same = same == blob[np.repeat(theirs - starts, lengths) + step]
+            equal[equal] = np.logical_and.reduceat(same, starts)
+        return equal
+
+    def _sorted_keys(self) -> NDArray[np.uint64]:
+        """Return the index, uint64 [n], rising: 40 bits of the id's hash, then 24 bits of its row."""
+        if self._index is None:
+            with self._lock:
+                if self._index is None:
+                    keys = _hashes(self.id_bytes, self.id_offsets) & ~_ROW_MASK
+                    keys |= np.arange(len(keys), dtype=np.uint64)
+                    keys.sort()
+                    self._refuse_duplicates(keys)
+                    self._index = keys
+        return self._index
+
+    def _refuse_duplicates(self, keys: NDArray[np.uint64]) -> None:
+        hashes = keys >> _ROW_BITS
+        twins = np.flatnonzero(hashes[1:] == hashes[:-1])
+        if len(twins) == 0:
+            return
+        suspects = np.union1d(keys[twins], keys[twins + 1]) & _ROW_MASK
+        rows = np.sort(suspects).astype(np.int64)
+        seen: dict[str, int] = {}
+        for row, item_id in zip(rows.tolist(), self.ids(rows), strict=True):
+            if item_id in seen:
+                raise TrieError(
+                    f"rows {seen[item_id]} and {row} both have the item id {item_id!r}; ids must be unique"
+                )
+            seen[item_id] = row
+
+
+def _hashes(blob: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Hash each (non-empty) text of a blob; uint64 [n].
+
+    A polynomial in _BASE modulo 2^64, whose powers count from the start of a chunk of texts, not of each
+    text: one table of powers serves all, and multiplying by an inverse power shifts each sum back.
+    """
+    out = np.empty(len(offsets) - 1, np.uint64)
+    powers, inverse = _powers(_BASE), _powers(_INVERSE)
+    first = 0
+    while first < len(out):
+        last = int(np.searchsorted(offsets, offsets[first] + _CHUNK_BYTES, side="right")) - 1
+        begin, end = offsets[first], offsets[last]
+        starts = offsets[first:last] - begin
+        terms = blob[begin:end].astype(np.uint64)
+        terms += np.uint64(1)  # a zero byte counts too
+        terms *= powers[: end - begin]
+        out[first:last] = np.add.reduceat(terms, starts) * inverse[starts]
+        first = last
+    out ^= out >> np.uint64(32)  # the index keeps the high bits; mix the low ones in
+    out *= np.uint64(_BASE)
+    return out
+
+
+@functools.cache
+def _powers(base: int) -> NDArray[np.uint64]:
+    powers = np.full(_CHUNK_BYTES, base, np.uint64)
+    powers[0] = 1
+    return np.multiply.accumulate(powers)
+
+
+def _pack(
+    texts: Sequence[str], what: str, errors: str = "strict"
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Join texts into UTF-8 bytes and offsets; `what` names them in errors."""
+    try:
+        joined = "".join(texts)
+    except TypeError:
+        row, text = next((row, text) for row, text in enumerate(texts) if not isinstance(text, str))
+        raise TrieError(f"the {what} in row {row} is {text!r}, not a string; convert it first") from None
+    pieces: Sequence[str] | list[bytes] = texts
+    if joined.isascii():  # the usual case, five times as fast
+        data = joined.encode()
+    else:
+        try:
+            pieces = [text.encode("utf-8", errors) for text in texts]
+        except UnicodeEncodeError as error:
+            raise TrieError(
+                f"a {what} is not valid text: {error.object!r}; drop its lone surrogates"
+            ) from None
+        data = b"".join(pieces)
+    offsets = np.zeros(len(pieces) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)), out=offsets[1:])
+    return np.frombuffer(data, np.uint8), offsets
+
+
+def _select(
+    blob: NDArray[np.uint8], offsets: NDArray[np.int64], rows: NDArray[np.integer]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the texts of `rows`, packed in that order."""
+    starts = offsets[rows]
+    chosen = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum(offsets[1:][rows] - starts, out=chosen[1:])
+    out = np.empty(chosen[-1], np.uint8)
+    for first in range(0, len(rows), _CHUNK_IDS):
+        ends = chosen[first : first + _CHUNK_IDS + 1]
+        shifts = np.repeat(starts[first : first + _CHUNK_IDS] - ends[:-1], np.diff(ends))
+        out[ends[0] : ends[-1]] = blob[shifts + np.arange(ends[0], ends[-1])]
+    return out, chosen
+
+
+def _read_only(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
+    view: NDArray[_Scalar] = array.view()
+    view.flags.writeable = False
+    return view

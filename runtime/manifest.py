@@ -1,0 +1,270 @@
+"""The manifest of a bundle: what the model is, which files belong to it, where it comes from.
+
+`parse_manifest` turns untrusted bytes into a checked `Manifest`: every field has the right type and a sane
+value, or a BundleError names the field. Fields that this version does not know are passed over, so that
+later bundles may say more; a change of meaning raises the schema version, and that is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from pocketrec.runtime.errors import BundleError
+from pocketrec.runtime.trie_file import MAX_CODES, MAX_FILE_BYTES, MAX_LEVELS
+
+SCHEMA_VERSION: Final = 1
+MODEL_KIND: Final = "llama-sid"
+MANIFEST_FILE: Final = "manifest.json"
+TRIE_FILE: Final = "trie.safetensors"
+MAX_MANIFEST_BYTES: Final = 1 << 20
+MAX_FILES: Final = 64
+MAX_TEXT: Final = 256
+MAX_SIZE: Final = 1 << 24  # no width, depth or count of a model on a device comes near
+MAX_NUMBER: Final = 1e30
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_REMEDY: Final = "fetch the bundle again or re-export it"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Shape of the model and of its search; sizes are counts of numbers unless they say otherwise."""
+
+    kind: str
+    sid_space: str  # hash of the codebooks
+    levels: int  # codes in a semantic ID, L
+    codes: int  # codes per level, K
+    max_history: int  # items
+    beam: int  # prefixes kept by the search, unless the caller asks for more items
+    max_branch: tuple[int, ...]  # [L]: children of a node that the graph has room for, by depth
+    dim: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    decoder_dim: int
+    rope_theta: float
+    norm_eps: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class CatalogueSpec:
+    """The catalogue that the bundle's trie holds."""
+
+    items: int
+    sid_space: str
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What a file must be: its SHA-256 (64 lower-case hex digits) and its size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A bundle's table of contents. `provenance` and `metrics` are free JSON objects."""
+
+    model: ModelSpec
+    catalogue: CatalogueSpec
+    files: Mapping[str, FileEntry]  # by file name
+    graphs: Mapping[str, str]  # role -> file name
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest as plain dictionaries and lists, ready for JSON."""
+        return {
+            "schema_version": self.schema_version,
+            "model": {**dataclasses.asdict(self.model), "max_branch": list(self.model.max_branch)},
+            "catalogue": dataclasses.asdict(self.catalogue),
+            "files": {name: dataclasses.asdict(entry) for name, entry in self.files.items()},
+            "graphs": dict(self.graphs),
+            "provenance": dict(self.provenance),
+            "metrics": dict(self.metrics),
+        }
+
+    def to_json(self) -> bytes:
+        """Return the manifest as a file's content: equal manifests give equal bytes.
+
+        :raises BundleError: if it would be refused when read (a NaN among the metrics, for instance).
+        """
+        try:
+            text = json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BundleError(
+                f"the manifest does not fit JSON ({error}); use strings, finite numbers, lists"
+            ) from error
+        content = text.encode()
+        parse_manifest(content)
+        return content
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Check the content of a manifest.json and return it typed.
+
+    :raises BundleError: on anything that is not as described; the message names the field.
+    """
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{MANIFEST_FILE} is over the limit of {MAX_MANIFEST_BYTES} bytes; {_REMEDY}")
+    try:
+        data = json.loads(content.decode(), parse_constant=_refuse_constant, object_pairs_hook=_distinct)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST_FILE} is not valid JSON ({error}); {_REMEDY}") from error
+    top = _Fields(data, "")
+    version = top.integer("schema_version", 1)
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{MANIFEST_FILE} has schema_version {version}, and this pocketrec reads {SCHEMA_VERSION}; "
+            "update pocketrec or export the bundle for this version"
+        )
+    files = _parse_files(top.fields("files"))
+    graphs = top.fields("graphs")
+    manifest = Manifest(
+        model=_parse_model(top.fields("model")),
+        catalogue=_parse_catalogue(top.fields("catalogue")),
+        files=files,
+        graphs={role: graphs.text(role) for role in graphs.data},
+        provenance=top.fields("provenance").data,
+        metrics=top.fields("metrics").data,
+        schema_version=version,
+    )
+    for what, name in {
+        "the trie": TRIE_FILE,
+        **{f"graph {r!r}": n for r, n in manifest.graphs.items()},
+    }.items():
+        if name not in files:
+            raise BundleError(f"{MANIFEST_FILE} does not list {name!r} ({what}) among its files; {_REMEDY}")
+    if manifest.catalogue.sid_space != manifest.model.sid_space:
+        raise BundleError(
+            f"{MANIFEST_FILE}: the catalogue's sid_space {manifest.catalogue.sid_space!r} is not the model's "
+            f"{manifest.model.sid_space!r}; re-export or re-publish both from the same codebooks"
+        )
+    return manifest
+
+
+def _parse_files(fields: _Fields) -> dict[str, FileEntry]:
+    if len(fields.data) > MAX_FILES:
+        raise BundleError(
+            f"{MANIFEST_FILE} lists {len(fields.data)} files, over the limit of {MAX_FILES}; {_REMEDY}"
+        )
+    files = {}
+    for name in fields.data:
+        if not _FILE_NAME.fullmatch(name) or name.lower() == MANIFEST_FILE:
+            raise BundleError(
+                f"{MANIFEST_FILE} lists a file {name[:MAX_TEXT]!r}, which is no plain name; {_REMEDY}"
+            )
+        entry = fields.fields(name)
+        digest = entry.text("sha256")
+        if not _SHA256.fullmatch(digest):
+            entry.refuse("sha256", "64 lower-case hex digits")
+        files[name] = FileEntry(digest, entry.integer("bytes", 0, MAX_FILE_BYTES))
+    return files
+
+
+def _parse_catalogue(fields: _Fields) -> CatalogueSpec:
+    return CatalogueSpec(items=fields.integer("items", 0), sid_space=fields.text("sid_space"))
+
+
+def _parse_model(fields: _Fields) -> ModelSpec:
+    kind = fields.text("kind")
+    if kind != MODEL_KIND:
+        raise BundleError(
+            f"the model is of kind {kind!r}, and this pocketrec runs {MODEL_KIND!r}; update pocketrec"
+        )
+    levels = fields.integer("levels", 1, MAX_LEVELS)
+    codes = fields.integer("codes", 1, MAX_CODES)
+    sizes = ("max_history", "beam", "dim", "layers", "heads", "kv_heads", "head_dim", "ffn", "decoder_dim")
+    return ModelSpec(
+        kind=kind,
+        sid_space=fields.text("sid_space"),
+        levels=levels,
+        codes=codes,
+        max_branch=fields.integers("max_branch", levels, 1, codes),
+        rope_theta=fields.number("rope_theta"),
+        norm_eps=fields.number("norm_eps"),
+        parameters=fields.integer("parameters", 1, 1 << 40),
+        **{name: fields.integer(name, 1) for name in sizes},
+    )
+
+
+class _Fields:
+    """A JSON object whose fields are taken out with their types checked."""
+
+    def __init__(self, data: object, where: str) -> None:
+        """Wrap `data`; `where` is the dotted path to it, for messages."""
+        if not isinstance(data, dict):
+            raise BundleError(f"{MANIFEST_FILE} has {where or 'a top level'} that is no object; {_REMEDY}")
+        self.data: dict[str, Any] = data
+        self._where = f"{where}." if where else ""
+
+    def refuse(self, name: str, needed: str) -> NoReturn:
+        value = self.data.get(name)
+        said = (
+            repr(value)[:60]
+            if isinstance(value, (str, int, float, bool, type(None)))
+            else type(value).__name__
+        )
+        found = f"is {said}" if name in self.data else "is missing"
+        raise BundleError(
+            f"{MANIFEST_FILE}: {self._where}{name} {found}, where {needed} is needed; {_REMEDY}"
+        )
+
+    def fields(self, name: str) -> _Fields:
+        if not isinstance(self.data.get(name), dict):
+            self.refuse(name, "an object")
+        return _Fields(self.data[name], self._where + name)
+
+    def text(self, name: str) -> str:
+        value = self.data.get(name)
+        if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT:
+            self.refuse(name, f"a text of 1 to {MAX_TEXT} characters")
+        return value
+
+    def integer(self, name: str, low: int, high: int = MAX_SIZE) -> int:
+        value: Any = self.data.get(name)
+        if not _is_integer(value, low, high):
+            self.refuse(name, f"a whole number from {low} to {high}")
+        return int(value)
+
+    def integers(self, name: str, count: int, low: int, high: int) -> tuple[int, ...]:
+        value = self.data.get(name)
+        if (
+            not isinstance(value, list)
+            or len(value) != count
+            or not all(_is_integer(v, low, high) for v in value)
+        ):
+            self.refuse(name, f"a list of {count} whole numbers from {low} to {high}")
+        return tuple(value)
+
+    def number(self, name: str) -> float:
+        value = self.data.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_NUMBER:
+            self.refuse(name, "a positive number")
+        return float(value)
+
+
+def _is_integer(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) < len(pairs):
+        raise ValueError("an object has a name twice")
+    return data

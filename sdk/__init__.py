@@ -1,0 +1,1 @@
+"""pocketrec: a recommender that lives inside the app."""

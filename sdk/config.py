@@ -1,0 +1,85 @@
+"""Where a run's configuration enters: files, `--set a.b=c`, and the errors a wrong one gets."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pocketrec.runtime.errors import ConfigError, MissingExtraError
+
+try:
+    import msgspec
+
+    from pocketrec.distill.config import RunConfig, TeacherConfig
+except ModuleNotFoundError as error:
+    raise MissingExtraError("training needs pocketrec[train]; install it with: pip install 'pocketrec[train]'") from error
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def load_config(
+    path: Path | None = None, settings: Iterable[str] = (), defaults: Mapping[str, Any] | None = None
+) -> RunConfig:
+    """Read a configuration: defaults, then the file, then single settings; unknown names and wrong types are refused.
+
+    :param path: a TOML or JSON file whose tables are the sections of `RunConfig`.
+    :param settings: `section.name=value` strings; the value is JSON, or else a string.
+    :param defaults: sections that the file may override.
+    :raises ConfigError: if anything is unknown, of a wrong type, or out of range; the message gives its path.
+    """
+    tree: dict[str, Any] = json.loads(json.dumps(dict(defaults or {})))
+    if path is not None:
+        _merge(tree, _read(path))
+    for setting in settings:
+        _merge(tree, _parse_setting(setting))
+    try:
+        config = msgspec.convert(tree, RunConfig)
+    except msgspec.ValidationError as error:
+        source = f"{path}: " if path else ""
+        raise ConfigError(f"{source}{error}; see docs/configuration.md for every setting and its default") from error
+    if config.teacher != TeacherConfig():
+        raise ConfigError("teacher.enabled=true: this version trains without a teacher; leave it at false")
+    return config
+
+
+def config_to_dict(config: Any) -> Any:
+    """Return a configuration as plain dictionaries, every default written out."""
+    return msgspec.to_builtins(config)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"the configuration {path} cannot be read: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"the configuration {path} must be a table of sections, such as [train]")
+    return tree
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    name, equals, text = setting.partition("=")
+    if not equals or not all(name.split(".")):
+        raise ConfigError(f"--set {setting!r} is not of the form section.name=value, such as train.epochs=5")
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    for part in reversed(name.strip().split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(into: dict[str, Any], tree: Mapping[str, Any]) -> None:
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and isinstance(into.get(name), dict):
+            _merge(into[name], value)
+        else:
+            into[name] = value
