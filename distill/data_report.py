@@ -6,9 +6,15 @@ On the path of the data: `distill.data` fills a `FindingLog` while it reads; the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 Severity = Literal["ok", "warning", "error"]
 Action = Literal["drop", "refuse"]
@@ -62,6 +68,33 @@ class Row:
     def __str__(self) -> str:
         """Return `file:row`, as compilers write it."""
         return f"{self.file}:{self.row}"
+
+
+class Places:
+    """Where many rows stand: row k of all, file after file. A batch whose rows follow each other costs nothing."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._starts: list[int] = []
+        self._batches: list[tuple[str, range | NDArray[np.int64]]] = []
+        self._length = 0
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self._length
+
+    def add(self, file: str, rows: range | NDArray[np.int64]) -> None:
+        """Append rows of a file."""
+        self._starts.append(self._length)
+        self._batches.append((file, rows))
+        self._length += len(rows)
+
+    def rows(self, indices: NDArray[np.int64]) -> Iterator[Row]:
+        """Yield the places of rows, looked up one by one as they are asked for."""
+        for index in indices:
+            batch = bisect_right(self._starts, int(index)) - 1
+            file, rows = self._batches[batch]
+            yield Row(file, int(rows[int(index) - self._starts[batch]]))
 
 
 @dataclass(frozen=True)
@@ -147,7 +180,8 @@ class FindingLog:
         :param listed: how many places to keep per finding.
         """
         self.listed = listed
-        self._found: dict[tuple[str, str], Finding] = {}
+        self._counts: Counter[tuple[str, str, Severity]] = Counter()
+        self._rows: dict[tuple[str, str, Severity], list[Row]] = {}
 
     def add(
         self, code: str, count: int, rule: str, severity: Severity = "warning", rows: Iterable[Row] = ()
@@ -160,19 +194,21 @@ class FindingLog:
         """
         if count == 0:
             return
-        old = self._found.get((code, rule), Finding(code, severity, 0, CODES[code], rule))
-        places = old.examples
-        for row in rows:
-            if len(places) >= self.listed:
-                break
-            places = (*places, row)
-        self._found[code, rule] = Finding(code, severity, old.count + count, old.what, rule, places)
+        key = (code, rule, severity)
+        self._counts[key] += count
+        places = self._rows.setdefault(key, [])
+        places.extend(islice(rows, self.listed - len(places)))
 
-    def reject(self, code: str, count: int, action: Action, option: str, rows: Iterable[Row] = ()) -> None:
+    def reject(
+        self, code: str, rejected: NDArray[np.bool_], action: Action, option: str, places: Places
+    ) -> None:
         """Count rows that an option either drops or refuses.
 
+        :param rejected: bool [n], over the rows of `places`.
         :param option: the option's name, for the rule's words.
         """
+        rows = places.rows(np.flatnonzero(rejected))
+        count = int(np.count_nonzero(rejected))
         if action == "refuse":
             self.add(code, count, f"refused ({option} = refuse)", "error", rows)
         else:
@@ -180,4 +216,7 @@ class FindingLog:
 
     def findings(self) -> tuple[Finding, ...]:
         """Return all findings, in the order of their codes."""
-        return tuple(sorted(self._found.values(), key=lambda f: f.code))
+        return tuple(
+            Finding(code, severity, count, CODES[code], rule, tuple(self._rows[code, rule, severity]))
+            for (code, rule, severity), count in sorted(self._counts.items())
+        )

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.errors import DataError
+from pocketrec.distill.config import DataConfig
+from pocketrec.runtime.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,20 @@ class Split:
     valid: EvalSet
     test: EvalSet
     rule: str
+
+
+def split_users(users: Sequences, times: NDArray[np.int64] | None, config: DataConfig) -> Split:
+    """Split histories by the configured rule.
+
+    :param times: int64 [n_events], aligned with `users.items`; None where the log has only an order.
+    :raises ConfigError: if a split by time is asked for and there are no times.
+    :raises DataError: if a part would hold no question.
+    """
+    if config.split == "leave-one-out":
+        return leave_one_out(users)
+    if times is None:
+        raise ConfigError("data.split = 'global-time' needs a timestamp column; this log has only an order")
+    return global_time(users, times, config.valid_share, config.test_share)
 
 
 def leave_one_out(users: Sequences) -> Split:

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from pocketrec.distill.config import DataConfig
 from pocketrec.distill.data import Dataset
-from pocketrec.distill.splits import Sequences, Split, global_time, leave_one_out
+from pocketrec.distill.splits import Sequences, Split, split_users
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,3 @@ def load_split(folder: Path, config: DataConfig) -> Split:
     arrays = load_file(folder / "events.safetensors")
     users = Sequences(arrays["items"], arrays["starts"], arrays["ends"])
     return split_users(users, arrays.get("times"), config)
-
-
-def split_users(users: Sequences, times: NDArray[np.int64] | None, config: DataConfig) -> Split:
-    """Split histories by the configured rule.
-
-    :raises ConfigError: if a split by time is asked for and there are no times.
-    """
-    from pocketrec.runtime.errors import ConfigError
-
-    if config.split == "leave-one-out":
-        return leave_one_out(users)
-    if times is None:
-        raise ConfigError("data.split = 'global-time' needs a timestamp column; this log has only an order")
-    return global_time(users, times, config.valid_share, config.test_share)

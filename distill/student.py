@@ -12,7 +12,9 @@ Shapes in comments: B sequences, T tokens, D width, H heads, G key-value heads, 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
@@ -170,6 +172,22 @@ class Student(nn.Module):
         self.decoder = SidDecoder(config, levels, codes)
         self.apply(_initialise)
         nn.init.normal_(self.start, std=0.02)
+
+    @torch.no_grad()
+    def start_from(self, centroids: NDArray[np.float32], seed: int = 0) -> None:
+        """Let code embeddings begin as their centroids, so that like items are alike before the first step.
+
+        Where the widths differ a random rotation cuts or pads (distances are kept as well as they can be).
+        docs/decisions/0003-code-embeddings-start-as-centroids.md has the gain.
+
+        :param centroids: float32 [L, K, d], the frozen codebooks; fewer than K codes leave the rest random.
+        """
+        width, dim = centroids.shape[2], self.config.dim
+        side = max(width, dim)
+        generator = torch.Generator().manual_seed(seed)
+        rotation = torch.linalg.qr(torch.randn(side, side, generator=generator))[0][:width, :dim]
+        for table, level in zip(self.embed, torch.from_numpy(centroids), strict=True):
+            table.weight[: len(level)] = level @ rotation
 
     def embed_items(self, sids: Tensor) -> Tensor:
         """Sum of code embeddings: int [..., L] -> [..., D]."""

@@ -6,16 +6,19 @@ Never on the checkpoint: quantisation, graph errors and the trie all show here o
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketrec.distill.config import DataConfig, EvaluationConfig
+from pocketrec.distill.data import load_dataset
 from pocketrec.distill.evaluation import evaluate
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.distill.splits import EvalSet, Sequences
+from pocketrec.distill.recipes import CONVENTIONS, item_counts, sample
+from pocketrec.distill.splits import EvalSet, Sequences, Split, split_users
 from pocketrec.runtime.recommender import Recommender
 
 WARM_UP = 20
@@ -36,6 +39,7 @@ class BundleRanker:
         known = self._to_bundle >= 0
         self._to_catalogue[self._to_bundle[known]] = np.flatnonzero(known).astype(np.int32)
         self.milliseconds: list[float] = []
+        self.on_call: Callable[[], None] = lambda: None
 
     def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
         """Return the best k rows of each history, int32 [n, k], -1 where nothing is left; notes each call's time."""
@@ -47,6 +51,7 @@ class BundleRanker:
             found, _ = self.recommender.recommend_rows(known, k=k, exclude_seen=exclude_seen, beam=self.beam)
             self.milliseconds.append((time.perf_counter() - begun) * 1e3)
             out[row, : len(found)] = self._to_catalogue[found]
+            self.on_call()
         return out
 
 
@@ -60,6 +65,7 @@ def evaluate_bundle(
     exclude_seen: bool = False,
     item_counts: NDArray[np.int64] | None = None,
     progress: Progress = SILENT,
+    label: str = "evaluating the bundle",
 ) -> dict[str, Any]:
     """Measure a bundle on questions, as `pocketrec evaluate` reports it.
 
@@ -69,10 +75,12 @@ def evaluate_bundle(
     ranker = BundleRanker(recommender, item_ids, beam)
     ranker.rank(questions.histories.take(slice(0, WARM_UP)), 10, exclude_seen)
     ranker.milliseconds.clear()
-    metrics = evaluate(
-        ranker, questions, n_items=len(item_ids), item_counts=item_counts, max_history=max_history,
-        exclude_seen=exclude_seen, progress=progress,
-    )  # fmt: skip
+    with progress.track(label, len(questions)) as advance:
+        ranker.on_call = advance
+        metrics = evaluate(
+            ranker, questions, n_items=len(item_ids), item_counts=item_counts, max_history=max_history,
+            exclude_seen=exclude_seen,
+        )  # fmt: skip
     p50, p95 = np.percentile(ranker.milliseconds, [50, 95])
     return {**metrics.to_dict(), "p50_ms": round(float(p50), 4), "p95_ms": round(float(p95), 4)}
 
@@ -80,3 +88,70 @@ def evaluate_bundle(
 def bundle_bytes(folder: Path) -> dict[str, int]:
     """Return the size of every file of a bundle."""
     return {p.name: p.stat().st_size for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+def measure_bundle(
+    folder: Path,
+    item_ids: Sequence[str],
+    split: Split,
+    evaluation: EvaluationConfig,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Measure a written bundle on the test questions by both conventions, for its manifest.
+
+    Latency stays out: it belongs to a machine, not to the files.
+    """
+    questions = sample(split.test, evaluation.users)
+    counts = item_counts(split.train, len(item_ids))
+    out: dict[str, Any] = {}
+    with Recommender.load(folder) as recommender:
+        for convention, exclude_seen in CONVENTIONS.items():
+            label = f"measuring the bundle, {convention}"
+            measured = evaluate_bundle(
+                recommender, item_ids, questions, max_history=evaluation.max_history,
+                exclude_seen=exclude_seen, item_counts=counts, progress=progress, label=label,
+            )  # fmt: skip
+            out[convention] = {k: v for k, v in measured.items() if not k.endswith("_ms")}
+    return out
+
+
+def evaluate_log(
+    recommender: Recommender,
+    folder: Path,
+    interactions: Path,
+    data: DataConfig,
+    *,
+    split: str = "test",
+    max_history: int = 20,
+    beam: int | None = None,
+    exclude_seen: bool = False,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Measure a bundle on a log's held-out events: what `pocketrec evaluate` prints.
+
+    Items of the log that the bundle lacks are skipped in histories; as a target they are a miss.
+
+    :param folder: the bundle's folder, whose files are weighed.
+    :param split: "test" or "valid".
+    :raises DataError: if the log cannot be read, or leaves no question to ask.
+    """
+    dataset = load_dataset(interactions, None, data)
+    parts = split_users(dataset.users, dataset.times, data)
+    questions = parts.test if split == "test" else parts.valid
+    logged = list(dataset.catalogue.item_ids)
+    # Items without an event come after those of the log, so that every item of the bundle has a row.
+    table = recommender.trie.table
+    known = set(logged)
+    rest = [i for i in table.ids(recommender.trie.table_rows) if i not in known]
+    item_ids = logged + rest
+    measured = evaluate_bundle(
+        recommender, item_ids, questions, max_history=max_history, beam=beam, exclude_seen=exclude_seen,
+        item_counts=item_counts(parts.train, len(item_ids)), progress=progress,
+    )  # fmt: skip
+    return {
+        **measured,
+        "bytes": bundle_bytes(folder),
+        "parameters": recommender.manifest.model.parameters,
+        "engine": recommender.engine.name,
+        "split": parts.rule,
+    }

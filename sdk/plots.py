@@ -122,22 +122,34 @@ def nice_step(span: float, count: int) -> float:
 
 
 def make_axis(
-    low: float, high: float, start: float, end: float, *, count: int = 4, snap: bool = False
+    low: float,
+    high: float,
+    start: float,
+    end: float,
+    *,
+    count: int = 4,
+    snap: bool = False,
+    whole: bool = False,
 ) -> Axis:
     """Lay out an axis.
 
     :param count: at most this many steps between ticks.
     :param snap: widen the range to whole steps, so that the outermost ticks are its ends.
+    :param whole: ticks at whole numbers only.
     """
     if high <= low:  # one value: give it room on both sides
         low, high = low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
-    step = nice_step(high - low, count)
+    step = max(nice_step(high - low, count), 1.0 if whole else 0.0)
+    slack = 1e-9 * (high - low)  # what rounding may have taken off a whole step
     if snap:
-        low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+        low, high = math.floor((low + slack) / step) * step, math.ceil((high - slack) / step) * step
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    first, last = math.ceil((low - slack) / step), math.floor((high + slack) / step)
     scale = Axis(low, high, start, end, ())
-    ticks = tuple(Tick(scale(i * step), f"{i * step:,.{decimals}f}") for i in range(first, last + 1))
+    style = "g" if decimals > 4 else f",.{decimals}f"
+    ticks = tuple(
+        Tick(scale(i * step), f"{round(i * step, decimals):{style}}") for i in range(first, last + 1)
+    )
     return Axis(low, high, start, end, ticks)
 
 
@@ -168,7 +180,7 @@ def line_chart(
     """
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points]
-    x = make_axis(0, math.ceil(max(xs)), LEFT, width - RIGHT, count=6)
+    x = make_axis(0, max(1, math.ceil(max(xs))), LEFT, width - RIGHT, count=6, whole=True)
     y = make_axis(min(ys + [0.0] * from_zero), max(ys), height - BOTTOM, TOP, count=steps, snap=True)
     lines = tuple(
         Line(one.hue, _path([(x(a), y(b)) for a, b in one.points]), tuple(_dots(one, x, y))) for one in series
@@ -179,15 +191,15 @@ def line_chart(
 def rank_chart(counts: Sequence[int], top: float, even: float, description: str, *, hue: int = 0) -> Chart:
     """Draw how often each code is used, most used first, above a line where all would be used alike.
 
-    :param counts: items per code, descending.
+    :param counts: items per code, descending; at least one code.
     :param top: highest value of the vertical axis, so that levels compare.
     :param even: items per code if all were used alike.
     """
     width, height = 300.0, 190.0
-    x = make_axis(0, max(len(counts), 1), LEFT, width - RIGHT, count=4)
-    y = make_axis(0, max(top, 1), height - BOTTOM, TOP, count=5, snap=True)
+    x = make_axis(0, len(counts), LEFT, width - RIGHT, count=4, whole=True)
+    y = make_axis(0, max(top, 1), height - BOTTOM, TOP, count=5, snap=True, whole=True)
     heights = [n for _, n in thin([(0.0, float(n)) for n in counts])]
-    wide = len(counts) / max(len(heights), 1)
+    wide = len(counts) / len(heights)
     steps = [(x((i + side) * wide), y(n)) for i, n in enumerate(heights) for side in (0, 1)]
     area = _path([(x(0), y(0)), *steps, (x(len(counts)), y(0))]) + "Z"
     flat = Line(None, _path([(x(0), y(even)), (x(len(counts)), y(even))]))

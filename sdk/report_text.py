@@ -6,7 +6,7 @@ written "–", a minus is a real minus sign, and a number never parts from its u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -55,7 +55,7 @@ def size(value: float) -> str:
 def duration(seconds: float) -> str:
     """Write seconds as a person would."""
     if seconds < 59.95:
-        return f"{seconds:.2f}{NBSP}s" if seconds < 1 else f"{seconds:.1f}{NBSP}s"
+        return f"{seconds:.1f}{NBSP}s" if seconds >= 0.9995 else f"{seconds * 1000:.0f}{NBSP}ms"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes}{NBSP}min {rest:02d}{NBSP}s"
@@ -95,7 +95,7 @@ def setting(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list):
         return ", ".join(map(setting, value)) or NONE
-    return NONE if value is None or value == "" or isinstance(value, Mapping) else str(value)
+    return NONE if value is None or value in ("", {}) else str(value)
 
 
 def filters() -> dict[str, Callable[..., str]]:

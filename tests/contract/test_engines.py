@@ -1,0 +1,117 @@
+"""What every engine promises, on a model whose right answers are known by brute force."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from tiny import CODES, LEVELS, SPACE, brute_force, random_rows, tiny_bundle, tiny_student
+
+from pocketrec.distill.ranking import TorchEngine
+from pocketrec.runtime.beam import beam_search
+from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.engines import ENGINES, load_engine
+from pocketrec.runtime.trie import ItemTrie
+
+NONE = np.empty(0, np.int32)
+SHAPES = {"plain": {}, "grouped": {"heads": 4, "kv_heads": 2, "layers": 3}, "one layer": {"layers": 1}}
+
+
+def trie_of(rows):
+    return ItemTrie.from_rows(rows, [str(i) for i in range(len(rows))], codes_per_level=CODES, sid_space=SPACE)
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def student(request):
+    return tiny_student(**SHAPES[request.param])
+
+
+@pytest.fixture(scope="module", params=["torch", *ENGINES])
+def engine(request, student, tmp_path_factory):
+    if request.param == "torch":
+        return TorchEngine(student)
+    folder = tiny_bundle(tmp_path_factory.mktemp("bundle") / "b", student, random_rows(40))
+    return load_engine(request.param, open_bundle(folder))
+
+
+def history_of(n, seed=1):
+    return random_rows(max(n, 1), seed)[:n].astype(np.int32)
+
+
+@pytest.mark.parametrize("items", [1, 2, 40, 300, CODES**LEVELS])
+@pytest.mark.parametrize("length", [0, 1, 6])
+def test_a_wide_beam_ranks_the_whole_catalogue_as_brute_force_does(engine, student, items, length):
+    trie, history = trie_of(random_rows(items)), history_of(length)
+    rows, scores = engine.search(history, trie, NONE, items)
+    truth = brute_force(student, history, trie.rows)
+    assert rows.dtype == np.int32
+    assert scores.dtype == np.float32
+    assert sorted(rows.tolist()) == list(range(items))
+    np.testing.assert_allclose(scores, truth[rows], atol=1e-4)
+    assert (np.diff(scores) <= 1e-6).all()
+
+
+@pytest.mark.parametrize("beam", [1, 3, 7, 20])
+def test_a_narrow_beam_finds_what_the_reference_search_finds(engine, student, beam):
+    oracle = TorchEngine(student)
+    for seed in range(5):
+        trie, history = trie_of(random_rows(120, seed)), history_of(seed, seed)
+        hidden = oracle.encode(history[None], np.array([len(history)]))
+        expected = beam_search(hidden, oracle.score_level, trie, beam)
+        rows, scores = engine.search(history, trie, NONE, beam)
+        assert rows.tolist() == [r for r in expected.rows[0].tolist() if r >= 0]
+        np.testing.assert_allclose(scores, expected.scores[0][: len(scores)], atol=1e-4)
+
+
+def test_ties_go_to_the_better_parent_then_to_the_lower_code(engine, student, tmp_path):
+    flat = tiny_student(**{k: getattr(student.config, k) for k in ("heads", "kv_heads", "layers")})
+    with torch.no_grad():
+        for out in flat.decoder.out:
+            out.weight.zero_()
+            out.bias.zero_()
+    if engine.name == "torch":
+        tied = TorchEngine(flat)
+    else:
+        tied = load_engine(engine.name, open_bundle(tiny_bundle(tmp_path / "flat", flat, random_rows(40))))
+    trie = trie_of(random_rows(60))
+    rows, scores = tied.search(history_of(2), trie, NONE, 60)
+    assert rows.tolist() == list(range(60))
+    np.testing.assert_allclose(scores, -LEVELS * np.log(CODES), atol=1e-4)
+
+
+def test_excluded_leaves_never_come_back_and_the_others_keep_their_order(engine):
+    trie, history = trie_of(random_rows(50)), history_of(3)
+    everything, _ = engine.search(history, trie, NONE, 50)
+    exclude = everything[[0, 1, 5, 30]]
+    rows, _ = engine.search(history, trie, exclude, 50)
+    assert rows.tolist() == [r for r in everything.tolist() if r not in set(exclude.tolist())]
+    nothing, _ = engine.search(history, trie, np.arange(50, dtype=np.int32), 50)
+    assert len(nothing) == 0
+
+
+def test_a_sub_catalogue_gives_its_items_alone_in_the_same_order(engine):
+    trie, history = trie_of(random_rows(50)), history_of(4)
+    everything, scores = engine.search(history, trie, NONE, 50)
+    mask = np.arange(50) % 3 == 0
+    part = trie.filter(mask)
+    rows, part_scores = engine.search(history, part, NONE, 50)
+    kept = mask[everything]
+    assert part.table_rows[rows].tolist() == trie.table_rows[everything[kept]].tolist()
+    np.testing.assert_allclose(part_scores, scores[kept], atol=1e-5)
+
+
+def test_an_empty_catalogue_gives_nothing(engine):
+    empty = trie_of(random_rows(5)).filter(np.zeros(5, bool))
+    rows, scores = engine.search(history_of(2), empty, NONE, 4)
+    assert len(rows) == len(scores) == 0
+
+
+def test_calls_from_many_threads_give_what_single_calls_give(engine):
+    trie = trie_of(random_rows(80))
+    histories = [history_of(n % 6, n) for n in range(40)]
+    alone = [engine.search(h, trie, NONE, 10)[0].tolist() for h in histories]
+    with ThreadPoolExecutor(4) as pool:
+        together = [r[0].tolist() for r in pool.map(lambda h: engine.search(h, trie, NONE, 10), histories)]
+    assert alone == together

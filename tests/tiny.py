@@ -1,0 +1,52 @@
+"""A student so small that every right answer can be found by trying everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pocketrec.distill.config import StudentConfig
+from pocketrec.distill.student import Student
+from pocketrec.export.bundle import write_bundle
+
+LEVELS, CODES = 3, 8
+SPACE = "0" * 32
+
+
+def tiny_student(seed: int = 0, **shape: int) -> Student:
+    """Random weights, far enough from zero that scores differ."""
+    torch.manual_seed(seed)
+    settings = {"dim": 16, "layers": 2, "heads": 2, "kv_heads": 2, "ffn": 24, "decoder_dim": 12, "max_history": 6}
+    student = Student(StudentConfig(**{**settings, **shape}), LEVELS, CODES).eval()
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return student
+
+
+def random_rows(n: int, seed: int = 0) -> NDArray[np.uint8]:
+    """n distinct SIDs."""
+    numbers = np.random.default_rng(seed).choice(CODES**LEVELS, n, replace=False)
+    return np.stack(np.unravel_index(numbers, (CODES,) * LEVELS), 1).astype(np.uint8)
+
+
+def tiny_bundle(folder: Path, student: Student, rows: NDArray[np.uint8], beam: int = 4) -> Path:
+    """Write a bundle whose graphs have room for any catalogue of the SID space."""
+    ids = [f"item-{i}" for i in range(len(rows))]
+    titles = [f"Title {i}" for i in range(len(rows))]
+    write_bundle(folder, student, rows, ids, titles, SPACE, beam=beam, headroom=CODES, provenance={})
+    return folder
+
+
+@torch.no_grad()
+def brute_force(student: Student, history: NDArray[np.integer], rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Log-probability of every row after a history, by teacher forcing each: no search at all."""
+    tokens = np.concatenate((np.zeros((1, LEVELS), np.int64), history.astype(np.int64)))[None]
+    hidden = student(torch.from_numpy(tokens))[0, -1]
+    sids = torch.from_numpy(rows.astype(np.int64))
+    logits = student.level_logits(hidden.expand(len(rows), -1), sids)
+    steps = [level.log_softmax(-1).gather(1, sids[:, n : n + 1]) for n, level in enumerate(logits)]
+    return torch.cat(steps, 1).sum(1).numpy()
