@@ -1,66 +1,213 @@
-"""From an interaction log and a catalogue to clean histories (first working form)."""
+"""From an interaction log and a catalogue to clean histories, with a report of all that was amiss.
+
+The first step on the path of the data. It promises that each row read is an event or stands in one count of
+the report, that histories are oldest first with ties in file order, and that the catalogue's row i is item i
+everywhere.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-
 from pocketrec.distill.config import DataConfig
+from pocketrec.distill.data_catalogue import Catalogue, CatalogueRead, read_catalogue
+from pocketrec.distill.data_clean import SortedEvents, clean
+from pocketrec.distill.data_columns import LogColumns, log_columns
+from pocketrec.distill.data_files import find_files, open_table
+from pocketrec.distill.data_log import Events, read_log
+from pocketrec.distill.data_report import DataCounts, DataReport, FindingLog
+from pocketrec.distill.data_values import IdIndex
+from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.splits import Sequences, Split, global_time, leave_one_out
-from pocketrec.runtime.errors import DataError
+from pocketrec.runtime.errors import ConfigError, DataError
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class Catalogue:
-    """Row i is item i everywhere."""
+__all__ = ["Catalogue", "DataReport", "Dataset", "check_data", "load_dataset", "split_dataset", "split_users"]
 
-    item_ids: list[str]
-    titles: list[str]
-    texts: list[str]
-    images: NDArray[np.float32] | None
+QUANTILES = {"min": 0.0, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Clean histories and the catalogue they point into."""
+    """Clean histories and the catalogue that they point into.
+
+    user_ids: String [n_users], row i of `users`. users: every history, oldest first, catalogue rows. times:
+    int64 [n_events], aligned with `users.items`, microseconds since 1970 UTC (plain numbers where the log has
+    such); None where the log only has positions or the file's order.
+    """
 
     catalogue: Catalogue
     user_ids: pl.Series
     users: Sequences
     times: NDArray[np.int64] | None
-    report: Any
+    report: DataReport
 
 
-def load_dataset(interactions: Path | Sequence[Path], items: Path | None, config: DataConfig) -> Dataset:
-    """Read and clean."""
-    log = pl.read_csv(interactions, infer_schema=False)
-    table = pl.read_csv(items, infer_schema=False)
-    rest = [c for c in table.columns if c not in ("item_id", "title")]
-    titles = table["title"].fill_null("").to_list()
-    texts = table.select(pl.concat_str(["title", *rest], separator=". ", ignore_nulls=True)).to_series().to_list()
-    catalogue = Catalogue(table["item_id"].to_list(), titles, texts, None)
-    rows = pl.DataFrame({"item_id": table["item_id"], "row": np.arange(len(table), dtype=np.int32)})
-    log = log.join(rows, on="item_id", how="inner", maintain_order="left")
-    names = log["user_id"].unique(maintain_order=True)
-    codes = pl.DataFrame({"user_id": names, "user": np.arange(len(names), dtype=np.int32)})
-    log = log.join(codes, on="user_id", maintain_order="left").with_columns(pl.col("position").cast(pl.Int64))
-    log = log.sort(["user", "position"], maintain_order=True)
-    ends = np.cumsum(np.bincount(log["user"].to_numpy(), minlength=len(names))).astype(np.int64)
-    starts = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
-    users = Sequences(log["row"].to_numpy().astype(np.int32), starts, ends)
-    return Dataset(catalogue, names, users, None, None)
+def load_dataset(
+    interactions: Path | Sequence[Path],
+    items: Path | Sequence[Path] | None,
+    config: DataConfig,
+    progress: Progress = SILENT,
+) -> Dataset:
+    """Read, clean and sort a log and its catalogue.
+
+    :param interactions: CSV, TSV, JSON lines (each also as .gz) or Parquet; a file, several, or folders of
+        parts.
+    :param items: the catalogue, of the same kinds; None takes the items of the log, with their ids as titles.
+    :param config: columns, filters, and what to do with rows that are not as they should be.
+    :param progress: told about every file and batch.
+    :raises DataError: if a file cannot be read, a column is missing or ambiguous, or a finding refuses the
+        data.
+    """
+    dataset = _prepare(interactions, items, config, FindingLog(), progress, strict=True)
+    counts = dataset.report.counts
+    logger.info("%d users, %d items, %d events", counts.users, counts.items, counts.events)
+    return dataset
+
+
+def check_data(
+    interactions: Path | Sequence[Path],
+    items: Path | Sequence[Path] | None,
+    config: DataConfig,
+    listed: int = 20,
+    progress: Progress = SILENT,
+) -> DataReport:
+    """Read and clean as `load_dataset` does, and return the report whatever it says.
+
+    :param listed: how many places to list for each finding.
+    :raises DataError: if a file cannot be read, or a column is missing or ambiguous.
+    """
+    return _prepare(interactions, items, config, FindingLog(listed), progress, strict=False).report
 
 
 def split_dataset(dataset: Dataset, config: DataConfig) -> Split:
-    """Split as the configuration says."""
+    """Split a dataset by the configured rule; see `split_users`."""
+    return split_users(dataset.users, dataset.times, config)
+
+
+def split_users(users: Sequences, times: NDArray[np.int64] | None, config: DataConfig) -> Split:
+    """Split histories by the configured rule.
+
+    :raises ConfigError: if a split by time is asked for and there are no times.
+    :raises DataError: if a part would be empty.
+    """
     if config.split == "leave-one-out":
-        return leave_one_out(dataset.users)
-    if dataset.times is None:
-        raise DataError("the global-time split needs a timestamp column")
-    return global_time(dataset.users, dataset.times, config.valid_share, config.test_share)
+        return leave_one_out(users)
+    if times is None:
+        raise ConfigError("data.split = 'global-time' needs a timestamp column; this log has only an order")
+    return global_time(users, times, config.valid_share, config.test_share)
+
+
+def _prepare(
+    interactions: Path | Sequence[Path],
+    items: Path | Sequence[Path] | None,
+    config: DataConfig,
+    findings: FindingLog,
+    progress: Progress,
+    strict: bool,
+) -> Dataset:
+    """Do the work. `strict` refuses as soon as it is known that the data must be refused."""
+    tables = [open_table(path) for path in find_files(interactions)]
+    first = next((table for table in tables if table.columns), None)
+    columns = None if first is None else log_columns(first, config)
+    read = _read_catalogue(items, config, columns, findings)
+    if strict:
+        _refuse(findings)
+    index = IdIndex(None if read is None else pl.Series(read.catalogue.item_ids, dtype=pl.String))
+    known = None if read is None else len(index)
+    events = read_log(tables, columns, config, findings, index, known, progress)
+    _judge_log(events, columns, config, findings)
+    ordered = clean(events, config, findings)
+    catalogue, items_of_events = _number_items(read, index, ordered.items)
+    starts = np.flatnonzero(np.diff(ordered.users, prepend=-1)).astype(np.int64)
+    ends = np.append(starts[1:], len(ordered.users)).astype(np.int64)[: len(starts)]
+    users = Sequences(items_of_events, starts, ends)
+    _judge_histories(users, catalogue, config, findings)
+    if strict:
+        _refuse(findings)
+    chosen = (*(columns.chosen if columns else ()), *(read.columns if read else ()))
+    files = (*(str(table.path) for table in tables), *(read.files if read else ()))
+    counts = _count(events, ordered, users, catalogue, read)
+    report = DataReport(files, chosen, counts, findings.findings())
+    times = ordered.times if events.clock else None
+    return Dataset(catalogue, events.user_ids[ordered.users[starts]], users, times, report)
+
+
+def _read_catalogue(
+    items: Path | Sequence[Path] | None, config: DataConfig, columns: LogColumns | None, findings: FindingLog
+) -> CatalogueRead | None:
+    if items is not None:
+        return read_catalogue(items, config, findings, columns.item.column if columns else None)
+    if config.images is not None:
+        raise ConfigError("data.images needs a catalogue, whose rows the vectors belong to")
+    return None
+
+
+def _judge_log(events: Events, columns: LogColumns | None, config: DataConfig, findings: FindingLog) -> None:
+    if columns is not None and columns.order is None:
+        findings.add("D312", 1, "kept; set data.timestamp or data.position if there is one")
+    if events.rows_rejected > config.max_bad_share * events.rows_read:
+        share = f"{events.rows_rejected / events.rows_read:.1%} of {events.rows_read:,} rows"
+        rule = f"refused (max_bad_share = {config.max_bad_share:g}; {share})"
+        findings.add("D314", events.rows_rejected, rule, "error")
+
+
+def _number_items(
+    read: CatalogueRead | None, index: IdIndex, items: NDArray[np.int32]
+) -> tuple[Catalogue, NDArray[np.int32]]:
+    """Return the catalogue and each event's row in it; without one, items with events are the catalogue."""
+    if read is not None:
+        return read.catalogue, items
+    used = np.unique(items)
+    ids = index.names[used].to_list()
+    return Catalogue(ids, list(ids), [""] * len(ids)), np.searchsorted(used, items).astype(np.int32)
+
+
+def _judge_histories(
+    users: Sequences, catalogue: Catalogue, config: DataConfig, findings: FindingLog
+) -> None:
+    if len(users) == 0:
+        findings.add("D406", 1, "refused", "error")
+    if config.split == "leave-one-out":
+        findings.add("D404", int((users.lengths < 3).sum()), "kept for training")
+    findings.add("D405", len(catalogue) - len(np.unique(users.items)), "kept", "ok")
+
+
+def _count(
+    events: Events, ordered: SortedEvents, users: Sequences, catalogue: Catalogue, read: CatalogueRead | None
+) -> DataCounts:
+    pairs = len(users) * len(catalogue)
+    quantiles = np.quantile(users.lengths, list(QUANTILES.values())) if len(users) else []
+    return DataCounts(
+        rows_read=events.rows_read,
+        rows_rejected=events.rows_rejected,
+        rows_filtered=events.rows_filtered,
+        rows_duplicate=ordered.duplicates,
+        rows_below_core=ordered.below_core,
+        events=len(users.items),
+        users=len(users),
+        items=len(catalogue),
+        items_seen=len(np.unique(users.items)),
+        density=len(users.items) / pairs if pairs else 0.0,
+        history={name: float(value) for name, value in zip(QUANTILES, quantiles, strict=False)},
+        catalogue_rows_read=read.rows_read if read else 0,
+        catalogue_rows_rejected=read.rows_rejected if read else 0,
+    )
+
+
+def _refuse(findings: FindingLog) -> None:
+    """Raise if a finding refuses the data."""
+    errors = [str(finding) for finding in findings.findings() if finding.severity == "error"]
+    if errors:
+        raise DataError(
+            "the data is refused:\n  "
+            + "\n  ".join(errors)
+            + "\n`pocketrec data check` lists every finding and its rows"
+        )

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-
 from pocketrec.distill.config import DataConfig
 from pocketrec.distill.data_columns import given_column, id_column, title_column
 from pocketrec.distill.data_files import TableFile, find_files, open_table, read_batches
@@ -27,8 +26,8 @@ ID = "\0id"  # a name no column has: a NUL cannot stand in a header
 class Catalogue:
     """Row i is item i everywhere.
 
-    item_ids, titles, texts: one each per item; a text is the title and the other text columns joined, or "" where
-    there is none. images: float32 [n_items, d], or None.
+    item_ids, titles, texts: one each per item; a text is the title and the other text columns joined, or ""
+    where there is none. images: float32 [n_items, d], or None.
     """
 
     item_ids: list[str]
@@ -72,7 +71,9 @@ def read_catalogue(
         findings.add("D206", rejected, rule, "error")
     if len(keep) == 0:
         findings.add("D207", 1, "refused", "error")
-    columns = tuple(c for c in columns if c.role != "text" or c.how == "given" or is_text(rows.frame[c.column]))
+    columns = tuple(
+        c for c in columns if c.role != "text" or c.how == "given" or is_text(rows.frame[c.column])
+    )
     catalogue = _compose(rows.frame[keep], columns, _read_images(config.images, read, keep))
     _note_silent(catalogue, rows, keep, findings)
     return CatalogueRead(catalogue, tuple(str(t.path) for t in tables), columns, read, rejected)
@@ -108,7 +109,7 @@ def _read_rows(
         if table.columns:
             given_column(table, "items", "item_id", columns[0].column, "data.item_id")
         chosen = [c for c in columns if c.column in table.columns]
-        for batch in read_batches(table, list(schema.keys() & set(table.columns)), findings, config.bad_rows):
+        for batch in read_batches(table, [c.column for c in chosen], findings, config.bad_rows):
             texts = {c.column: _column_text(batch.frame[c.column], c) for c in chosen}
             frames.append(pl.DataFrame({ID: as_ids(batch.frame[columns[0].column]), **texts}))
             damaged.append(batch.damaged)
@@ -144,14 +145,18 @@ def _compose(
     joined = pl.concat_str(named, separator=". ", ignore_nulls=True) if named else pl.lit("")
     ids = frame[ID].to_list()
     texts = frame.select(pl.col(ID), joined.alias("text"))["text"].fill_null("").to_list()
-    shown = ids if titles is None else [title or id_ for title, id_ in zip(titles.to_list(), ids, strict=True)]
+    shown = (
+        ids if titles is None else [title or id_ for title, id_ in zip(titles.to_list(), ids, strict=True)]
+    )
     return Catalogue(ids, shown, texts, images)
 
 
 def _note_silent(catalogue: Catalogue, rows: _Rows, keep: NDArray[np.int64], findings: FindingLog) -> None:
     textless = keep[[not text for text in catalogue.texts]]
     findings.add("D203", len(textless), "kept, with an empty text", rows=rows.places.rows(textless))
-    untitled = np.array([title == id_ for title, id_ in zip(catalogue.titles, catalogue.item_ids, strict=True)], bool)
+    untitled = np.array(
+        [title == id_ for title, id_ in zip(catalogue.titles, catalogue.item_ids, strict=True)], bool
+    )
     findings.add("D204", int(untitled.sum()), "kept", rows=rows.places.rows(keep[untitled]))
 
 
@@ -168,10 +173,13 @@ def _read_images(images: str | None, rows_read: int, keep: NDArray[np.int64]) ->
         raise DataError(f"data.images: {path} is not a .npy file of numbers: {error}") from error
     if vectors.ndim != 2 or vectors.shape[0] != rows_read:
         raise DataError(
-            f"data.images: {path} has shape {vectors.shape}; the catalogue has {rows_read} rows, each needs one vector"
+            f"data.images: {path} has shape {vectors.shape}; expected one vector for each of the {rows_read} "
+            "rows of the catalogue"
         )
     out = np.asarray(vectors[keep], np.float32)
     bad = np.flatnonzero(~np.isfinite(out).all(1))
     if len(bad):
-        raise DataError(f"data.images: {path} has {len(bad)} rows that are not finite, the first is row {keep[bad[0]]}")
+        raise DataError(
+            f"data.images: {path} has {len(bad)} rows that are not finite, the first is row {keep[bad[0]]}"
+        )
     return out

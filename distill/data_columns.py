@@ -1,7 +1,7 @@
 """Which column plays which role: the one an option names, or the one with a usual name.
 
-On the path of the data: consulted by `distill.data` once per file, before any row is read. A guess is only made where
-exactly one column has a usual name; otherwise the error lists the columns and the option to set.
+On the path of the data: consulted by `distill.data` once per file, before any row is read. A guess is only
+made where exactly one column has a usual name; otherwise the error lists the columns and the option to set.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Table = Literal["interactions", "items"]
 # Compared without case, spaces and punctuation: "userId", "user_id" and "User ID" are one name.
 USUAL = {
     "user": "user userid uid customer customerid reviewerid visitorid memberid accountid clientid sessionid",
-    "item": "item itemid iid movieid asin product productid sku articleid trackid songid bookid newsid videoid gameid",
+    "item": "item itemid iid movieid asin product productid sku articleid trackid songid bookid newsid",
     "timestamp": "timestamp time ts date datetime createdat eventtime unixreviewtime epoch tdat",
     "position": "position pos seq sequence step",
     "event": "event eventtype action behavior behaviour",
     "rating": "rating ratings overall stars score",
-    "title": "title name itemname itemtitle productname producttitle prodname movietitle headline trackname songname",
+    "title": "title name itemname itemtitle productname producttitle prodname movietitle headline trackname",
 }
 
 
@@ -123,12 +123,16 @@ def _usual(table: TableFile, role: str) -> Sequence[str]:
     return [name for name in table.columns if _plain(name) in usual]
 
 
-def _optional(table: TableFile, kind: Table, role: str, given: str | None, option: str) -> ColumnChoice | None:
+def _optional(
+    table: TableFile, kind: Table, role: str, given: str | None, option: str
+) -> ColumnChoice | None:
     if given is not None:
         return given_column(table, kind, role, given, option)
     found = _usual(table, role)
     if len(found) > 1:
-        raise DataError(f"{table.path}: {' and '.join(found)} could each be the {role} column; set {option} to one")
+        raise DataError(
+            f"{table.path}: {' and '.join(found)} could each be the {role} column; set {option} to one"
+        )
     return ColumnChoice(kind, role, found[0], "guessed") if found else None
 
 
@@ -136,6 +140,7 @@ def _required(table: TableFile, kind: Table, role: str, given: str | None, optio
     choice = _optional(table, kind, role, given, option)
     if choice is None:
         raise DataError(
-            f"{table.path}: no column has a usual name for the {role}; set {option} to one of: {', '.join(table.columns)}"
+            f"{table.path}: no column has a usual name for the {role}; "
+            f"set {option} to one of: {', '.join(table.columns)}"
         )
     return choice

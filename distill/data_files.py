@@ -1,8 +1,8 @@
 """Files in, batches of rows out: CSV, TSV, JSON lines (each also gzipped) and Parquet, a block at a time.
 
-On the path of the data: below `distill.data`, which gives rows their meaning. Only the needed columns leave this
-module, and no file is held in memory whole. Every record becomes exactly one row: one that cannot be parsed is a
-row of nulls marked `damaged`, counted and listed with its line number.
+On the path of the data: below `distill.data`, which gives rows their meaning. Only the needed columns leave
+this module, and no file is held in memory whole. Every record becomes exactly one row: one that cannot be
+parsed is a row of nulls marked `damaged`, counted and listed with its line number.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-
 from pocketrec.distill.data_parse import RowBatch, csv_batches, json_batches, json_columns
 from pocketrec.distill.data_report import Action, FindingLog
 from pocketrec.distill.data_text import MARK, LineNotes, blocks, decode, open_bytes, readable
@@ -48,7 +47,9 @@ class TableFile:
 
 
 def find_files(paths: Path | Sequence[Path]) -> list[Path]:
-    """Return the files meant by a path, several paths, or folders of parts (sorted by name, hidden files left out).
+    """Return the files meant by a path, several paths, or folders of parts.
+
+    A folder's parts come sorted by name, without hidden files and files of other kinds.
 
     :raises DataError: if a path does not exist or a folder holds no file of a known kind.
     """

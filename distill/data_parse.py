@@ -1,7 +1,8 @@
 """Lines in, batches of rows out: CSV (any separator) and JSON lines.
 
-On the path of the data: between clean text (`distill.data_text`) and the files (`distill.data_files`). Every record
-becomes exactly one row; what cannot be parsed is a row of nulls marked `damaged`, never a shifted or merged one.
+On the path of the data: between clean text (`distill.data_text`) and the files (`distill.data_files`). Every
+record becomes exactly one row; what cannot be parsed is a row of nulls marked `damaged`, never a shifted or
+merged one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-
 from pocketrec.distill.data_text import MARK, LineNotes, decode
 from pocketrec.runtime.errors import DataError
 
@@ -29,13 +29,18 @@ SAMPLE_LINES = 1000
 class RowBatch:
     """Rows in file order.
 
-    frame: the needed columns, [n]; all String from text files. rows: each row's place in the file, [n]: line number
-    from 1 with the header included, or row index from 0 of a Parquet. damaged: bool [n], records that could not be read.
+    frame: the needed columns, [n]; all String from text files. rows: each row's place in the file, [n]: line
+    number from 1 with the header included, or row index from 0 of a Parquet. damaged: bool [n], records that
+    could not be read.
     """
 
     frame: pl.DataFrame
     rows: range | NDArray[np.int64]
     damaged: NDArray[np.bool_]
+
+    def row_numbers(self) -> NDArray[np.int64]:
+        """Return the rows as an array, int64 [n]."""
+        return np.arange(self.rows.start, self.rows.stop) if isinstance(self.rows, range) else self.rows
 
 
 def csv_batches(
@@ -43,9 +48,9 @@ def csv_batches(
 ) -> Iterator[RowBatch]:
     """Parse what follows a header line.
 
-    Blocks without a quote take the fast way, through polars. From the first quote on, Python's csv parser takes over:
-    it knows where records end when fields hold line ends, and a record that breaks the rules of RFC 4180 costs
-    only its own first line.
+    Blocks without a quote take the fast way, through polars. From the first quote on, Python's csv parser
+    takes over: it knows where records end when fields hold line ends, and a record that breaks the rules of
+    RFC 4180 costs only its own first line.
 
     :param blocks: whole lines, the header already taken off.
     :param columns: the header's names; every record must have as many fields.
@@ -112,13 +117,13 @@ def _parse_plain(
         raise DataError(
             f"the parser saw {frame.height} rows where there are {height}; please report this file"
         )
-    # Which order and names polars gives the chosen columns depends on its version; their sorted order does not.
+    # The names that polars gives differ by version; the order of sorted columns does not.
     frame.columns = [needed[where.index(i)] for i in sorted(where)]
     return frame.select(needed)
 
 
 class _QuotedLines:
-    """Lines as text for the csv parser; they can be given back, to parse again from the line after a bad one."""
+    """Lines as text for the csv parser; after a bad one, those it took along can be given back."""
 
     def __init__(self, blocks: Iterator[bytes], first: int, notes: LineNotes) -> None:
         self.number = first  # of the next line
@@ -181,10 +186,10 @@ def _quoted_batches(
         frame = pl.DataFrame(
             {
                 name: pl.Series([v[i] or None for v in values], dtype=pl.String)
-                for name, i in zip(needed, where)
+                for name, i in zip(needed, where, strict=True)
             }
         )
-        yield RowBatch(frame, np.array(rows), np.isin(rows, sum(faults.values(), [])))
+        yield RowBatch(frame, np.array(rows), np.isin(rows, list(chain(*faults.values()))))
 
 
 def _fault(fields: list[str] | None, width: int, first: int, lines: _QuotedLines) -> str | None:
@@ -221,7 +226,7 @@ def json_columns(file: str, stream: IO[bytes]) -> tuple[str, ...]:
             continue
     if not names:
         raise DataError(
-            f"{file}: none of the first {SAMPLE_LINES} lines is a JSON object; one object per line is expected"
+            f"{file}: none of the first {SAMPLE_LINES} lines is a JSON object; write one object on each line"
         )
     return tuple(names)
 
@@ -267,12 +272,14 @@ def _json_batch(
             column.append(None if record is None else json_text(getattr(record, f"f{i}")))
     notes.damaged("D104", sorted(nul))
     notes.damaged("D107", malformed)
-    frame = pl.DataFrame({name: pl.Series(c, dtype=pl.String) for name, c in zip(needed, columns)})
+    frame = pl.DataFrame(
+        {name: pl.Series(c, dtype=pl.String) for name, c in zip(needed, columns, strict=True)}
+    )
     return RowBatch(frame, np.array(rows, np.int64), np.isin(rows, [*malformed, *nul]))
 
 
 def json_text(value: Any) -> str | None:
-    """Return a JSON value as text: whole numbers without a point, lists and objects as their parts with commas."""
+    """Return a JSON value as text: whole numbers without a point, lists and objects joined with commas."""
     if value is None or value == "":
         return None
     if isinstance(value, bool):

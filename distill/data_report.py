@@ -1,7 +1,7 @@
 """What cleaning found: every rejected, repaired or noteworthy row is counted, and its place is listed.
 
-On the path of the data: `distill.data` fills a `FindingLog` while it reads; the `DataReport` made of it is what
-`pocketrec data check` shows. Each kind of finding has a code that can be searched for.
+On the path of the data: `distill.data` fills a `FindingLog` while it reads; the `DataReport` made of it is
+what `pocketrec data check` shows. Each kind of finding has a code that can be searched for.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ CODES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Row:
-    """A place in an input. row: line number from 1, header included, of a text file; row index from 0 of a Parquet."""
+    """A place in an input. row: line number from 1 (header included) of text, row index from 0 of Parquet."""
 
     file: str
     row: int
@@ -71,7 +71,7 @@ class Row:
 
 
 class Places:
-    """Where many rows stand: row k of all, file after file. A batch whose rows follow each other costs nothing."""
+    """Where many rows stand, file after file. A batch whose rows follow each other costs nothing."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -116,7 +116,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """Which column plays a role (user, item, timestamp, …), and whether it was given or guessed by its name."""
+    """Which column plays a role (user, item, timestamp, …), and whether it was given or guessed by name."""
 
     table: Literal["interactions", "items"]
     role: str
@@ -126,10 +126,12 @@ class ColumnChoice:
 
 @dataclass(frozen=True)
 class DataCounts:
-    """How much there is. rows_read = rows_rejected + rows_filtered + rows_duplicate + rows_below_core + events.
+    """How much there is.
 
-    rejected: damaged, incomplete, malformed, or of an unknown item. filtered: event type or rating. items: in the
-    catalogue; items_seen: with an event. density: events / (users · items). history: events per user, at quantiles.
+    rows_read = rows_rejected + rows_filtered + rows_duplicate + rows_below_core + events.
+    rejected: damaged, incomplete, malformed, or of an unknown item. filtered: event type or rating. items: in
+    the catalogue; items_seen: with an event. density: events / (users · items). history: events per user, at
+    quantiles.
     """
 
     rows_read: int = 0
@@ -162,7 +164,7 @@ class DataReport:
         return tuple(f for f in self.findings if f.severity == "error")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dictionaries and lists, for JSON: the counts at the top, then files, columns, findings."""
+        """Return plain dictionaries and lists, for JSON: the counts, then files, columns and findings."""
         counts = asdict(self.counts)
         return counts | {
             "files": list(self.files),

@@ -15,7 +15,6 @@ from typing import IO, cast
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-
 from pocketrec.distill.data_report import Action, FindingLog, Places, Row
 from pocketrec.runtime.errors import DataError
 
@@ -42,7 +41,7 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
     with readable(path), path.open("rb") as raw:
         magic = raw.read(4)
         raw.seek(0)
-        stream = cast(IO[bytes], gzip.open(raw)) if magic[:2] == b"\x1f\x8b" else raw
+        stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if magic[:2] == b"\x1f\x8b" else raw
         start = stream.read(4)
         stream.seek(0)
         if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -80,9 +79,9 @@ class LineNotes:
 
     def damaged(self, code: str, lines: Sequence[int] | NDArray[np.int64]) -> None:
         """Note rows that are lost."""
-        self.findings.reject(
-            code, len(lines), self.action, "bad_rows", (Row(self.file, int(n)) for n in lines)
-        )
+        places = Places()
+        places.add(self.file, np.asarray(lines, np.int64))
+        self.findings.reject(code, np.ones(len(lines), np.bool_), self.action, "bad_rows", places)
 
     def clean(self, block: bytes, first_line: int) -> tuple[bytes, list[int]]:
         """Return a block as UTF-8 without NUL, and the numbers of the lines that held NUL.

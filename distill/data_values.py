@@ -1,7 +1,7 @@
 """Values of columns: ids to numbers, times to microseconds, anything to text.
 
-On the path of the data: between batches of rows (`distill.data_files`) and the arrays of `distill.data_log`. Pure; the
-same id is the same whether a file holds it as text or as a number.
+On the path of the data: between batches of rows (`distill.data_files`) and the arrays of `distill.data_log`.
+Pure; the same id is the same whether a file holds it as text or as a number.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-
 from pocketrec.runtime.errors import DataError
 
 Unit = Literal["s", "ms", "us", "ns", "calendar", "number"]
@@ -20,6 +19,10 @@ Unit = Literal["s", "ms", "us", "ns", "calendar", "number"]
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 EARLIEST, LATEST = 631_152_000, 4_102_444_800  # 1990 and 2100, in epoch seconds
 MISSING = -1
+ISO_8601 = (
+    r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2}(?:[.,]\d{1,9})?)?)?"
+    r" ?(Z|z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2})?$"
+)
 
 
 def as_ids(values: pl.Series) -> pl.Series:
@@ -67,7 +70,9 @@ class IdIndex:
         distinct = ids.unique(maintain_order=True)
         batch = pl.DataFrame({"id": distinct, "name": as_ids(distinct)})
         fresh = batch.drop_nulls("name").join(self._table, on="name", how="anti")["name"]
-        self._table = pl.concat([self._table, _numbered(fresh.unique(maintain_order=True), len(self))], rechunk=True)
+        self._table = pl.concat(
+            [self._table, _numbered(fresh.unique(maintain_order=True), len(self))], rechunk=True
+        )
         batch = batch.join(self._table, on="name", how="left").select("id", "number")
         found = ids.to_frame().join(batch, on="id", how="left", maintain_order="left")
         return found["number"].fill_null(MISSING).to_numpy().astype(np.int32, copy=False)
@@ -79,7 +84,10 @@ def _numbered(names: pl.Series, first: int) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Times:
-    """values: int64 [n], microseconds since 1970 UTC, or plain numbers. The masks are bool [n] and exclude each other."""
+    """Times read. values: int64 [n], microseconds since 1970 UTC, or plain numbers.
+
+    The masks are bool [n] and exclude each other; values under them mean nothing.
+    """
 
     values: NDArray[np.int64]
     missing: NDArray[np.bool_]
@@ -90,8 +98,8 @@ class Times:
 def find_unit(values: pl.Series, position: bool = False) -> Unit | None:
     """Tell a column's unit from the middle of its values; None if it has none to go by.
 
-    Epoch numbers are told apart by size: those of 1990 to 2099 overlap in no two units. Other numbers are only an
-    order. Text that is not numbers, dates and datetimes are "calendar".
+    Epoch numbers are told apart by size: those of 1990 to 2099 overlap in no two units. Other numbers are
+    only an order. Text that is not numbers, dates and datetimes are "calendar".
     """
     if values.dtype.is_temporal():
         return "calendar"
@@ -131,9 +139,7 @@ def read_times(values: pl.Series, unit: Unit) -> Times:
     return Times(out, absent, malformed & ~absent, implausible & ~malformed & ~absent)
 
 
-def _numbers(
-    values: pl.Series, unit: Unit
-) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+def _numbers(values: pl.Series, unit: Unit) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     if values.dtype == pl.String:
         values = values.str.strip_chars()
     floats = values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
@@ -165,9 +171,7 @@ def _calendar(values: pl.Series) -> pl.Series:
             raise DataError(f"column {values.name!r} is {values.dtype}; a timestamp needs a date")
         return values.cast(pl.Datetime("us")).cast(pl.Int64)
     text = pl.first().cast(pl.String).str.strip_chars()
-    parts = text.str.extract_groups(
-        r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(:\d{2}(?:[.,]\d{1,9})?)?)? ?(Z|z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2})?$"
-    ).struct
+    parts = text.str.extract_groups(ISO_8601).struct
     clock = pl.concat_str(
         parts[0], pl.lit("T"), parts[1].fill_null("00:00"), parts[2].str.replace(",", ".").fill_null(":00")
     )

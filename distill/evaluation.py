@@ -1,19 +1,17 @@
 """The one evaluator: every model, baseline and exported bundle is measured here, and nowhere else.
 
 On the path of the data: after anything that can rank (a trained model, a baseline, a bundle opened by the
-runtime), before the run report. What it promises: full ranking over all items, histories cut as the device cuts
-them, and lists that are checked before they count, so that no figure rests on a malformed ranking.
+runtime), before the run report. What it promises: full ranking over all items, histories cut as the device
+cuts them, and lists that are checked before they count, so that no figure rests on a malformed ranking.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.splits import EvalSet, Sequences
 from pocketrec.runtime.errors import ConfigError, DataError, PocketRecError
@@ -37,8 +35,8 @@ class Ranker(Protocol):
         :param histories: catalogue rows, oldest first; may be empty.
         :param k: length of the lists.
         :param exclude_seen: leave out every item of the history.
-        :returns: int32 [n, k], catalogue rows, best first, none twice; EMPTY (-1) where there is nothing more,
-            INVALID (-2) where the slot went to an ID that no item has.
+        :returns: int32 [n, k], catalogue rows, best first, none twice; EMPTY (-1) where there is nothing
+            more, INVALID (-2) where the slot went to an ID that no item has.
         """
 
 
@@ -46,10 +44,10 @@ class Ranker(Protocol):
 class Metrics:
     """What one system scored. Shares and means in [0, 1]; None where it was not measured.
 
-    recall, ndcg: by cutoff; with one target a question, recall@k is the hit rate. mrr: over the whole list, 0
-    beyond it. coverage: share of the catalogue in anyone's first ten. popularity: mean popularity percentile of
-    the items in the first tens (0.5: as popular as the average item). invalid: share of filled slots spent on an
-    ID that no item has.
+    recall, ndcg: by cutoff; with one target a question, recall@k is the hit rate. mrr: over the whole list,
+    0 beyond it. coverage: share of the catalogue in anyone's first ten. popularity: mean popularity
+    percentile of the items in the first tens (0.5: as popular as the average item). invalid: share of filled
+    slots spent on an ID that no item has.
     """
 
     users: int
@@ -96,12 +94,13 @@ def evaluate(
 ) -> Metrics:
     """Ask the ranker every question and measure its lists.
 
-    The ranker sees the newest `max_history` items, as on the device, and `exclude_seen` leaves out these items. A
+    The ranker sees the newest `max_history` items, as on the device, and `exclude_seen` leaves out these. A
     target among them cannot be recommended then and counts as a miss. MRR is taken over the returned list of
     `list_length` items: a target further down counts 0.
 
     :param n_items: size of the catalogue; every item competes.
-    :param item_counts: training events of each item, [n_items], for the popularity percentile; None: not measured.
+    :param item_counts: training events of each item, [n_items], for the popularity percentile; None: not
+        measured.
     :raises DataError: if there are no questions or they do not fit the catalogue.
     :raises ConfigError: if `list_length` is shorter than the longest cutoff.
     :raises RankingError: if the ranker breaks its contract.
@@ -174,13 +173,17 @@ def recommend(
     Arguments and errors as in `evaluate`.
     """
     if list_length < max(CUTOFFS):
-        raise ConfigError(f"list_length is {list_length}; recall@{max(CUTOFFS)} needs at least {max(CUTOFFS)}")
+        raise ConfigError(f"list_length is {list_length}; the cutoffs need at least {max(CUTOFFS)}")
     if max_history < 1 or batch_size < 1:
         raise ConfigError(f"max_history ({max_history}) and batch_size ({batch_size}) must be at least 1")
     if len(questions) == 0:
         raise DataError("there are no questions to evaluate; check the split")
-    if questions.targets.min() < 0 or questions.targets.max() >= n_items:
-        raise DataError(f"a target is not a row of the catalogue of {n_items}; split and catalogue do not belong together")
+    low, high = questions.targets.min(), questions.targets.max()
+    if low < 0 or high >= n_items:
+        raise DataError(
+            f"targets go from {low} to {high}, the catalogue has rows 0 to {n_items - 1}; "
+            "use the catalogue that the split was made with"
+        )
     histories = questions.histories.last(max_history)
     lists = np.empty((len(questions), list_length), np.int32)
     with progress.track("evaluating", len(questions)) as advance:
@@ -230,8 +233,8 @@ def metrics_from_ranks(
 def gains(ranks: NDArray[np.int32], metric: str) -> NDArray[np.float64]:
     """Return what each question contributes to a metric's mean, float64 [n].
 
-    recall@k: 1 within the first k. ndcg@k: 1 / log2(1 + r) for the 1-based rank r within the first k (one target,
-    so the ideal DCG is 1). mrr: 1 / r.
+    recall@k: 1 within the first k. ndcg@k: 1 / log2(1 + r) for the 1-based rank r within the first k (one
+    target, so the ideal DCG is 1). mrr: 1 / r.
 
     :param metric: `recall@k`, `ndcg@k` or `mrr`.
     :raises ConfigError: for any other name.
@@ -247,11 +250,6 @@ def gains(ranks: NDArray[np.int32], metric: str) -> NDArray[np.float64]:
     return np.where(found & (place <= int(cutoff)), gain, 0.0)
 
 
-def standard_error(ranks: NDArray[np.int32], metric: str) -> float:
-    """Return the standard error of a metric's mean over the questions. Errors as in `gains`."""
-    return float(np.std(gains(ranks, metric), ddof=1) / math.sqrt(len(ranks))) if len(ranks) > 1 else math.nan
-
-
 def paired_difference(
     ranks_a: NDArray[np.int32], ranks_b: NDArray[np.int32], metric: str, seed: int = 0, samples: int = 10_000
 ) -> Difference:
@@ -264,43 +262,15 @@ def paired_difference(
     :raises DataError: if there are no questions, or the two were not asked the same number.
     """
     if len(ranks_a) != len(ranks_b) or len(ranks_a) == 0:
-        raise DataError(f"{len(ranks_a)} and {len(ranks_b)} ranks cannot be paired; give both systems the same questions")
+        raise DataError(
+            f"{len(ranks_a)} and {len(ranks_b)} ranks cannot be paired; ask both the same questions"
+        )
     difference = gains(ranks_a, metric) - gains(ranks_b, metric)
     # Few distinct values: resampling questions is drawing how often each value comes up.
     values, counts = np.unique(difference, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(difference), counts / len(difference), size=samples)
     low, high = np.percentile(drawn @ values / len(difference), (2.5, 97.5))
     return Difference(float(difference.mean()), float(low), float(high))
-
-
-def top_k(scores: NDArray[np.floating[Any]], k: int) -> NDArray[np.int32]:
-    """Return each row's `k` best columns, best first; equal scores go to the lower column.
-
-    :param scores: float [n, n_items]; -inf marks what must not be listed.
-    :param k: length of the lists, at least 1; may exceed `n_items`.
-    :returns: int32 [n, k]; EMPTY (-1) where nothing is left.
-    :raises RankingError: if a score is NaN.
-    """
-    if np.isnan(scores).any():
-        raise RankingError("scores hold NaN, so no order exists; the model that made them has diverged")
-    n, n_items = scores.shape
-    width = min(k, n_items)
-    result = np.full((n, k), EMPTY, np.int32)
-    if n == 0 or width == 0:
-        return result
-    least = np.partition(scores, n_items - width, axis=1)[:, n_items - width, None]  # [n, 1]
-    chosen = scores >= least
-    tied = np.flatnonzero(np.count_nonzero(chosen, axis=1) > width)
-    if len(tied):  # keep just as many of the lowest columns at the boundary score as there is room for
-        room = width - np.count_nonzero(scores[tied] > least[tied], axis=1)
-        at_boundary = scores[tied] == least[tied]
-        chosen[tied] &= ~at_boundary | (np.cumsum(at_boundary, axis=1, dtype=np.int32) <= room[:, None])
-    columns = np.nonzero(chosen)[1].reshape(n, width)
-    best = np.take_along_axis(scores, columns, axis=1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    columns = np.take_along_axis(columns, order, axis=1)
-    result[:, :width] = np.where(np.take_along_axis(best, order, axis=1) == -np.inf, EMPTY, columns)
-    return result
 
 
 def _mean_percentile(items: NDArray[np.int32], counts: NDArray[np.integer[Any]]) -> float:
@@ -312,7 +282,7 @@ def _mean_percentile(items: NDArray[np.int32], counts: NDArray[np.integer[Any]])
 
 def _check_lists(found: NDArray[np.int32], shape: tuple[int, int], n_items: int, who: str) -> None:
     if found.shape != shape or not np.issubdtype(found.dtype, np.integer):
-        raise RankingError(f"{who}.rank returned {found.dtype} {list(found.shape)}; it must be int32 {list(shape)}")
+        raise RankingError(f"{who}.rank returned {found.dtype} {list(found.shape)}, not int32 {list(shape)}")
     outside = (found < INVALID) | (found >= n_items)
     if outside.any():
         row, place = np.argwhere(outside)[0]
@@ -326,7 +296,9 @@ def _check_lists(found: NDArray[np.int32], shape: tuple[int, int], n_items: int,
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if twice.any():
         row, place = np.argwhere(twice)[0]
-        raise RankingError(f"{who}.rank listed item {ordered[row, place]} twice in list {row}; list each item once")
+        raise RankingError(
+            f"{who}.rank listed item {ordered[row, place]} twice in list {row}; once is allowed"
+        )
 
 
 def _check_unseen(found: NDArray[np.int32], histories: Sequences, n_items: int, who: str) -> None:
@@ -338,4 +310,4 @@ def _check_unseen(found: NDArray[np.int32], histories: Sequences, n_items: int, 
     again = np.flatnonzero(np.isin(keys(row, found[row, place]), seen))
     if len(again):
         item = found[row[again[0]], place[again[0]]]
-        raise RankingError(f"{who}.rank listed item {item}, which is in the history, though seen items are excluded")
+        raise RankingError(f"{who}.rank listed item {item} of the history although seen items are excluded")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from pocketrec.distill.config import SidConfig
@@ -101,8 +102,10 @@ class SemanticIds:
             arrays = load((folder / "codebooks.safetensors").read_bytes())
             rows = np.load(folder / "sids.npy", allow_pickle=False)
             quality = SidQuality.load(folder / "quality.json")
-        except (OSError, ValueError) as error:
-            raise BundleError(f"the semantic IDs in {folder} cannot be read ({error}); run the sids stage again") from error
+        except (OSError, ValueError, SafetensorError) as error:
+            raise BundleError(
+                f"the semantic IDs in {folder} cannot be read ({error}); run the sids stage again"
+            ) from error
         depth = sum(name.startswith("encoder.weight.") for name in arrays)
         encoder = tuple((arrays[f"encoder.weight.{i}"], arrays[f"encoder.bias.{i}"]) for i in range(depth))
         return SemanticIds(rows, Codebooks(arrays["centroids"], encoder), ItemSpace.from_arrays(arrays), quality)

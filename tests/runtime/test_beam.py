@@ -67,13 +67,16 @@ def pairs(result, user):
 def problems(draw):
     """A random trie, a random model (with ties, and -inf here and there), users and their exclusions."""
     levels = draw(st.integers(1, 3))
-    rows = draw(st.lists(st.tuples(*[st.integers(0, CODES - 1)] * levels), unique=True, min_size=1, max_size=30))
+    rows = draw(
+        st.lists(st.tuples(*[st.integers(0, CODES - 1)] * levels), unique=True, min_size=1, max_size=30)
+    )
     trie = ItemTrie.from_rows(rows, [str(row) for row in rows], codes_per_level=CODES)
     users = draw(st.integers(1, 4))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     steps = draw(st.sampled_from([1, 2, 1000]))  # 1: every score ties
     weights = [
-        -rng.integers(1, steps + 1, (users, CODES**level, CODES)).astype(np.float32) / 8 for level in range(levels)
+        -rng.integers(1, steps + 1, (users, CODES**level, CODES)).astype(np.float32) / 8
+        for level in range(levels)
     ]
     holes = draw(st.sampled_from([0.0, 0.3]))
     for table in weights:
@@ -161,8 +164,10 @@ def test_an_empty_trie_and_an_empty_batch_give_empty_answers():
 def test_a_model_that_says_nan_recommends_nothing_by_it():
     scorer = flat(2)
     scorer.weights[0][0, 0, :3] = np.nan
-    result = beam_search(np.zeros((1, 1), np.float32), scorer, full_trie(), 6)
-    assert result.rows.tolist() == [[12, 13, 14, 15, -1, -1]]
+    wide = beam_search(np.zeros((1, 1), np.float32), scorer, full_trie(), 6)
+    assert wide.rows.tolist() == [[12, 13, 14, 15, -1, -1]]
+    narrow = beam_search(np.zeros((1, 1), np.float32), scorer, full_trie(), 1)
+    assert narrow.rows.tolist() == [[12]]
 
 
 def test_users_of_a_batch_do_not_touch_each_other():

@@ -102,7 +102,7 @@ def test_a_sound_bundle_opens_with_everything_it_holds(bundle):
     assert opened.manifest.files["README.md"].bytes == 6
     assert opened.graph("recommender") == bundle / "recommender.onnx"
     assert opened.load_trie().rows.tolist() == ROWS
-    with pytest.raises(BundleError, match="no 'search' graph .it has recommender"):
+    with pytest.raises(BundleError, match="no 'search' graph"):
         opened.graph("search")
     with pytest.raises(BundleError, match="no file 'stray'"):
         opened.file("stray")
@@ -174,8 +174,24 @@ def test_a_folder_without_a_manifest_and_no_folder_are_refused(bundle, tmp_path)
 
 @pytest.mark.parametrize(
     "name",
-    ["../secret", "..", ".", "", "/etc/passwd", "a/b", "a\\b", "C:x", ".hidden", "a\0b", "é", "a" * 200, "con.", "x\n"]
-    + [MANIFEST_FILE, "Manifest.JSON"],
+    [
+        *(
+            "../secret",
+            "..",
+            ".",
+            "",
+            "/etc/passwd",
+            "a/b",
+            "a\\b",
+            "C:x",
+            ".hidden",
+            "a\0b",
+            "é",
+            "a" * 200,
+            "con.",
+        ),
+        *("x\n", MANIFEST_FILE, "Manifest.JSON"),
+    ],
 )
 def test_a_name_that_is_no_plain_name_is_refused_before_any_file_is_opened(bundle, name):
     (bundle.parent / "secret").write_text("x")
@@ -247,10 +263,16 @@ def test_a_field_of_a_wrong_type_or_value_is_named(bundle, path):
         assert len(str(caught.value)) < 400
 
 
+FIELDS = st.sampled_from(["schema_version", "model", "catalogue", "files", "graphs", "provenance", "metrics"])
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(FIELDS, inner),
+    max_leaves=20,
+)
+
+
 @settings(deadline=None)
-@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda inner: (
-    st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["model", "files", "schema_version", "graphs", "catalogue"]), inner)
-), max_leaves=20))  # fmt: skip
+@given(ANY_JSON)
 def test_no_json_at_all_gets_past_the_manifest_but_as_an_error_of_ours(data):
     with pytest.raises(BundleError):
         parse_manifest(json.dumps(data).encode())
@@ -267,20 +289,27 @@ def test_a_manifest_that_would_be_refused_is_not_written(tmp_path, bundle):
     with pytest.raises(BundleError, match="does not list 'absent'"):
         write_manifest(tmp_path, bad)
     with pytest.raises(BundleError, match="finite numbers"):
-        write_manifest(tmp_path, Manifest(manifest.model, manifest.catalogue, manifest.files, {}, {}, {"x": float("nan")}))
+        write_manifest(
+            tmp_path,
+            Manifest(manifest.model, manifest.catalogue, manifest.files, {}, {}, {"x": float("nan")}),
+        )
     assert not (tmp_path / MANIFEST_FILE).exists()
 
 
 def test_a_catalogue_of_other_codebooks_is_refused(tmp_path, bundle):
     edit(bundle, lambda data: data["catalogue"].update(sid_space="space-2"))
     refused(bundle, "sid_space 'space-2' is not the model's 'space-1'")
-    refused(make(tmp_path / "b", catalogue=trie("space-2")), "sid_space 'space-2' is not the model's 'space-1'")
+    refused(
+        make(tmp_path / "b", catalogue=trie("space-2")), "sid_space 'space-2' is not the model's 'space-1'"
+    )
 
 
 def test_a_trie_that_does_not_fit_the_model_is_refused(tmp_path):
     refused(make(tmp_path / "a", levels=3, max_branch=(3, 3, 3)), "2 levels of 4 codes, but the model 3 of 4")
     refused(make(tmp_path / "b", codes=8), "2 levels of 4 codes, but the model 2 of 8")
-    refused(make(tmp_path / "c", max_branch=(2, 1)), "2 children at level 1, but the model's graph has room for 1")
+    refused(
+        make(tmp_path / "c", max_branch=(2, 1)), "2 children at level 1, but the model's graph has room for 1"
+    )
     check_fit(model(max_branch=(2, 2)), trie())
 
 
@@ -292,5 +321,7 @@ def test_a_count_of_items_that_is_not_the_tries_is_refused(bundle):
 def test_a_malformed_trie_under_a_sound_manifest_is_an_error_of_the_bundle(bundle):
     (bundle / TRIE_FILE).write_bytes(b"not a trie")
     entry = describe_file(bundle / TRIE_FILE)
-    edit(bundle, lambda data: data["files"].update({TRIE_FILE: {"sha256": entry.sha256, "bytes": entry.bytes}}))
+    edit(
+        bundle, lambda data: data["files"].update({TRIE_FILE: {"sha256": entry.sha256, "bytes": entry.bytes}})
+    )
     refused(bundle, f"{TRIE_FILE} is damaged")

@@ -21,7 +21,7 @@ LEVELS, CODES, MAX_HISTORY = 2, 6, 4
 
 
 class TableEngine:
-    """A whole model in a table: the score of a code depends on the history (order included) and the prefix."""
+    """A whole model in tables: a code's score depends on the history (order included) and the prefix."""
 
     name = "table"
 
@@ -41,7 +41,8 @@ class TableEngine:
 
     def score_level(self, level: int, hidden: np.ndarray, prefixes: np.ndarray) -> np.ndarray:
         inner = hidden[:, None] + sum(
-            (self.embed[step, prefixes[..., step]] for step in range(level)), np.zeros((*prefixes.shape[:2], 5))
+            (self.embed[step, prefixes[..., step]] for step in range(level)),
+            np.zeros((*prefixes.shape[:2], 5)),
         )
         logits = inner @ self.out[level].T
         return (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
@@ -68,7 +69,23 @@ def catalogue() -> ItemTrie:
 def recommender(beam: int = 24, trie: ItemTrie | None = None) -> Recommender:
     trie = trie or catalogue()
     model = ModelSpec(
-        "llama-sid", "s", LEVELS, CODES, MAX_HISTORY, beam, (CODES,) * LEVELS, 5, 1, 1, 1, 5, 5, 5, 1e4, 1e-6, 60
+        "llama-sid",
+        "s",
+        LEVELS,
+        CODES,
+        MAX_HISTORY,
+        beam,
+        (CODES,) * LEVELS,
+        5,
+        1,
+        1,
+        1,
+        5,
+        5,
+        5,
+        1e4,
+        1e-6,
+        60,
     )
     return Recommender(TableEngine(), trie, Manifest(model, CatalogueSpec(len(trie), "s"), {}, {}))
 
@@ -78,7 +95,9 @@ def by_enumeration(rec: Recommender, history: list[str], allowed: set[str]) -> l
     engine = rec.engine
     sid = {item_id: SIDS[i] for i, item_id in enumerate(IDS)}
     known = [item_id for item_id in history if item_id in sid]
-    hidden = engine.encode(np.array([sid[i] for i in known[-MAX_HISTORY:]], np.int32).reshape(-1, LEVELS))[None]
+    hidden = engine.encode(np.array([sid[i] for i in known[-MAX_HISTORY:]], np.int32).reshape(-1, LEVELS))[
+        None
+    ]
     scores = {}
     for item_id in allowed:
         steps = [
@@ -117,6 +136,18 @@ def test_a_narrow_beam_still_gives_k_items_while_there_are_k(history, k, model_b
     assert len(ids) == len(set(ids)) == min(k, len(IDS) - len(seen))
     assert not seen & set(ids)
     assert [r.score for r in found] == sorted((r.score for r in found), reverse=True)
+
+
+def test_seen_items_that_fill_the_beam_do_not_hide_the_rest():
+    lone = ItemTrie.from_rows([[a, a] for a in range(6)], IDS[:6], codes_per_level=CODES, sid_space="s")
+    rec = recommender(beam=1, trie=lone)
+    best = [r.item_id for r in rec.recommend([], 6)]
+    for seen in range(6):  # the one prefix that a beam of 1 keeps leads to a seen item
+        history = best[:seen]
+        left = {r.item_id for r in rec.recommend(history, 6)}
+        assert left == set(best[seen:])
+        (only,) = rec.recommend(history, 1)
+        assert only.item_id in left
 
 
 def test_titles_come_along_where_the_catalogue_has_them():
@@ -251,7 +282,7 @@ def test_importing_the_recommender_loads_no_heavy_library():
     script = (
         "import sys, pocketrec.runtime.recommender\n"
         "heavy = {'torch', 'transformers', 'onnxruntime', 'polars', 'scipy'} & set(sys.modules)\n"
-        "sys.exit(', '.join(heavy))"
+        "sys.exit(', '.join(heavy) or None)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

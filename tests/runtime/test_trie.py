@@ -40,7 +40,9 @@ def same(a: ItemTrie, b: ItemTrie) -> bool:
     arrays = ("rows", "first_child", "codes", "table_rows")
     return (
         all(np.array_equal(getattr(a, x), getattr(b, x)) for x in arrays)
-        and all(getattr(a, x) == getattr(b, x) for x in ("max_branch", "codes_per_level", "sid_space", "levels"))
+        and all(
+            getattr(a, x) == getattr(b, x) for x in ("max_branch", "codes_per_level", "sid_space", "levels")
+        )
         and a.table.ids(a.table_rows) == b.table.ids(b.table_rows)
         and a.table.titles(a.table_rows) == b.table.titles(b.table_rows)
     )
@@ -121,7 +123,11 @@ def test_filter_ids_keeps_the_named_items_and_passes_over_strangers():
 def test_an_empty_trie_is_valid_and_can_be_saved(tmp_path):
     none = small().filter(np.zeros(6, bool))
     none.save(tmp_path / "t")
-    for trie in (none, ItemTrie.load(tmp_path / "t"), ItemTrie.from_rows(np.empty((0, 3)), [], codes_per_level=4)):
+    for trie in (
+        none,
+        ItemTrie.load(tmp_path / "t"),
+        ItemTrie.from_rows(np.empty((0, 3)), [], codes_per_level=4),
+    ):
         assert (len(trie), trie.n_nodes, trie.n_internal, trie.max_branch) == (0, 1, 1, (0, 0, 0))
         assert trie.first_child.tolist() == [1, 1]
         assert trie.children([]).tolist() == []
@@ -189,8 +195,10 @@ def test_equal_catalogues_give_equal_bytes_in_every_process(tmp_path):
         ROWS[::-1], IDS[::-1], codes_per_level=4, titles=[i.upper() for i in IDS[::-1]], sid_space="s1"
     )
     shuffled.save(tmp_path / "b")
-    script = f"from pocketrec.runtime.trie import ItemTrie; ItemTrie.load(r'{tmp_path / 'a'}').save(r'{tmp_path / 'c'}')"
-    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
+    script = "from pocketrec.runtime.trie import ItemTrie; ItemTrie.load('a').save('c')"
+    subprocess.run(
+        [sys.executable, "-c", script], check=True, cwd=tmp_path, env={**os.environ, "PYTHONHASHSEED": "7"}
+    )
     content = (tmp_path / "a").read_bytes()
     assert content == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
 
@@ -271,19 +279,43 @@ FAULTS = {
     "no levels": ({"codes": np.zeros((3, 0), U8)}, {}, "0 levels"),
     "a code out of range": ({"codes": np.array([[0, 0], [0, 3], [4, 1]], U8)}, {}, "code 4.*is 4"),
     "unsorted rows": ({"codes": np.array([[0, 3], [0, 0], [2, 1]], U8)}, {}, "not sorted"),
-    "duplicate rows": ({"codes": np.array([[0, 3], [0, 3], [2, 1]], U8)}, {}, "rows 0 and 1 have one semantic ID"),
-    "offsets of a wrong type": ({"id_offsets": np.array([0, 1, 3, 5], np.int32)}, {}, "id_offsets of type I32"),
+    "duplicate rows": (
+        {"codes": np.array([[0, 3], [0, 3], [2, 1]], U8)},
+        {},
+        "rows 0 and 1 have one semantic ID",
+    ),
+    "offsets of a wrong type": (
+        {"id_offsets": np.array([0, 1, 3, 5], np.int32)},
+        {},
+        "id_offsets of type I32",
+    ),
     "too few offsets": ({"id_offsets": np.array([0, 1, 5])}, {}, "3 id_offsets for 3 items"),
     "offsets from one": ({"id_offsets": np.array([1, 2, 3, 5])}, {}, "do not span its 5 id_bytes"),
     "offsets past the end": ({"id_offsets": np.array([0, 1, 3, 6])}, {}, "do not span its 5 id_bytes"),
     "offsets that fall": ({"id_offsets": np.array([0, 3, 1, 5])}, {}, "fall after row 1"),
     "offsets far away and back": ({"id_offsets": np.array([0, 2**62, 3, 5])}, {}, "fall after row 1"),
     "an empty id": ({"id_offsets": np.array([0, 1, 1, 5])}, {}, "ids of 0 to 4 bytes"),
-    "an id cut inside a character": ({"id_offsets": np.array([0, 1, 4, 5])}, {}, "ids that are not valid UTF-8"),
-    "invalid UTF-8": ({"id_bytes": np.array([97, 98, 98, 0xC3, 0x28], U8)}, {}, "ids that are not valid UTF-8"),
-    "a character without its end": ({"id_bytes": np.array([97, 98, 98, 99, 0xC3], U8)}, {}, "not valid UTF-8"),
+    "an id cut inside a character": (
+        {"id_offsets": np.array([0, 1, 4, 5])},
+        {},
+        "ids that are not valid UTF-8",
+    ),
+    "invalid UTF-8": (
+        {"id_bytes": np.array([97, 98, 98, 0xC3, 0x28], U8)},
+        {},
+        "ids that are not valid UTF-8",
+    ),
+    "a character without its end": (
+        {"id_bytes": np.array([97, 98, 98, 99, 0xC3], U8)},
+        {},
+        "not valid UTF-8",
+    ),
     "titles not UTF-8": ({"title_bytes": np.array([65, 0xFF], U8)}, {}, "titles that are not valid UTF-8"),
-    "duplicate ids": ({"id_bytes": np.frombuffer(b"ababb", U8), "id_offsets": np.array([0, 2, 4, 5])}, {}, "both have"),
+    "duplicate ids": (
+        {"id_bytes": np.frombuffer(b"ababb", U8), "id_offsets": np.array([0, 2, 4, 5])},
+        {},
+        "both have",
+    ),
 }
 
 
@@ -314,7 +346,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
 @settings(deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_refused_or_still_a_catalogue_within_its_rules(tmp_path_factory, data):
-    """A trie file has no checksum (the bundle has it); damage may change an item, but never break the trie."""
+    """The checksum is the bundle's; damage here may change an item, but never break the trie."""
     content = bytearray(pack(*sound()))
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))

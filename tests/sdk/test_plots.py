@@ -1,4 +1,4 @@
-"""Chart geometry: whatever the numbers, every mark lies in the picture and the ticks are round and in order."""
+"""Chart geometry: whatever the numbers, every mark lies in the picture, and ticks are round and in order."""
 
 from __future__ import annotations
 
