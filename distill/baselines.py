@@ -2,8 +2,8 @@
 
 On the path of the data: training histories in, a `Ranker` of `distill.evaluation` out. All three are weighted
 item graphs. The items of a history send their weight along the edges, newest items most; items that no edge
-reaches follow in order of popularity, so a list is as long as the catalogue allows. Equal scores go to the lower
-catalogue row: same log, same lists.
+reaches follow in order of popularity, so a list is as long as the catalogue allows. Equal scores go to the
+lower catalogue row: same log, same lists.
 
 The default constants were chosen on the validation questions of Amazon Beauty (leave-one-out), by the sum of
 recall@10 and ndcg@10 with seen items kept and excluded.
@@ -21,7 +21,7 @@ from pocketrec.distill.splits import Sequences
 from pocketrec.runtime.errors import ConfigError, DataError
 from scipy.sparse import coo_array, csr_array, diags_array, vstack
 
-CELLS = 1 << 24  # dense scores held at once (64 MB), whatever the catalogue's size
+CELLS = 1 << 22  # dense scores held at once (16 MB), whatever the catalogue's size
 BLOCK = 4096  # rows of the two-hop product made at once
 
 
@@ -71,8 +71,8 @@ class Popularity(ItemGraph):
 class CoOccurrence(ItemGraph):
     """Item-to-item: items that stand near one another in a history call for one another, in both directions.
 
-    Linden, Smith and York 2003, "Amazon.com recommendations: item-to-item collaborative filtering"; that newer
-    items of the history weigh more, exponentially, is from STAN (Garg et al., SIGIR 2019).
+    Linden, Smith and York 2003, "Amazon.com recommendations: item-to-item collaborative filtering"; that
+    newer items of the history weigh more, exponentially, is from STAN (Garg et al., SIGIR 2019).
     """
 
     @classmethod
@@ -171,7 +171,7 @@ def top_k(scores: NDArray[np.floating[Any]], k: int) -> NDArray[np.int32]:
         room = width - np.count_nonzero(scores[tied] > least[tied], axis=1)
         boundary = scores[tied] == least[tied]
         chosen[tied] &= ~boundary | (np.cumsum(boundary, axis=1, dtype=np.int32) <= room[:, None])
-    columns = np.nonzero(chosen)[1].reshape(n, width)
+    columns = np.flatnonzero(chosen).reshape(n, width) % n_items
     best = np.take_along_axis(scores, columns, axis=1)
     order = np.argsort(-best, axis=1, kind="stable")
     listed = np.where(best == -np.inf, EMPTY, columns)
@@ -203,7 +203,7 @@ def _history_weights(histories: Sequences, n_items: int, recency: float) -> csr_
 
 
 def _transitions(train: Sequences, n_items: int, window: int, decay: float) -> csr_array:
-    """Sum d^-decay over pairs (i, j) of one history with j d ≤ window places after i; loop-free CSR [n, n]."""
+    """Sum d^-decay over pairs (i, j) of one history with j d ≤ window places after i; loop-free CSR."""
     if window < 1:
         raise ConfigError(f"window is {window}; it must be at least 1")
     events = train.events()

@@ -27,6 +27,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _ROW_BITS: Final = np.uint64(24)
 _ROW_MASK: Final = np.uint64(MAX_ITEMS - 1)
+_HASH_MASK: Final = ~_ROW_MASK
 _CHUNK_BYTES: Final = 1 << 14  # ids are hashed in pieces of this size (more than an id may have)
 _CHUNK_IDS: Final = 1 << 16  # and looked up or copied in pieces of this many: a few megabytes of scratch
 _BASE: Final = 0x9E3779B97F4A7C15  # odd, so that it has an inverse
@@ -146,51 +147,31 @@ class ItemTable:
             found[possible] = self._find([ids[i] for i in np.flatnonzero(possible).tolist()])
             return found
         index = self._sorted_keys()
-        wanted = _hashes(blob, offsets) & ~_ROW_MASK
+        wanted = _hashes(blob, offsets) & _HASH_MASK
         order = np.argsort(wanted)  # neighbours in the index share cache lines
         place = np.empty(len(ids), np.int64)
         place[order] = np.searchsorted(index, wanted[order])
         found = np.full(len(ids), -1, np.int32)
         pending = np.arange(len(ids))
-        while True:  # one round, and one more for each further item whose hash is the same
+        while len(pending):  # one round, and one more for each further item whose hash is the same
             pending = pending[place[pending] < len(index)]
             keys = index[place[pending]]
-            same_hash = (keys & ~_ROW_MASK) == wanted[pending]
+            same_hash = (keys & _HASH_MASK) == wanted[pending]
             pending, keys = pending[same_hash], keys[same_hash]
-            if len(pending) == 0:
-                return found
             rows = (keys & _ROW_MASK).astype(np.int32)
-            equal = self._equal(rows, blob, offsets, pending)
+            pairs = zip(self.ids(rows), pending.tolist(), strict=True)
+            equal = np.fromiter((item_id == ids[query] for item_id, query in pairs), np.bool_, len(rows))
             found[pending[equal]] = rows[equal]
             pending = pending[~equal]
             place[pending] += 1
-
-    def _equal(
-        self,
-        rows: NDArray[np.int32],
-        blob: NDArray[np.uint8],
-        offsets: NDArray[np.int64],
-        queries: NDArray[np.int64],
-    ) -> NDArray[np.bool_]:
-        """Compare the ids of `rows` with the (non-empty) `queries` of a blob by bytes; bool [len(rows)]."""
-        mine, theirs = self.id_offsets[rows], offsets[queries]
-        lengths = offsets[queries + 1] - theirs
-        equal: NDArray[np.bool_] = (self.id_offsets[rows + 1] - mine) == lengths
-        mine, theirs, lengths = mine[equal], theirs[equal], lengths[equal]
-        if len(lengths):
-            starts = np.cumsum(lengths) - lengths
-            step = np.arange(lengths.sum())
-            same = self.id_bytes[np.repeat(mine - starts, lengths) + step]
-            same = same == blob[np.repeat(theirs - starts, lengths) + step]
-            equal[equal] = np.logical_and.reduceat(same, starts)
-        return equal
+        return found
 
     def _sorted_keys(self) -> NDArray[np.uint64]:
         """Return the index, uint64 [n], rising: 40 bits of the id's hash, then 24 bits of its row."""
         if self._index is None:
             with self._lock:
                 if self._index is None:
-                    keys = _hashes(self.id_bytes, self.id_offsets) & ~_ROW_MASK
+                    keys = _hashes(self.id_bytes, self.id_offsets) & _HASH_MASK
                     keys |= np.arange(len(keys), dtype=np.uint64)
                     keys.sort()
                     self._refuse_duplicates(keys)
