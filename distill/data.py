@@ -17,10 +17,10 @@ import polars as pl
 from numpy.typing import NDArray
 from pocketrec.distill.config import DataConfig
 from pocketrec.distill.data_catalogue import Catalogue, CatalogueRead, read_catalogue
-from pocketrec.distill.data_clean import SortedEvents, clean
+from pocketrec.distill.data_clean import SortedEvents, clean, sort_events
 from pocketrec.distill.data_columns import LogColumns, log_columns
 from pocketrec.distill.data_files import find_files, open_table
-from pocketrec.distill.data_log import Events, read_log
+from pocketrec.distill.data_log import LogSummary, read_log
 from pocketrec.distill.data_report import DataCounts, DataReport, FindingLog
 from pocketrec.distill.data_values import IdIndex
 from pocketrec.distill.progress import SILENT, Progress
@@ -122,9 +122,11 @@ def _prepare(
         _refuse(findings)
     index = IdIndex(None if read is None else pl.Series(read.catalogue.item_ids, dtype=pl.String))
     known = None if read is None else len(index)
-    events = read_log(tables, columns, config, findings, index, known, progress)
-    _judge_log(events, columns, config, findings)
-    ordered = clean(events, config, findings)
+    events, log = read_log(tables, columns, config, findings, index, known, progress)
+    _judge_log(log, columns, config, findings)
+    ordered = sort_events(events)
+    del events  # as large as the sorted ones
+    ordered = clean(ordered, log.places, config, findings)
     catalogue, items_of_events = _number_items(read, index, ordered.items)
     starts = np.flatnonzero(np.diff(ordered.users, prepend=-1)).astype(np.int64)
     ends = np.append(starts[1:], len(ordered.users)).astype(np.int64)[: len(starts)]
@@ -134,10 +136,10 @@ def _prepare(
         _refuse(findings)
     chosen = (*(columns.chosen if columns else ()), *(read.columns if read else ()))
     files = (*(str(table.path) for table in tables), *(read.files if read else ()))
-    counts = _count(events, ordered, users, catalogue, read)
+    counts = _count(log, ordered, users, catalogue, read)
     report = DataReport(files, chosen, counts, findings.findings())
-    times = ordered.times if events.clock else None
-    return Dataset(catalogue, events.user_ids[ordered.users[starts]], users, times, report)
+    times = ordered.times if log.clock else None
+    return Dataset(catalogue, log.user_ids[ordered.users[starts]], users, times, report)
 
 
 def _read_catalogue(
@@ -150,13 +152,13 @@ def _read_catalogue(
     return None
 
 
-def _judge_log(events: Events, columns: LogColumns | None, config: DataConfig, findings: FindingLog) -> None:
+def _judge_log(log: LogSummary, columns: LogColumns | None, config: DataConfig, findings: FindingLog) -> None:
     if columns is not None and columns.order is None:
         findings.add("D312", 1, "kept; set data.timestamp or data.position if there is one")
-    if events.rows_rejected > config.max_bad_share * events.rows_read:
-        share = f"{events.rows_rejected / events.rows_read:.1%} of {events.rows_read:,} rows"
+    if log.rows_rejected > config.max_bad_share * log.rows_read:
+        share = f"{log.rows_rejected / log.rows_read:.1%} of {log.rows_read:,} rows"
         rule = f"refused (max_bad_share = {config.max_bad_share:g}; {share})"
-        findings.add("D314", events.rows_rejected, rule, "error")
+        findings.add("D314", log.rows_rejected, rule, "error")
 
 
 def _number_items(
@@ -165,9 +167,10 @@ def _number_items(
     """Return the catalogue and each event's row in it; without one, items with events are the catalogue."""
     if read is not None:
         return read.catalogue, items
-    used = np.unique(items)
-    ids = index.names[used].to_list()
-    return Catalogue(ids, list(ids), [""] * len(ids)), np.searchsorted(used, items).astype(np.int32)
+    used = np.bincount(items, minlength=len(index)) > 0
+    ids = index.names.filter(pl.Series(used)).to_list()
+    row = np.cumsum(used, dtype=np.int32) - np.int32(1)
+    return Catalogue(ids, list(ids), [""] * len(ids)), row[items]
 
 
 def _judge_histories(
@@ -177,29 +180,33 @@ def _judge_histories(
         findings.add("D406", 1, "refused", "error")
     if config.split == "leave-one-out":
         findings.add("D404", int((users.lengths < 3).sum()), "kept for training")
-    findings.add("D405", len(catalogue) - len(np.unique(users.items)), "kept", "ok")
+    findings.add("D405", len(catalogue) - _distinct(users.items), "kept", "ok")
 
 
 def _count(
-    events: Events, ordered: SortedEvents, users: Sequences, catalogue: Catalogue, read: CatalogueRead | None
+    log: LogSummary, ordered: SortedEvents, users: Sequences, catalogue: Catalogue, read: CatalogueRead | None
 ) -> DataCounts:
     pairs = len(users) * len(catalogue)
-    quantiles = np.quantile(users.lengths, list(QUANTILES.values())) if len(users) else []
+    history = np.quantile(users.lengths, list(QUANTILES.values())) if len(users) else np.zeros(len(QUANTILES))
     return DataCounts(
-        rows_read=events.rows_read,
-        rows_rejected=events.rows_rejected,
-        rows_filtered=events.rows_filtered,
+        rows_read=log.rows_read,
+        rows_rejected=log.rows_rejected,
+        rows_filtered=log.rows_filtered,
         rows_duplicate=ordered.duplicates,
         rows_below_core=ordered.below_core,
         events=len(users.items),
         users=len(users),
         items=len(catalogue),
-        items_seen=len(np.unique(users.items)),
+        items_seen=_distinct(users.items),
         density=len(users.items) / pairs if pairs else 0.0,
-        history={name: float(value) for name, value in zip(QUANTILES, quantiles, strict=False)},
+        history={name: float(value) for name, value in zip(QUANTILES, history, strict=True)},
         catalogue_rows_read=read.rows_read if read else 0,
         catalogue_rows_rejected=read.rows_rejected if read else 0,
     )
+
+
+def _distinct(items: NDArray[np.int32]) -> int:
+    return int(np.count_nonzero(np.bincount(items)))
 
 
 def _refuse(findings: FindingLog) -> None:

@@ -20,7 +20,7 @@ from pocketrec.distill.data_report import Action, FindingLog
 from pocketrec.distill.data_text import MARK, LineNotes, blocks, decode, open_bytes, readable
 from pocketrec.runtime.errors import DataError
 
-PARQUET_ROWS = 1 << 21
+PARQUET_ROWS = 1 << 20
 
 Kind = Literal["csv", "jsonl", "parquet"]
 KINDS: dict[str, Kind] = {

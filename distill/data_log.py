@@ -15,7 +15,8 @@ import polars as pl
 from numpy.typing import NDArray
 from pocketrec.distill.config import DataConfig
 from pocketrec.distill.data_columns import LogColumns, given_column
-from pocketrec.distill.data_files import RowBatch, TableFile, read_batches
+from pocketrec.distill.data_files import TableFile, read_batches
+from pocketrec.distill.data_parse import RowBatch
 from pocketrec.distill.data_report import ColumnChoice, FindingLog, Places, Row
 from pocketrec.distill.data_values import MISSING, IdIndex, Unit, as_ids, find_unit, read_times
 from pocketrec.distill.progress import SILENT, Progress
@@ -24,16 +25,24 @@ from pocketrec.runtime.errors import DataError
 
 @dataclass(frozen=True)
 class Events:
-    """Sound rows, in file order. users, items: int32 [n], numbers in the indices; times: int64 [n], or None.
-
-    clock: whether the times are timestamps and not mere positions. user_ids: String, user k at k.
-    """
+    """Sound rows, in file order. users, items: int32 [n], numbers in the indices; times: int64 [n], or None."""
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
     times: NDArray[np.int64] | None
-    clock: bool
+
+
+@dataclass(frozen=True)
+class LogSummary:
+    """What is known of the log beside its events.
+
+    user_ids: String, user k at k. places: of the events, in file order. clock: whether their times are timestamps
+    and not mere positions.
+    """
+
     user_ids: pl.Series
+    places: Places
+    clock: bool
     places: Places
     rows_read: int
     rows_rejected: int
@@ -54,7 +63,7 @@ def read_log(
     items: IdIndex,
     known: int | None,
     progress: Progress = SILENT,
-) -> Events:
+) -> tuple[Events, LogSummary]:
     """Read a log, file by file.
 
     :param columns: the columns to read, the same in every file; None if no file has any.
@@ -73,7 +82,7 @@ def read_log(
             if collector.rows_read == before:
                 findings.add("D101", 1, "nothing read", rows=[Row(str(table.path), 1)])
             advance(1)
-    return collector.events()
+    return collector.events(), collector.summary()
 
 
 class _Collector:
@@ -173,7 +182,6 @@ class _Collector:
 
     def events(self) -> Events:
         """Join what was kept, one column after the other, so that at most one is held twice."""
-        clock = self.columns is not None and self.columns.order is not None and self._settle_clock()
         ordered = self.columns is not None and self.columns.order is not None
         users = np.concatenate(self.kept_users)
         self.kept_users.clear()
@@ -181,8 +189,15 @@ class _Collector:
         self.kept_items.clear()
         times = np.concatenate(self.kept_times) if ordered else None
         self.kept_times.clear()
+        return Events(users, items, times)
+
+    def summary(self) -> LogSummary:
+        """Say what was seen.
+
+        :raises DataError: if the files tell time in different ways.
+        """
         read = (self.rows_read, self.rows_rejected, self.rows_filtered)
-        return Events(users, items, times, clock, self.users.names, self.places, *read)
+        return LogSummary(self.users.names, self.places, self._settle_clock(), *read)
 
     def _settle_clock(self) -> bool:
         """Tell whether times are timestamps, noting those that are not points in time.

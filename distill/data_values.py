@@ -31,16 +31,22 @@ def as_ids(values: pl.Series) -> pl.Series:
     :raises DataError: if the column holds something that cannot be an id (lists, bytes, objects).
     """
     kind = values.dtype
-    if kind.is_float() or kind.is_decimal():
-        whole = values.cast(pl.Int64, strict=False)
-        if (whole.cast(kind) == values).all():
-            values = whole
-    if kind.is_nested() or kind in (pl.Binary, pl.Object, pl.Null):
-        if values.null_count() == len(values):
-            return pl.Series(values.name, [None] * len(values), dtype=pl.String)
-        raise DataError(f"column {values.name!r} is {kind}; ids must be text or whole numbers")
-    text = values.cast(pl.String).str.strip_chars()
-    return text.to_frame().select(pl.when(pl.first() != "").then(pl.first())).to_series()
+    if kind.is_nested() or kind in (pl.Binary, pl.Object):
+        if values.null_count() < len(values):
+            raise DataError(f"column {values.name!r} is {kind}; it must be text or numbers")
+        values = pl.Series(values.name, [None] * len(values), dtype=pl.String)
+    text = pl.first().cast(pl.String).str.strip_chars()
+    if kind.is_float():
+        whole = pl.first().cast(pl.Int64, strict=False)
+        is_whole = (whole.cast(pl.Float64) == pl.first()).fill_null(False)
+        text = pl.when(is_whole).then(whole.cast(pl.String)).when(pl.first().is_not_nan()).then(text)
+    elif kind.is_decimal():
+        text = text.str.replace(r"\.0+$", "")
+    return (
+        values.to_frame("id")
+        .with_columns(text.alias("id"))
+        .select(pl.when(pl.first() != "").then(pl.first()))["id"]
+    )
 
 
 class IdIndex:
@@ -62,19 +68,19 @@ class IdIndex:
 
     def numbers(self, ids: pl.Series) -> NDArray[np.int32]:
         """Return each id's number, int32 [n], giving new ids the next ones; `MISSING` where there is none."""
-        if ids.dtype in (pl.Categorical, pl.Enum):
-            ids = ids.cast(pl.String)
-        if ids.dtype.is_nested() or ids.dtype == pl.Null:
+        if not (ids.dtype.is_integer() or ids.dtype == pl.String):
             ids = as_ids(ids)
         ids = ids.rename("id")
         distinct = ids.unique(maintain_order=True)
-        batch = pl.DataFrame({"id": distinct, "name": as_ids(distinct)})
-        fresh = batch.drop_nulls("name").join(self._table, on="name", how="anti")["name"]
-        self._table = pl.concat(
-            [self._table, _numbered(fresh.unique(maintain_order=True), len(self))], rechunk=True
-        )
-        batch = batch.join(self._table, on="name", how="left").select("id", "number")
-        found = ids.to_frame().join(batch, on="id", how="left", maintain_order="left")
+        batch = pl.DataFrame({"id": distinct, "name": as_ids(distinct)}).drop_nulls()
+        batch = batch.join(self._table, on="name", how="left", maintain_order="left")
+        fresh = batch.filter(pl.col("number").is_null())["name"].unique(maintain_order=True)
+        if len(fresh):
+            added = _numbered(fresh, len(self))
+            self._table = pl.concat([self._table, added], rechunk=True)
+            batch = batch.join(added, on="name", how="left", suffix="_added")
+            batch = batch.with_columns(pl.col("number").fill_null(pl.col("number_added")))
+        found = ids.to_frame().join(batch.select("id", "number"), on="id", how="left", maintain_order="left")
         return found["number"].fill_null(MISSING).to_numpy().astype(np.int32, copy=False)
 
 
@@ -169,7 +175,7 @@ def _calendar(values: pl.Series) -> pl.Series:
     if values.dtype.is_temporal():
         if values.dtype in (pl.Time, pl.Duration):
             raise DataError(f"column {values.name!r} is {values.dtype}; a timestamp needs a date")
-        return values.cast(pl.Datetime("us")).cast(pl.Int64)
+        return pl.Series(values.cast(pl.Datetime("us")).cast(pl.Int64))
     text = pl.first().cast(pl.String).str.strip_chars()
     parts = text.str.extract_groups(ISO_8601).struct
     clock = pl.concat_str(
