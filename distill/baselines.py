@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array, diags_array, vstack
+
 from pocketrec.distill.evaluation import EMPTY, RankingError
 from pocketrec.distill.splits import Sequences
 from pocketrec.runtime.errors import ConfigError, DataError
-from scipy.sparse import coo_array, csr_array, diags_array, vstack
 
 CELLS = 1 << 22  # dense scores held at once (16 MB), whatever the catalogue's size
 BLOCK = 4096  # rows of the two-hop product made at once

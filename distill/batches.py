@@ -110,9 +110,7 @@ class WindowBatches:
             total = int((end[rows] - begin[rows]).sum() - (~opens[rows]).sum())
             stop, stride = min(first + self.batch_size, len(begin)), self.world * self.accumulate
             shares = [slice(first + self.rank + self.world * n, stop, stride) for n in range(self.accumulate)]
-            yield [
-                pack(self.train.items, begin[s], end[s], opens[s], self.max_history + 1, total) for s in shares
-            ]
+            yield [pack(self.train.items, begin[s], end[s], opens[s], self.max_history + 1, total) for s in shares]
 
 
 def pack(
@@ -141,7 +139,12 @@ def pack(
     segment[flat] = np.repeat(np.arange(len(sizes)), sizes)
     position[flat] = within
     counted = (within > 0) | np.repeat(opens, sizes)
-    tensors = (inputs.reshape(shape), is_start.reshape(shape), segment.reshape(shape), position.reshape(shape))
+    tensors = (
+        inputs.reshape(shape),
+        is_start.reshape(shape),
+        segment.reshape(shape),
+        position.reshape(shape),
+    )
     return Batch(
         *(torch.from_numpy(t) for t in tensors),
         torch.from_numpy(flat[counted]),

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
 from pocketrec.distill.config import DataConfig
 from pocketrec.distill.data_catalogue import Catalogue, CatalogueRead, read_catalogue
 from pocketrec.distill.data_clean import SortedEvents, clean, sort_events
@@ -149,6 +150,7 @@ def _read_catalogue(
         return read_catalogue(items, config, findings, columns.item.column if columns else None)
     if config.images is not None:
         raise ConfigError("data.images needs a catalogue, whose rows the vectors belong to")
+    findings.add("D205", 1, "kept", "ok")
     return None
 
 
@@ -173,9 +175,7 @@ def _number_items(
     return Catalogue(ids, list(ids), [""] * len(ids)), row[items]
 
 
-def _judge_histories(
-    users: Sequences, catalogue: Catalogue, config: DataConfig, findings: FindingLog
-) -> None:
+def _judge_histories(users: Sequences, catalogue: Catalogue, config: DataConfig, findings: FindingLog) -> None:
     if len(users) == 0:
         findings.add("D406", 1, "refused", "error")
     if config.split == "leave-one-out":
@@ -210,11 +210,11 @@ def _distinct(items: NDArray[np.int32]) -> int:
 
 
 def _refuse(findings: FindingLog) -> None:
-    """Raise if a finding refuses the data."""
-    errors = [str(finding) for finding in findings.findings() if finding.severity == "error"]
-    if errors:
-        raise DataError(
-            "the data is refused:\n  "
-            + "\n  ".join(errors)
-            + "\n`pocketrec data check` lists every finding and its rows"
-        )
+    """Raise if a finding refuses the data; where it is for too many bad rows, say what was wrong with them."""
+    found = findings.findings()
+    lines = [str(finding) for finding in found if finding.severity == "error"]
+    if not lines:
+        return
+    if any(finding.code in ("D206", "D314") for finding in found):
+        lines += [str(finding) for finding in found if finding.rule.startswith("dropped (") and finding.examples]
+    raise DataError("\n  ".join(["the data is refused:", *lines, "`pocketrec data check` lists every finding"]))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
 from pocketrec.distill.config import DataConfig
 from pocketrec.distill.data_columns import given_column, id_column, title_column
 from pocketrec.distill.data_files import TableFile, find_files, open_table, read_batches
@@ -71,9 +72,7 @@ def read_catalogue(
         findings.add("D206", rejected, rule, "error")
     if len(keep) == 0:
         findings.add("D207", 1, "refused", "error")
-    columns = tuple(
-        c for c in columns if c.role != "text" or c.how == "given" or is_text(rows.frame[c.column])
-    )
+    columns = tuple(c for c in columns if c.role != "text" or c.how == "given" or is_text(rows.frame[c.column]))
     catalogue = _compose(rows.frame[keep], columns, _read_images(config.images, read, keep))
     _note_silent(catalogue, rows, keep, findings)
     return CatalogueRead(catalogue, tuple(str(t.path) for t in tables), columns, read, rejected)
@@ -137,26 +136,20 @@ def _sound(rows: _Rows, config: DataConfig, findings: FindingLog) -> NDArray[np.
     return np.asarray(named & ~repeated, np.bool_)
 
 
-def _compose(
-    frame: pl.DataFrame, columns: Sequence[ColumnChoice], images: NDArray[np.float32] | None
-) -> Catalogue:
+def _compose(frame: pl.DataFrame, columns: Sequence[ColumnChoice], images: NDArray[np.float32] | None) -> Catalogue:
     titles = next((frame[c.column] for c in columns if c.role == "title"), None)
     named = [c.column for c in columns if c.role in ("title", "text")]
     joined = pl.concat_str(named, separator=". ", ignore_nulls=True) if named else pl.lit("")
     ids = frame[ID].to_list()
     texts = frame.select(pl.col(ID), joined.alias("text"))["text"].fill_null("").to_list()
-    shown = (
-        ids if titles is None else [title or id_ for title, id_ in zip(titles.to_list(), ids, strict=True)]
-    )
+    shown = ids if titles is None else [title or id_ for title, id_ in zip(titles.to_list(), ids, strict=True)]
     return Catalogue(ids, shown, texts, images)
 
 
 def _note_silent(catalogue: Catalogue, rows: _Rows, keep: NDArray[np.int64], findings: FindingLog) -> None:
     textless = keep[[not text for text in catalogue.texts]]
     findings.add("D203", len(textless), "kept, with an empty text", rows=rows.places.rows(textless))
-    untitled = np.array(
-        [title == id_ for title, id_ in zip(catalogue.titles, catalogue.item_ids, strict=True)], bool
-    )
+    untitled = np.array([title == id_ for title, id_ in zip(catalogue.titles, catalogue.item_ids, strict=True)], bool)
     findings.add("D204", int(untitled.sum()), "kept", rows=rows.places.rows(keep[untitled]))
 
 
@@ -179,7 +172,5 @@ def _read_images(images: str | None, rows_read: int, keep: NDArray[np.int64]) ->
     out = np.asarray(vectors[keep], np.float32)
     bad = np.flatnonzero(~np.isfinite(out).all(1))
     if len(bad):
-        raise DataError(
-            f"data.images: {path} has {len(bad)} rows that are not finite, the first is row {keep[bad[0]]}"
-        )
+        raise DataError(f"data.images: {path} has {len(bad)} rows that are not finite, the first is row {keep[bad[0]]}")
     return out

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pocketrec.distill.config import DataConfig
 from pocketrec.distill.data_log import Events
 from pocketrec.distill.data_report import FindingLog, Places, Row
@@ -35,9 +36,7 @@ class SortedEvents:
         if rows.all():
             return self
         times = None if self.times is None else self.times[rows]
-        return replace(
-            self, users=self.users[rows], items=self.items[rows], times=times, origin=self.origin[rows]
-        )
+        return replace(self, users=self.users[rows], items=self.items[rows], times=times, origin=self.origin[rows])
 
     def places(self, rows: NDArray[np.int64], places: Places) -> Iterator[Row]:
         """Yield the places of chosen events, in file order."""
@@ -64,19 +63,27 @@ def clean(events: SortedEvents, places: Places, config: DataConfig, findings: Fi
     :param places: where the events stand in the files, in the order before sorting.
     :param findings: told about repeats, ties, and the users, items and events that went.
     """
-    if events.times is not None:
-        tied = np.flatnonzero(ties(events.users, events.times))
-        repeated = tied[repeats(events.users[tied], events.items[tied], events.times[tied])]
-        dropped = config.duplicates == "drop"
-        rule = f"{'the first is kept' if dropped else 'kept'} (duplicates = {config.duplicates})"
-        findings.add("D310", len(repeated), rule, rows=events.places(repeated, places))
-        if dropped and len(repeated):
-            stay = np.ones(len(events.users), np.bool_)
-            stay[repeated] = False
-            events = replace(events.keep(stay), duplicates=len(repeated))
-            tied = np.flatnonzero(ties(events.users, events.times))
-        findings.add("D311", len(tied), "kept", "ok", events.places(tied, places))
-    return _cut_to_core(events, places, config, findings)
+    return _cut_to_core(_drop_repeats(events, places, config, findings), places, config, findings)
+
+
+def _drop_repeats(events: SortedEvents, places: Places, config: DataConfig, findings: FindingLog) -> SortedEvents:
+    users, items, times = events.users, events.items, events.times
+    if times is None:
+        return events
+    tied = np.flatnonzero(ties(users, times))
+    repeated = repeats(users[tied], items[tied], times[tied])
+    rows = tied[repeated]
+    rule = f"{'the first is kept' if config.duplicates == 'drop' else 'kept'} (duplicates = {config.duplicates})"
+    findings.add("D310", len(rows), rule, rows=events.places(rows, places))
+    if config.duplicates == "drop":
+        tied = tied[~repeated]
+        tied = tied[ties(users[tied], times[tied])]
+    findings.add("D311", len(tied), "kept", "ok", events.places(tied, places))
+    if config.duplicates == "keep" or len(rows) == 0:
+        return events
+    stay = np.ones(len(users), np.bool_)
+    stay[rows] = False
+    return replace(events.keep(stay), duplicates=len(rows))
 
 
 def ties(users: NDArray[np.int32], times: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -86,24 +93,18 @@ def ties(users: NDArray[np.int32], times: NDArray[np.int64]) -> NDArray[np.bool_
     return np.asarray(same[1:] | same[:-1], np.bool_)
 
 
-def repeats(
-    users: NDArray[np.int32], items: NDArray[np.int32], times: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def repeats(users: NDArray[np.int32], items: NDArray[np.int32], times: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Tell which of sorted events repeat an earlier one: same user, item and time, bool [n]."""
     # A run of ties need not have its repeats side by side: sort by item within it, earlier events first.
     order = np.lexsort((items, times, users))
     before, after = order[:-1], order[1:]
-    again = (
-        (users[after] == users[before]) & (times[after] == times[before]) & (items[after] == items[before])
-    )
+    again = (users[after] == users[before]) & (times[after] == times[before]) & (items[after] == items[before])
     out = np.zeros(len(users), np.bool_)
     out[after[again]] = True
     return out
 
 
-def core(
-    users: NDArray[np.int32], items: NDArray[np.int32], user_core: int, item_core: int
-) -> NDArray[np.bool_]:
+def core(users: NDArray[np.int32], items: NDArray[np.int32], user_core: int, item_core: int) -> NDArray[np.bool_]:
     """Tell which events stay, bool [n], when users and items with too few events go, again and again."""
     stay = np.ones(len(users), np.bool_)
     per_user, per_item = np.bincount(users), np.bincount(items)
@@ -116,9 +117,7 @@ def core(
         per_item -= np.bincount(items[fall], minlength=len(per_item))
 
 
-def _cut_to_core(
-    events: SortedEvents, places: Places, config: DataConfig, findings: FindingLog
-) -> SortedEvents:
+def _cut_to_core(events: SortedEvents, places: Places, config: DataConfig, findings: FindingLog) -> SortedEvents:
     user_core, item_core = max(config.user_core, config.min_history), config.item_core
     if user_core <= 1 and item_core <= 1:
         return events

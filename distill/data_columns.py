@@ -123,16 +123,12 @@ def _usual(table: TableFile, role: str) -> Sequence[str]:
     return [name for name in table.columns if _plain(name) in usual]
 
 
-def _optional(
-    table: TableFile, kind: Table, role: str, given: str | None, option: str
-) -> ColumnChoice | None:
+def _optional(table: TableFile, kind: Table, role: str, given: str | None, option: str) -> ColumnChoice | None:
     if given is not None:
         return given_column(table, kind, role, given, option)
     found = _usual(table, role)
     if len(found) > 1:
-        raise DataError(
-            f"{table.path}: {' and '.join(found)} could each be the {role} column; set {option} to one"
-        )
+        raise DataError(f"{table.path}: {' and '.join(found)} could each be the {role} column; set {option} to one")
     return ColumnChoice(kind, role, found[0], "guessed") if found else None
 
 

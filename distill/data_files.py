@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+
 from pocketrec.distill.data_parse import RowBatch, csv_batches, json_batches, json_columns
 from pocketrec.distill.data_report import Action, FindingLog
 from pocketrec.distill.data_text import MARK, LineNotes, blocks, decode, open_bytes, readable
@@ -56,9 +57,7 @@ def find_files(paths: Path | Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in [paths] if isinstance(paths, Path) else list(paths):
         if path.is_dir():
-            parts = sorted(
-                p for p in path.rglob("*") if p.is_file() and p.name[0] not in "._" and _suffix(p) in KINDS
-            )
+            parts = sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] not in "._" and _suffix(p) in KINDS)
             if not parts:
                 raise DataError(f"{path}: the folder holds no file of a known kind ({', '.join(KINDS)})")
             found += parts
@@ -78,9 +77,7 @@ def open_table(path: Path) -> TableFile:
     """
     kind = KINDS.get(_suffix(path))
     if kind is None:
-        raise DataError(
-            f"{path}: unknown kind of file; give one of {', '.join(KINDS)}, text ones also as .gz"
-        )
+        raise DataError(f"{path}: unknown kind of file; give one of {', '.join(KINDS)}, text ones also as .gz")
     if path.stat().st_size == 0:
         return TableFile(path, kind, ())
     if kind == "parquet":
@@ -91,12 +88,12 @@ def open_table(path: Path) -> TableFile:
             return TableFile(path, kind, json_columns(str(path), stream))
     with open_bytes(path) as stream:
         header = stream.readline()
+        if not header:
+            return TableFile(path, kind, ())
     return _parse_header(path, header)
 
 
-def read_batches(
-    table: TableFile, needed: Sequence[str], findings: FindingLog, action: Action
-) -> Iterator[RowBatch]:
+def read_batches(table: TableFile, needed: Sequence[str], findings: FindingLog, action: Action) -> Iterator[RowBatch]:
     """Yield every record of a file, in order.
 
     :param needed: the columns to read, as in `table.columns`.

@@ -13,19 +13,20 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
 from pocketrec.distill.config import DataConfig
 from pocketrec.distill.data_columns import LogColumns, given_column
 from pocketrec.distill.data_files import TableFile, read_batches
 from pocketrec.distill.data_parse import RowBatch
 from pocketrec.distill.data_report import ColumnChoice, FindingLog, Places, Row
-from pocketrec.distill.data_values import MISSING, IdIndex, Unit, as_ids, find_unit, read_times
+from pocketrec.distill.data_values import MISSING, IdIndex, Unit, as_ids, as_numbers, find_unit, read_times
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.runtime.errors import DataError
 
 
 @dataclass(frozen=True)
 class Events:
-    """Sound rows, in file order. users, items: int32 [n], numbers in the indices; times: int64 [n], or None."""
+    """Sound rows, in file order. users, items: int32 [n], numbers of ids; times: int64 [n], or None."""
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
@@ -36,14 +37,13 @@ class Events:
 class LogSummary:
     """What is known of the log beside its events.
 
-    user_ids: String, user k at k. places: of the events, in file order. clock: whether their times are timestamps
-    and not mere positions.
+    user_ids: String, user k at k. places: of the events, in file order. clock: whether their times are
+    timestamps and not mere positions.
     """
 
     user_ids: pl.Series
     places: Places
     clock: bool
-    places: Places
     rows_read: int
     rows_rejected: int
     rows_filtered: int
@@ -153,22 +153,20 @@ class _Collector:
         return times.values
 
     def _filter(self, frame: pl.DataFrame, columns: LogColumns, reasons: NDArray[np.uint8]) -> None:
-        if columns.rating is not None and self.config.min_rating is not None:
-            ratings = frame[columns.rating.column].cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
-            _mark(reasons, NO_RATING, ~np.isfinite(ratings))
-            _mark(reasons, LOW_RATING, ratings < self.config.min_rating)
         if columns.event is not None:
             kept = as_ids(frame[columns.event.column]).is_in(list(self.config.keep_events)).fill_null(False)
             _mark(reasons, WRONG_EVENT, ~kept.to_numpy())
+        if columns.rating is not None and self.config.min_rating is not None:
+            ratings = as_numbers(frame[columns.rating.column])
+            _mark(reasons, NO_RATING, ~np.isfinite(ratings))
+            _mark(reasons, LOW_RATING, ratings < self.config.min_rating)
 
     def _count(self, file: str, batch: RowBatch, reasons: NDArray[np.uint8]) -> None:
         places = Places()
         places.add(file, batch.rows)
         for reason, code in BAD_ROWS.items():
             self.findings.reject(code, reasons == reason, self.config.bad_rows, "bad_rows", places)
-        self.findings.reject(
-            "D307", reasons == UNKNOWN_ITEM, self.config.unknown_items, "unknown_items", places
-        )
+        self.findings.reject("D307", reasons == UNKNOWN_ITEM, self.config.unknown_items, "unknown_items", places)
         for reason, code, option in (
             (WRONG_EVENT, "D308", "keep_events"),
             (LOW_RATING, "D309", "min_rating"),

@@ -18,10 +18,11 @@ import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
 from pocketrec.distill.data_text import MARK, LineNotes, decode
 from pocketrec.runtime.errors import DataError
 
-BATCH_ROWS = 1 << 18
+BATCH_ROWS = 1 << 16
 SAMPLE_LINES = 1000
 
 
@@ -78,7 +79,7 @@ def _plain_batch(
     needed: Sequence[str],
     notes: LineNotes,
 ) -> RowBatch:
-    block, nul = notes.clean(block.replace(b"\r\n", b"\n") if b"\r" in block else block, first)
+    block, nul = notes.clean(block, first)
     data = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(data == ord("\n"))
     separators = np.flatnonzero(data == ord(separator))
@@ -100,9 +101,7 @@ def _plain_batch(
     return RowBatch(_parse_plain(block, len(rows), separator, where, needed), rows, damaged)
 
 
-def _parse_plain(
-    block: bytes, height: int, separator: str, where: list[int], needed: Sequence[str]
-) -> pl.DataFrame:
+def _parse_plain(block: bytes, height: int, separator: str, where: list[int], needed: Sequence[str]) -> pl.DataFrame:
     if height == 0:
         return pl.DataFrame(schema=dict.fromkeys(needed, pl.String))
     frame = pl.read_csv(
@@ -114,9 +113,7 @@ def _parse_plain(
         separator=separator,
     )
     if frame.height != height:
-        raise DataError(
-            f"the parser saw {frame.height} rows where there are {height}; please report this file"
-        )
+        raise DataError(f"the parser saw {frame.height} rows where there are {height}; please report this file")
     # The names that polars gives differ by version; the order of sorted columns does not.
     frame.columns = [needed[where.index(i)] for i in sorted(where)]
     return frame.select(needed)
@@ -138,7 +135,7 @@ class _QuotedLines:
             self.nul.update(nul)
             lines = clean.decode().split("\n")[:-1]
             number += len(lines)
-            yield from (line.rstrip("\r").replace("\r", " ") + "\n" for line in lines)
+            yield from (line + "\n" for line in lines)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -214,17 +211,18 @@ def _records(reader: Iterator[list[str]], lines: _QuotedLines) -> Iterator[tuple
 
 
 def json_columns(file: str, stream: IO[bytes]) -> tuple[str, ...]:
-    """Return the keys of the first lines' objects, in order of appearance.
+    """Return the keys of the first lines' objects, in order of appearance; none if there is no line.
 
     :raises DataError: if none of these lines is a JSON object.
     """
     names: dict[str, None] = {}
-    for line in islice(stream, SAMPLE_LINES):
+    lines = list(islice(stream, SAMPLE_LINES))
+    for line in lines:
         try:
             names |= dict.fromkeys(msgspec.json.decode(decode(line.removeprefix(MARK)), type=dict[str, Any]))
         except msgspec.DecodeError:
             continue
-    if not names:
+    if lines and not names:
         raise DataError(
             f"{file}: none of the first {SAMPLE_LINES} lines is a JSON object; write one object on each line"
         )
@@ -272,9 +270,7 @@ def _json_batch(
             column.append(None if record is None else json_text(getattr(record, f"f{i}")))
     notes.damaged("D104", sorted(nul))
     notes.damaged("D107", malformed)
-    frame = pl.DataFrame(
-        {name: pl.Series(c, dtype=pl.String) for name, c in zip(needed, columns, strict=True)}
-    )
+    frame = pl.DataFrame({name: pl.Series(c, dtype=pl.String) for name, c in zip(needed, columns, strict=True)})
     return RowBatch(frame, np.array(rows, np.int64), np.isin(rows, [*malformed, *nul]))
 
 

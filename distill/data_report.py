@@ -185,9 +185,7 @@ class FindingLog:
         self._counts: Counter[tuple[str, str, Severity]] = Counter()
         self._rows: dict[tuple[str, str, Severity], list[Row]] = {}
 
-    def add(
-        self, code: str, count: int, rule: str, severity: Severity = "warning", rows: Iterable[Row] = ()
-    ) -> None:
+    def add(self, code: str, count: int, rule: str, severity: Severity = "warning", rows: Iterable[Row] = ()) -> None:
         """Count a finding; a count of zero leaves no trace.
 
         :param code: a key of `CODES`.
@@ -201,9 +199,7 @@ class FindingLog:
         places = self._rows.setdefault(key, [])
         places.extend(islice(rows, self.listed - len(places)))
 
-    def reject(
-        self, code: str, rejected: NDArray[np.bool_], action: Action, option: str, places: Places
-    ) -> None:
+    def reject(self, code: str, rejected: NDArray[np.bool_], action: Action, option: str, places: Places) -> None:
         """Count rows that an option either drops or refuses.
 
         :param rejected: bool [n], over the rows of `places`.

@@ -15,6 +15,7 @@ from typing import IO, cast
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
 from pocketrec.distill.data_report import Action, FindingLog, Places, Row
 from pocketrec.runtime.errors import DataError
 
@@ -84,10 +85,13 @@ class LineNotes:
         self.findings.reject(code, np.ones(len(lines), np.bool_), self.action, "bad_rows", places)
 
     def clean(self, block: bytes, first_line: int) -> tuple[bytes, list[int]]:
-        """Return a block as UTF-8 without NUL, and the numbers of the lines that held NUL.
+        """Return a block as UTF-8 without NUL and carriage returns, and the numbers of the lines that held NUL.
 
-        A line that is not UTF-8 is read as Windows-1252, line by line, so that mixed files come out right.
+        A line that is not UTF-8 is read as Windows-1252, line by line, so that mixed files come out right. A
+        carriage return that ends no line becomes a space.
         """
+        if b"\r" in block:
+            block = block.replace(b"\r\n", b"\n").replace(b"\r", b" ")
         if b"\0" not in block and _is_utf8(block):
             return block, []
         lines, foreign, nul = block.split(b"\n"), [], []

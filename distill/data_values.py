@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
 from pocketrec.runtime.errors import DataError
 
 Unit = Literal["s", "ms", "us", "ns", "calendar", "number"]
@@ -42,11 +43,7 @@ def as_ids(values: pl.Series) -> pl.Series:
         text = pl.when(is_whole).then(whole.cast(pl.String)).when(pl.first().is_not_nan()).then(text)
     elif kind.is_decimal():
         text = text.str.replace(r"\.0+$", "")
-    return (
-        values.to_frame("id")
-        .with_columns(text.alias("id"))
-        .select(pl.when(pl.first() != "").then(pl.first()))["id"]
-    )
+    return values.to_frame("id").with_columns(text.alias("id")).select(pl.when(pl.first() != "").then(pl.first()))["id"]
 
 
 class IdIndex:
@@ -148,7 +145,7 @@ def read_times(values: pl.Series, unit: Unit) -> Times:
 def _numbers(values: pl.Series, unit: Unit) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
     if values.dtype == pl.String:
         values = values.str.strip_chars()
-    floats = values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    floats = as_numbers(values)
     # Whole numbers keep all their digits; a float holds nanoseconds since 1970 only to some hundreds.
     exact = values.cast(pl.Int64, strict=False) if not values.dtype.is_float() else None
     if exact is None:
@@ -186,6 +183,13 @@ def _calendar(values: pl.Series) -> pl.Series:
     hours = parts[3].str.extract(r"^[+-](\d{2})").cast(pl.Int64).fill_null(0)
     minutes = parts[3].str.extract(r"^[+-]\d{2}:?(\d{2})$").cast(pl.Int64).fill_null(0)
     return values.to_frame().select(local - sign * (hours * 3600 + minutes * 60) * 10**6).to_series()
+
+
+def as_numbers(values: pl.Series) -> NDArray[np.float64]:
+    """Return numbers, or text of numbers, as float64 [n]; NaN where there is none."""
+    if values.dtype == pl.String:
+        values = values.str.strip_chars()
+    return np.asarray(values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy(), np.float64)
 
 
 def as_text(values: pl.Series) -> pl.Series:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.splits import EvalSet, Sequences
 from pocketrec.runtime.errors import ConfigError, DataError, PocketRecError
@@ -262,9 +263,7 @@ def paired_difference(
     :raises DataError: if there are no questions, or the two were not asked the same number.
     """
     if len(ranks_a) != len(ranks_b) or len(ranks_a) == 0:
-        raise DataError(
-            f"{len(ranks_a)} and {len(ranks_b)} ranks cannot be paired; ask both the same questions"
-        )
+        raise DataError(f"{len(ranks_a)} and {len(ranks_b)} ranks cannot be paired; ask both the same questions")
     difference = gains(ranks_a, metric) - gains(ranks_b, metric)
     # Few distinct values: resampling questions is drawing how often each value comes up.
     values, counts = np.unique(difference, return_counts=True)
@@ -296,9 +295,7 @@ def _check_lists(found: NDArray[np.int32], shape: tuple[int, int], n_items: int,
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if twice.any():
         row, place = np.argwhere(twice)[0]
-        raise RankingError(
-            f"{who}.rank listed item {ordered[row, place]} twice in list {row}; once is allowed"
-        )
+        raise RankingError(f"{who}.rank listed item {ordered[row, place]} twice in list {row}; once is allowed")
 
 
 def _check_unseen(found: NDArray[np.int32], histories: Sequences, n_items: int, who: str) -> None:

@@ -1,5 +1,7 @@
-"""The student as a `Ranker` and as an `Engine`, in torch: for validation while training, and as the torch side of
-the contract that every engine keeps. The search itself is the runtime's numpy reference, so there is one rule.
+"""The student as a `Ranker` and as an `Engine`, in torch.
+
+For validation while training, and as the torch side of the contract that every engine keeps. The search itself is the
+runtime's numpy reference, so there is one rule.
 """
 
 from __future__ import annotations
@@ -38,9 +40,7 @@ class TorchEngine:
         return hidden[torch.arange(len(at), device=self._device), at].float().cpu().numpy()  # type: ignore[no-any-return]
 
     @torch.inference_mode()
-    def score_level(
-        self, level: int, hidden: NDArray[np.float32], prefixes: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def score_level(self, level: int, hidden: NDArray[np.float32], prefixes: NDArray[np.int64]) -> NDArray[np.float32]:
         """Log-probabilities of a level's codes: [B, D], [B, W, level] -> float32 [B, W, K]."""
         h = torch.from_numpy(hidden).to(self._device).unsqueeze(1).expand(-1, prefixes.shape[1], -1)
         prefix = None
@@ -50,9 +50,7 @@ class TorchEngine:
         logits = self.student.decoder(level, h, prefix)
         return logits.float().log_softmax(-1).cpu().numpy()  # type: ignore[no-any-return]
 
-    def search(
-        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int
-    ) -> Found:
+    def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
         hidden = self.encode(history[None], np.array([len(history)]))
         result = beam_search(hidden, self.score_level, trie, beam, exclude[None])

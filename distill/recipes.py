@@ -107,9 +107,7 @@ def measure_baselines(
     }
     curve: dict[str, Any] = {"losses": [], "validations": []}
     if sasrec.enabled:
-        model, state = train_sasrec(
-            split, n_items, sasrec, evaluation.max_history, folder / "sasrec", progress
-        )
+        model, state = train_sasrec(split, n_items, sasrec, evaluation.max_history, folder / "sasrec", progress)
         rankers["SASRec-CE"] = SasrecRanker(model)
         curve = {"losses": state.losses, "validations": state.validations}
     questions = sample(split.test, evaluation.users)

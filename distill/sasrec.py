@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from pocketrec.distill.batches import Batch
 from pocketrec.distill.config import SasrecConfig
+from pocketrec.distill.full_softmax import full_softmax_loss
 from pocketrec.distill.splits import Sequences
 
 
@@ -27,15 +28,17 @@ class SasrecBlock(nn.Module):
         self.attention_norm, self.forward_norm = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
         self.qkv = nn.Linear(config.dim, 3 * config.dim)
         self.out = nn.Linear(config.dim, config.dim)
-        self.forward_in, self.forward_out = nn.Linear(config.dim, config.dim), nn.Linear(config.dim, config.dim)
+        self.forward_in, self.forward_out = (
+            nn.Linear(config.dim, config.dim),
+            nn.Linear(config.dim, config.dim),
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Map [B, T, D] to [B, T, D]; `mask` is bool [B, 1, T, T], or None for plain causal."""
         batch, length, dim = x.shape
         q, k, v = (
-            t.view(batch, length, self.heads, -1).transpose(1, 2)
-            for t in self.qkv(self.attention_norm(x)).chunk(3, -1)
+            t.view(batch, length, self.heads, -1).transpose(1, 2) for t in self.qkv(self.attention_norm(x)).chunk(3, -1)
         )
         drop = self.drop if self.training else 0.0
         a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop, is_causal=mask is None)
@@ -74,8 +77,8 @@ class Sasrec(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Return the summed cross-entropy over the batch's positions."""
         hidden = self.hidden(batch.inputs, batch.is_start, batch.position, batch.mask)
-        logits = self.scores(hidden.flatten(0, 1)[batch.loss_at])
-        return F.cross_entropy(logits.float(), batch.targets, reduction="sum")
+        hidden = hidden.flatten(0, 1)[batch.loss_at]  # [n, D]
+        return full_softmax_loss(hidden, self.items.weight[:-1], self.bias, batch.targets)
 
 
 class SasrecRanker:

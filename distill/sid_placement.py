@@ -30,7 +30,9 @@ def distances(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> N
 
 
 def place(
-    latent: NDArray[np.float32], centroids: NDArray[np.float32], taken: NDArray[np.unsignedinteger] | None = None
+    latent: NDArray[np.float32],
+    centroids: NDArray[np.float32],
+    taken: NDArray[np.unsignedinteger] | None = None,
 ) -> tuple[NDArray[np.unsignedinteger], int]:
     """Give each vector a SID of its own.
 

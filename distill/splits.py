@@ -135,9 +135,7 @@ def _question(users: Sequences, from_end: int) -> EvalSet:
     return EvalSet(Sequences(users.items, users.starts, cut), users.items[cut])
 
 
-def global_time(
-    users: Sequences, times: NDArray[np.int64], valid_share: float = 0.1, test_share: float = 0.1
-) -> Split:
+def global_time(users: Sequences, times: NDArray[np.int64], valid_share: float = 0.1, test_share: float = 0.1) -> Split:
     """Split at two moments, so that nothing is learnt from the future.
 
     Training is every event before the first moment. A user with an event in a later window is asked once per

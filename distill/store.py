@@ -37,7 +37,11 @@ def save_dataset(dataset: Dataset, folder: Path) -> None:
         arrays["times"] = dataset.times
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "events.safetensors")
     catalogue = dataset.catalogue
-    names = {"item_ids": list(catalogue.item_ids), "titles": list(catalogue.titles), "texts": list(catalogue.texts)}
+    names = {
+        "item_ids": list(catalogue.item_ids),
+        "titles": list(catalogue.titles),
+        "texts": list(catalogue.texts),
+    }
     (folder / "catalogue.json").write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
     report = json.dumps(dataset.report.to_dict(), ensure_ascii=False, indent=1)
     (folder / "report.json").write_text(report, encoding="utf-8")

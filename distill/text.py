@@ -107,9 +107,7 @@ def _unzipped(archive: Path) -> Path:
     return next(folder.rglob("config.json")).parent
 
 
-def _encode(
-    texts: Sequence[str], folder: Path, config: TextConfig, progress: Progress
-) -> NDArray[np.float32]:
+def _encode(texts: Sequence[str], folder: Path, config: TextConfig, progress: Progress) -> NDArray[np.float32]:
     import torch
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar

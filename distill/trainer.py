@@ -101,9 +101,7 @@ class _Loop:
         self.total_steps = config.epochs * len(self.batches)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
         self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
-        self.average = (
-            AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
-        )
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
         kept = [self.scheduler, self.state] + ([self.average] if self.average else [])
         self.accelerator.register_for_checkpointing(*kept)
 
@@ -149,7 +147,10 @@ class _Loop:
         total = torch.zeros((), device=self.accelerator.device)
         for number, batch in enumerate(micro_batches):
             last = number + 1 == len(micro_batches)
-            with self.accelerator.no_sync(self.model) if not last else _nothing(), self.accelerator.autocast():
+            with (
+                self.accelerator.no_sync(self.model) if not last else _nothing(),
+                self.accelerator.autocast(),
+            ):
                 # Gradients are averaged over processes, the mean is over all positions: hence the factor.
                 loss = self.model(batch.to(self.accelerator.device)) / batch.total
                 self.accelerator.backward(loss * self.accelerator.num_processes)
@@ -202,7 +203,11 @@ class _Loop:
                 scores = self.validate(kept)
             state.validations.append({"epoch": state.epoch, **scores})
             if scores[self.config.metric] > state.best_score:
-                state.best_score, state.best_epoch, state.bad_validations = scores[self.config.metric], state.epoch, 0
+                state.best_score, state.best_epoch, state.bad_validations = (
+                    scores[self.config.metric],
+                    state.epoch,
+                    0,
+                )
                 _save_weights(kept, self.folder / "best.safetensors")
             else:
                 state.bad_validations += 1
@@ -243,7 +248,7 @@ class _Loop:
         logger.info("resumed from %s at step %d", folder, self.state.step)
 
 
-class _nothing:  # noqa: N801
+class _nothing:
     def __enter__(self) -> None: ...
 
     def __exit__(self, *error: object) -> None: ...

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from pocketrec.distill.student import Student
 from pocketrec.export.onnx import write_graphs
 from pocketrec.export.weights import model_spec, write_weights
-from pocketrec.runtime.bundle import MANIFEST_FILE, TRIE_FILE, CatalogueSpec, Manifest, ModelSpec, describe_file, write_manifest
+from pocketrec.runtime.bundle import (
+    MANIFEST_FILE,
+    TRIE_FILE,
+    CatalogueSpec,
+    Manifest,
+    ModelSpec,
+    describe_file,
+    write_manifest,
+)
 from pocketrec.runtime.engines.reference import WEIGHTS
 from pocketrec.runtime.trie import ItemTrie
 
@@ -54,9 +62,7 @@ def write_bundle(
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    trie = ItemTrie.from_rows(
-        sids, item_ids, codes_per_level=student.codes, titles=titles, sid_space=sid_space
-    )
+    trie = ItemTrie.from_rows(sids, item_ids, codes_per_level=student.codes, titles=titles, sid_space=sid_space)
     spec = model_spec(student, sid_space, beam, slots(trie, headroom))
     trie.save(partial / TRIE_FILE)
     write_weights(student, partial / WEIGHTS)
@@ -112,7 +118,13 @@ def _model_card(spec: ModelSpec, items: int, metrics: Mapping[str, Any]) -> str:
         "```",
     ]
     if metrics:
-        lines += ["", "Measured on these very files, through the runtime:", "", "| measure | value |", "|---|---|"]
+        lines += [
+            "",
+            "Measured on these very files, through the runtime:",
+            "",
+            "| measure | value |",
+            "|---|---|",
+        ]
         lines += [f"| {name} | {value} |" for name, value in _flat(metrics)]
     return "\n".join(lines) + "\n"
 

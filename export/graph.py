@@ -20,7 +20,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 20
 IR_VERSION = 9
-_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "I8": TensorProto.INT8, "U8": TensorProto.UINT8}
+_TYPES = {
+    "F32": TensorProto.FLOAT,
+    "F16": TensorProto.FLOAT16,
+    "I8": TensorProto.INT8,
+    "U8": TensorProto.UINT8,
+}
 
 
 class WeightFile:
@@ -91,11 +96,16 @@ class Graph:
         """Give a node's output the name that users of the graph see."""
         self._nodes.append(helper.make_node("Identity", [name], [to], name=to))
 
-    def model(self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    def model(
+        self, name: str, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto]
+    ) -> onnx.ModelProto:
         """Close the graph. Check it once it lies beside its weight file."""
         graph = helper.make_graph(self._nodes, name, list(inputs), list(outputs), list(self._initializers.values()))
         return helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="pocketrec"
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="pocketrec",
         )
 
 

@@ -53,12 +53,15 @@ def encoder_graph(spec: ModelSpec, weights: WeightFile) -> onnx.ModelProto:
     return g.model(
         "encoder",
         [value("history", INT32, ["items", spec.levels]), value("past", FLOAT, cache)],
-        [value("hidden", FLOAT, [1, spec.dim]), value("present", FLOAT, [*cache[:3], "tokens", spec.head_dim])],
+        [
+            value("hidden", FLOAT, [1, spec.dim]),
+            value("present", FLOAT, [*cache[:3], "tokens", spec.head_dim]),
+        ],
     )
 
 
 def search_graph(spec: ModelSpec, weights: WeightFile) -> onnx.ModelProto:
-    """h and a trie → leaf rows and log-probabilities, best first.
+    """H and a trie → leaf rows and log-probabilities, best first.
 
     hidden float32 [1, D]; first_child int32; codes uint8 or uint16; exclude int32 [M]; beam int64 [1] → rows int32,
     scores float32.
@@ -73,9 +76,7 @@ def recommender_graph(spec: ModelSpec, weights: WeightFile) -> onnx.ModelProto:
     g = Graph(weights)
     hidden, _ = _encode(g, spec, cached=False)
     _search(g, spec, hidden)
-    return g.model(
-        "recommender", [value("history", INT32, ["items", spec.levels]), *_trie_inputs(spec)], _results()
-    )
+    return g.model("recommender", [value("history", INT32, ["items", spec.levels]), *_trie_inputs(spec)], _results())
 
 
 _BUILDERS = {"encoder": encoder_graph, "search": search_graph, "recommender": recommender_graph}
@@ -134,7 +135,9 @@ def _encode(g: Graph, spec: ModelSpec, *, cached: bool) -> tuple[str, str]:
 
 def _item_tokens(g: Graph, spec: ModelSpec) -> str:
     """Sum of code embeddings, [N, D]."""
-    columns = g.split("Split", spec.levels, "history", axis=1, num_outputs=spec.levels) if spec.levels > 1 else ["history"]
+    columns = (
+        g.split("Split", spec.levels, "history", axis=1, num_outputs=spec.levels) if spec.levels > 1 else ["history"]
+    )
     total = ""
     for level, column in enumerate(columns):
         part = g("Gather", g.weight(f"embed.{level}"), g("Squeeze", column, g.ints(1)), axis=0)
@@ -204,9 +207,7 @@ def _attend(
 
 
 def _feed_forward(g: Graph, spec: ModelSpec, layer: int, x: str) -> str:
-    gate, up = g.split(
-        "Split", 2, g("MatMul", x, g.weight(f"layers.{layer}.gate_up")), axis=-1, num_outputs=2
-    )
+    gate, up = g.split("Split", 2, g("MatMul", x, g.weight(f"layers.{layer}.gate_up")), axis=-1, num_outputs=2)
     return g("MatMul", g("Mul", _silu(g, gate), up), g.weight(f"layers.{layer}.down"))
 
 

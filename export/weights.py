@@ -34,7 +34,10 @@ def device_weights(student: Student) -> dict[str, NDArray[np.float32]]:
     out |= {f"embed.{level}": table.weight for level, table in enumerate(student.embed)}
     for number, block in enumerate(student.backbone.layers):
         attention, mlp = block.self_attn, block.mlp
-        before, between = block.input_layernorm.weight[:, None], block.post_attention_layernorm.weight[:, None]
+        before, between = (
+            block.input_layernorm.weight[:, None],
+            block.post_attention_layernorm.weight[:, None],
+        )
         name = f"layers.{number}"
         out[f"{name}.q"] = before * attention.q_proj.weight.T
         out[f"{name}.kv"] = before * torch.cat((attention.k_proj.weight, attention.v_proj.weight)).T

@@ -135,9 +135,7 @@ def _best(
     """
     users, first = candidates.users, candidates.first
     column = np.arange(len(values)) - first[users]
-    table = np.full(
-        (len(first), int(column.max()) + 1), -np.inf, np.float32
-    )  # [B, most candidates of a user]
+    table = np.full((len(first), int(column.max()) + 1), -np.inf, np.float32)  # [B, most candidates of a user]
     table[users, column] = values
     width = table.shape[1]
     if beam < width:

@@ -61,9 +61,7 @@ class Bundle:
         :raises BundleError: if the manifest does not list it.
         """
         if name not in self.manifest.files:
-            raise BundleError(
-                f"the bundle has no file {name!r} (it has {_listed(self.manifest.files)}); re-export it"
-            )
+            raise BundleError(f"the bundle has no file {name!r} (it has {_listed(self.manifest.files)}); re-export it")
         return self.path / name
 
     def graph(self, role: str) -> Path:
@@ -89,8 +87,7 @@ class Bundle:
             raise BundleError(str(error)) from error
         if len(trie) != self.manifest.catalogue.items:
             raise BundleError(
-                f"{TRIE_FILE} holds {len(trie)} items, but the manifest says "
-                f"{self.manifest.catalogue.items}; {_REMEDY}"
+                f"{TRIE_FILE} holds {len(trie)} items, but the manifest says {self.manifest.catalogue.items}; {_REMEDY}"
             )
         check_fit(self.manifest.model, trie)
         return trie
@@ -115,9 +112,7 @@ def open_bundle(path: str | Path) -> Bundle:
         with open_plain(path / MANIFEST_FILE) as file:
             content = file.read(MAX_MANIFEST_BYTES + 1)
     except FileNotFoundError as error:
-        raise BundleError(
-            f"{path} has no {MANIFEST_FILE}, so it is not a bundle; give the path of one"
-        ) from error
+        raise BundleError(f"{path} has no {MANIFEST_FILE}, so it is not a bundle; give the path of one") from error
     except OSError as error:
         raise BundleError(f"{MANIFEST_FILE} cannot be read ({error}); {_REMEDY}") from error
     manifest = parse_manifest(content)
@@ -131,13 +126,9 @@ def _check_file(path: Path, entry: FileEntry) -> None:
         with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != entry.bytes:
-                raise BundleError(
-                    f"{path.name} has {size} bytes, but the manifest says {entry.bytes}; {_REMEDY}"
-                )
+                raise BundleError(f"{path.name} has {size} bytes, but the manifest says {entry.bytes}; {_REMEDY}")
             if sha256_of(file) != entry.sha256:
-                raise BundleError(
-                    f"{path.name} is not the file of the manifest (its SHA-256 differs); {_REMEDY}"
-                )
+                raise BundleError(f"{path.name} is not the file of the manifest (its SHA-256 differs); {_REMEDY}")
     except FileNotFoundError as error:
         raise BundleError(f"{path.name} is missing from the bundle; {_REMEDY}") from error
     except OSError as error:

@@ -71,9 +71,7 @@ class ItemTable:
         if len(ids) > MAX_ITEMS:
             raise TrieError(f"{len(ids)} items exceed the limit of {MAX_ITEMS}; split the catalogue")
         if titles is not None and len(titles) != len(ids):
-            raise TrieError(
-                f"{len(ids)} item ids but {len(titles)} titles; give one title (or None) per item"
-            )
+            raise TrieError(f"{len(ids)} item ids but {len(titles)} titles; give one title (or None) per item")
         if titles is None:
             table = cls(*_pack(ids, "item id"))
         else:
@@ -81,9 +79,7 @@ class ItemTable:
         lengths = np.diff(table.id_offsets)
         bad = np.flatnonzero((lengths == 0) | (lengths > MAX_ID_BYTES))
         if len(bad):
-            raise TrieError(
-                f"the item id in row {bad[0]} has {lengths[bad[0]]} bytes; ids need 1 to {MAX_ID_BYTES}"
-            )
+            raise TrieError(f"the item id in row {bad[0]} has {lengths[bad[0]]} bytes; ids need 1 to {MAX_ID_BYTES}")
         table.check_unique()
         return table
 
@@ -188,9 +184,7 @@ class ItemTable:
         seen: dict[str, int] = {}
         for row, item_id in zip(rows.tolist(), self.ids(rows), strict=True):
             if item_id in seen:
-                raise TrieError(
-                    f"rows {seen[item_id]} and {row} both have the item id {item_id!r}; ids must be unique"
-                )
+                raise TrieError(f"rows {seen[item_id]} and {row} both have the item id {item_id!r}; ids must be unique")
             seen[item_id] = row
 
 
@@ -224,9 +218,7 @@ def _powers(base: int) -> NDArray[np.uint64]:
     return np.multiply.accumulate(powers)
 
 
-def _pack(
-    texts: Sequence[str], what: str, errors: str = "strict"
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _pack(texts: Sequence[str], what: str, errors: str = "strict") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Join texts into UTF-8 bytes and offsets; `what` names them in errors."""
     try:
         joined = "".join(texts)
@@ -240,9 +232,7 @@ def _pack(
         try:
             pieces = [text.encode("utf-8", errors) for text in texts]
         except UnicodeEncodeError as error:
-            raise TrieError(
-                f"a {what} is not valid text: {error.object!r}; drop its lone surrogates"
-            ) from None
+            raise TrieError(f"a {what} is not valid text: {error.object!r}; drop its lone surrogates") from None
         data = b"".join(pieces)
     offsets = np.zeros(len(pieces) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)), out=offsets[1:])

@@ -156,15 +156,11 @@ def parse_manifest(content: bytes) -> Manifest:
 
 def _parse_files(fields: _Fields) -> dict[str, FileEntry]:
     if len(fields.data) > MAX_FILES:
-        raise BundleError(
-            f"{MANIFEST_FILE} lists {len(fields.data)} files, over the limit of {MAX_FILES}; {_REMEDY}"
-        )
+        raise BundleError(f"{MANIFEST_FILE} lists {len(fields.data)} files, over the limit of {MAX_FILES}; {_REMEDY}")
     files = {}
     for name in fields.data:
         if not _FILE_NAME.fullmatch(name) or name.lower() == MANIFEST_FILE:
-            raise BundleError(
-                f"{MANIFEST_FILE} lists a file {name[:MAX_TEXT]!r}, which is no plain name; {_REMEDY}"
-            )
+            raise BundleError(f"{MANIFEST_FILE} lists a file {name[:MAX_TEXT]!r}, which is no plain name; {_REMEDY}")
         entry = fields.fields(name)
         digest = entry.text("sha256")
         if not _SHA256.fullmatch(digest):
@@ -180,9 +176,7 @@ def _parse_catalogue(fields: _Fields) -> CatalogueSpec:
 def _parse_model(fields: _Fields) -> ModelSpec:
     kind = fields.text("kind")
     if kind != MODEL_KIND:
-        raise BundleError(
-            f"the model is of kind {kind!r}, and this pocketrec runs {MODEL_KIND!r}; update pocketrec"
-        )
+        raise BundleError(f"the model is of kind {kind!r}, and this pocketrec runs {MODEL_KIND!r}; update pocketrec")
     levels = fields.integer("levels", 1, MAX_LEVELS)
     codes = fields.integer("codes", 1, MAX_CODES)
     sizes = ("max_history", "beam", "dim", "layers", "heads", "kv_heads", "head_dim", "ffn", "decoder_dim")
@@ -211,15 +205,9 @@ class _Fields:
 
     def refuse(self, name: str, needed: str) -> NoReturn:
         value = self.data.get(name)
-        said = (
-            repr(value)[:60]
-            if isinstance(value, (str, int, float, bool, type(None)))
-            else type(value).__name__
-        )
+        said = repr(value)[:60] if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
         found = f"is {said}" if name in self.data else "is missing"
-        raise BundleError(
-            f"{MANIFEST_FILE}: {self._where}{name} {found}, where {needed} is needed; {_REMEDY}"
-        )
+        raise BundleError(f"{MANIFEST_FILE}: {self._where}{name} {found}, where {needed} is needed; {_REMEDY}")
 
     def fields(self, name: str) -> _Fields:
         if not isinstance(self.data.get(name), dict):
@@ -240,11 +228,7 @@ class _Fields:
 
     def integers(self, name: str, count: int, low: int, high: int) -> tuple[int, ...]:
         value = self.data.get(name)
-        if (
-            not isinstance(value, list)
-            or len(value) != count
-            or not all(_is_integer(v, low, high) for v in value)
-        ):
+        if not isinstance(value, list) or len(value) != count or not all(_is_integer(v, low, high) for v in value):
             self.refuse(name, f"a list of {count} whole numbers from {low} to {high}")
         return tuple(value)
 

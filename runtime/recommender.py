@@ -106,9 +106,7 @@ class Recommender:
     ) -> list[Recommendations]:
         """Recommend for several histories; the same as `recommend` for each in turn."""
         if isinstance(histories, (str, bytes)):
-            raise ConfigError(
-                f"histories is {histories!r}; give a list of histories, each a list of item ids"
-            )
+            raise ConfigError(f"histories is {histories!r}; give a list of histories, each a list of item ids")
         return [self.recommend(history, k, exclude_seen, within, beam) for history in histories]
 
     def recommend_rows(
@@ -149,9 +147,7 @@ class Recommender:
         if within is None:
             return self.trie
         if not isinstance(within, ItemTrie) or within.table is not self.trie.table:
-            raise ConfigError(
-                "`within` is not a part of this catalogue; make it with trie.filter or trie.filter_ids"
-            )
+            raise ConfigError("`within` is not a part of this catalogue; make it with trie.filter or trie.filter_ids")
         return within
 
     def _leaves(self, table_rows: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -160,9 +156,7 @@ class Recommender:
         if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
             raise ConfigError(f"table_rows is {rows.dtype} {list(rows.shape)}; give integers, one dimension")
         if rows.size and rows.max() >= len(self.trie.table):
-            raise ConfigError(
-                f"table_rows has row {rows.max()}, but the catalogue has {len(self.trie.table)} items"
-            )
+            raise ConfigError(f"table_rows has row {rows.max()}, but the catalogue has {len(self.trie.table)} items")
         leaves = self.trie.leaves_of(rows)
         return leaves[leaves >= 0]
 

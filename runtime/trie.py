@@ -82,9 +82,7 @@ class ItemTrie:
         if len(item_ids) != len(checked):
             raise TrieError(f"{len(checked)} semantic IDs but {len(item_ids)} item ids; give one id per row")
         if titles is not None and len(titles) != len(checked):
-            raise TrieError(
-                f"{len(checked)} semantic IDs but {len(titles)} titles; give one (or None) per row"
-            )
+            raise TrieError(f"{len(checked)} semantic IDs but {len(titles)} titles; give one (or None) per row")
         order = np.lexsort(checked.T[::-1])
         checked = checked[order]
         _refuse_duplicates(checked, order)
@@ -102,9 +100,7 @@ class ItemTrie:
         try:
             return cls(content.codes, rows, content.table, content.codes_per_level, content.sid_space)
         except TrieError as error:
-            raise TrieError(
-                f"{Path(path).name} is malformed ({error}); fetch it again or re-publish it"
-            ) from error
+            raise TrieError(f"{Path(path).name} is malformed ({error}); fetch it again or re-publish it") from error
 
     def save(self, path: str | Path) -> None:
         """Write a trie file atomically: equal catalogues give equal bytes; a part becomes a whole.
@@ -174,9 +170,7 @@ class ItemTrie:
                 f"the mask is {mask.dtype} {list(mask.shape)}, but this trie needs bool [{len(self)}]; "
                 "give one true or false per leaf row"
             )
-        return ItemTrie(
-            self.rows[mask], self.table_rows[mask], self.table, self.codes_per_level, self.sid_space
-        )
+        return ItemTrie(self.rows[mask], self.table_rows[mask], self.table, self.codes_per_level, self.sid_space)
 
     def filter_ids(self, ids: Sequence[str]) -> ItemTrie:
         """Return the sub-catalogue of the given items; ids that this trie does not have are passed over.
@@ -207,9 +201,7 @@ def _checked_rows(rows: ArrayLike, codes_per_level: int) -> Codes:
     if not 1 <= codes_per_level <= MAX_CODES:
         raise TrieError(f"codes_per_level is {codes_per_level}, but it must be 1 to {MAX_CODES}")
     if given.ndim != 2 or not 1 <= given.shape[1] <= MAX_LEVELS:
-        raise TrieError(
-            f"semantic IDs have shape {list(given.shape)}; give [items, levels], 1 to {MAX_LEVELS} levels"
-        )
+        raise TrieError(f"semantic IDs have shape {list(given.shape)}; give [items, levels], 1 to {MAX_LEVELS} levels")
     if given.size and not np.issubdtype(given.dtype, np.integer):
         raise TrieError(f"semantic IDs have type {given.dtype}; give integers")
     if given.size and (given.min() < 0 or given.max() >= codes_per_level):
@@ -257,9 +249,7 @@ def _structure(rows: Codes) -> tuple[NDArray[np.int32], Any, tuple[int, ...]]:
         codes.append(column[starts])
         nodes += len(starts)
     if not opens.all():
-        raise TrieError(
-            f"leaf rows {int(np.argmin(opens)) - 1} and {int(np.argmin(opens))} have one semantic ID"
-        )
+        raise TrieError(f"leaf rows {int(np.argmin(opens)) - 1} and {int(np.argmin(opens))} have one semantic ID")
     return (
         np.concatenate([*pointers, [np.int32(nodes)]], dtype=np.int32),
         np.concatenate(codes),

@@ -130,9 +130,7 @@ def _read(path: Path, file: Any) -> TrieFile:
     codes = _read_codes(path, file, codes_per_level)
     n = len(codes)
     ids = _read_texts(path, file, "id", n, shortest=1, longest=MAX_ID_BYTES)
-    titles = (
-        _read_texts(path, file, "title", n, shortest=0, longest=MAX_TITLE_BYTES) if len(needed) == 5 else ()
-    )
+    titles = _read_texts(path, file, "title", n, shortest=0, longest=MAX_TITLE_BYTES) if len(needed) == 5 else ()
     table = ItemTable(*ids, *titles)
     try:
         table.check_unique()
@@ -166,9 +164,7 @@ def _read_tensor(path: Path, file: Any, name: str, kind: type[np.generic], dimen
     if _NAMES.get(tensor.get_dtype()) is not kind:
         raise _refusal(path, f"has {name} of type {tensor.get_dtype()}, where {kind.__name__} is needed")
     if len(tensor.get_shape()) != dimensions:
-        raise _refusal(
-            path, f"has {name} of shape {tensor.get_shape()}, where {dimensions} dimension(s) are needed"
-        )
+        raise _refusal(path, f"has {name} of shape {tensor.get_shape()}, where {dimensions} dimension(s) are needed")
     array: NDArray[Any] = file.get_tensor(name)
     return array
 

@@ -33,7 +33,8 @@ Set = Annotated[
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML or JSON file of settings.")]
 Interactions = Annotated[
-    Path, typer.Option("--interactions", help="The log: CSV(.gz), TSV, Parquet, JSON lines, or a folder of parts.")
+    Path,
+    typer.Option("--interactions", help="The log: CSV(.gz), TSV, Parquet, JSON lines, or a folder of parts."),
 ]
 Items = Annotated[Path | None, typer.Option("--items", help="The catalogue: an id column and any text columns.")]
 Start = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Run again from this stage on.")]
@@ -118,9 +119,7 @@ def train(
         _run(pipeline, start, as_json)
 
 
-@data_app.command(
-    "check", epilog="Example: [bold]pocketrec data check --interactions log.csv --items items.csv[/bold]"
-)
+@data_app.command("check", epilog="Example: [bold]pocketrec data check --interactions log.csv --items items.csv[/bold]")
 def data_check(
     interactions: Interactions,
     items: Items = None,
@@ -306,7 +305,9 @@ def _show_sample(result: RunResult, history: list[str]) -> None:
     out.print(f"\n[bold]after[/bold] {' · '.join(titles)}", soft_wrap=True)
     _print_recommendations("recommended", found)
     out.print(
-        f"\nnext: pocketrec recommend {result.bundle} --history {','.join(history)} -k 5", soft_wrap=True, markup=False
+        f"\nnext: pocketrec recommend {result.bundle} --history {','.join(history)} -k 5",
+        soft_wrap=True,
+        markup=False,
     )
 
 

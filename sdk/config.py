@@ -15,7 +15,9 @@ try:
 
     from pocketrec.distill.config import RunConfig, TeacherConfig
 except ModuleNotFoundError as error:
-    raise MissingExtraError("training needs pocketrec[train]; install it with: pip install 'pocketrec[train]'") from error
+    raise MissingExtraError(
+        "training needs pocketrec[train]; install it with: pip install 'pocketrec[train]'"
+    ) from error
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -8,7 +8,6 @@ Each stage reads files of the stages before it and leaves its own in RUN/<stage>
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -143,7 +142,9 @@ class Pipeline:
 
         texts = load_catalogue(self.folder / "data").texts
         none = self.config.text.encoder == "none"
-        vectors = np.zeros((len(texts), 0), np.float32) if none else encode_texts(texts, self.config.text, self.progress)
+        vectors = (
+            np.zeros((len(texts), 0), np.float32) if none else encode_texts(texts, self.config.text, self.progress)
+        )
         np.save(folder / "vectors.npy", vectors)
 
     def _sids(self, folder: Path) -> None:
@@ -209,14 +210,12 @@ class Pipeline:
             beam=self.config.export.beam,
             headroom=self.config.export.branch_headroom,
             provenance=self._provenance(split.rule),
-            measure=lambda path: measure_bundle(
-                path, catalogue.item_ids, split, self.config.evaluation, self.progress
-            ),
+            measure=lambda path: measure_bundle(path, catalogue.item_ids, split, self.config.evaluation, self.progress),
         )
 
     def _report(self, folder: Path) -> None:
-        from pocketrec.run_summary import summarise
         from pocketrec.report import to_json, write_report
+        from pocketrec.run_summary import summarise
 
         summary = summarise(self.folder, self.config, self.runner.seconds())
         _write(folder / "summary.json", to_json(summary))

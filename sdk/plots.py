@@ -147,9 +147,7 @@ def make_axis(
     first, last = math.ceil((low - slack) / step), math.floor((high + slack) / step)
     scale = Axis(low, high, start, end, ())
     style = "g" if decimals > 4 else f",.{decimals}f"
-    ticks = tuple(
-        Tick(scale(i * step), f"{round(i * step, decimals):{style}}") for i in range(first, last + 1)
-    )
+    ticks = tuple(Tick(scale(i * step), f"{round(i * step, decimals):{style}}") for i in range(first, last + 1))
     return Axis(low, high, start, end, ticks)
 
 
@@ -203,9 +201,7 @@ def rank_chart(counts: Sequence[int], top: float, even: float, description: str,
     steps = [(x((i + side) * wide), y(n)) for i, n in enumerate(heights) for side in (0, 1)]
     area = _path([(x(0), y(0)), *steps, (x(len(counts)), y(0))]) + "Z"
     flat = Line(None, _path([(x(0), y(even)), (x(len(counts)), y(even))]))
-    return Chart(
-        description, width, height, x.ticks, y.ticks, "codes, most used first", (flat,), area=area, hue=hue
-    )
+    return Chart(description, width, height, x.ticks, y.ticks, "codes, most used first", (flat,), area=area, hue=hue)
 
 
 def share_chart(

@@ -15,7 +15,10 @@ from pocketrec.runtime.errors import MissingExtraError
 DEFAULTS: dict[str, Any] = {
     "data": {"item_core": 5, "user_core": 5},
     "train": {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "validate_every": 2},
-    "sasrec": {"dim": 64, "train": {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "validate_every": 2}},
+    "sasrec": {
+        "dim": 64,
+        "train": {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "validate_every": 2},
+    },
 }
 # Toy Story, Star Wars V, Indiana Jones, The Matrix, Lord of the Rings I
 SAMPLE_HISTORY = ["1", "1196", "1198", "2571", "4993"]

@@ -168,9 +168,7 @@ def from_json(text: str | bytes) -> RunSummary:
     try:
         return msgspec.json.decode(text, type=RunSummary)
     except msgspec.DecodeError as error:
-        raise DataError(
-            f"This is not a run summary: {error}. Run the report stage again to rewrite it."
-        ) from error
+        raise DataError(f"This is not a run summary: {error}. Run the report stage again to rewrite it.") from error
 
 
 def render_report(summary: RunSummary) -> str:
@@ -194,9 +192,7 @@ def render_report(summary: RunSummary) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(filters())
-    page = build_page(
-        from_json(to_json(summary))
-    )  # through JSON: checked, plain, and as a rebuilt report sees it
+    page = build_page(from_json(to_json(summary)))  # through JSON: checked, plain, and as a rebuilt report sees it
     return environment.get_template("report.html.jinja").render(page=page)
 
 

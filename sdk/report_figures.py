@@ -53,9 +53,7 @@ def _loss_figure(model: str, hue: int, rows: Sequence[LossPoint]) -> Iterator[Fi
     if not losses:
         return
     (first_epoch, first), (last_epoch, last) = losses[0], losses[-1]
-    description = (
-        f"Training loss of {name}: {first:.4g} at epoch {first_epoch:.3g}, {last:.4g} at {last_epoch:.3g}."
-    )
+    description = f"Training loss of {name}: {first:.4g} at epoch {first_epoch:.3g}, {last:.4g} at {last_epoch:.3g}."
     charts = [line_chart([Series(name, hue, thin(losses))], description)]
     if len({rate for _, rate in rates}) > 1:
         charts.append(
@@ -69,9 +67,7 @@ def _loss_figure(model: str, hue: int, rows: Sequence[LossPoint]) -> Iterator[Fi
             )
         )
     averaged = "; every point is a mean of neighbouring steps" if len(thin(losses)) < len(losses) else ""
-    yield Figure(
-        f"Training loss, {name}", tuple(charts), (Legend(hue, "loss", f"{last:.4g} at the end{averaged}"),)
-    )
+    yield Figure(f"Training loss, {name}", tuple(charts), (Legend(hue, "loss", f"{last:.4g} at the end{averaged}"),))
 
 
 def _validation_figure(
@@ -115,6 +111,4 @@ def bias_figures(bias: PopularityBias) -> Iterator[Figure]:
         description = f"Recommendations of {label(system)} by popularity of the item: {spread}."
         x_label = f"items, {order} popular first"
         hue = OTHER if i else OWN
-        yield Figure(
-            label(system), (share_chart(share, taken, bins, top, description, x_label=x_label, hue=hue),)
-        )
+        yield Figure(label(system), (share_chart(share, taken, bins, top, description, x_label=x_label, hue=hue),))

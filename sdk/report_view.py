@@ -144,9 +144,7 @@ def build_page(summary: RunSummary) -> Page:
         coverage=coverage,
         bias=tuple(bias_figures(bias)) if bias else (),
         bias_rows=tuple(_bias_rows(bias)) if bias else (),
-        facts=tuple(
-            (label(name), fact(name, value)) for name, value in summary.dataset.items() if name != "findings"
-        ),
+        facts=tuple((label(name), fact(name, value)) for name, value in summary.dataset.items() if name != "findings"),
         files=_meters(files, size),
         timings=_meters({label(stage): took for stage, took in summary.seconds.items()}, duration),
         settings=tuple(_settings(summary.configuration)),
@@ -207,9 +205,7 @@ def _headlines(summary: RunSummary, conventions: Sequence[str]) -> Iterator[Head
     yield from _artifact_headlines(summary.artifact or {})
     student = next(iter(summary.metrics.values()), {}).get(next(iter(conventions), ""), {})
     if (coverage := student.get("coverage@10")) is not None:
-        yield Headline(
-            "Catalogue recommended", percent(coverage), ("in the top 10 of at least one test user",)
-        )
+        yield Headline("Catalogue recommended", percent(coverage), ("in the top 10 of at least one test user",))
     if (invalid := student.get("invalid")) is not None:
         yield Headline("Invalid recommendations", percent(invalid), ("items that are not in the catalogue",))
 
@@ -249,9 +245,7 @@ def _metric_table(summary: RunSummary, convention: str) -> MetricTable:
     for name, values in systems.items():
         cells = []
         for measure, (_, kind) in measures.items():
-            best = max(
-                (v for other in systems.values() if (v := other.get(measure)) is not None), default=None
-            )
+            best = max((v for other in systems.values() if (v := other.get(measure)) is not None), default=None)
             beside = None if name == student else systems.get(student, {}).get(measure)
             cells.append(_cell(values.get(measure), kind, best, beside))
         rows.append((label(name), name == student, tuple(cells)))

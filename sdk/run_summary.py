@@ -38,9 +38,7 @@ def summarise(run: Path, config: RunConfig, seconds: Mapping[str, float]) -> Run
     counts = np.bincount(split.train.events(), minlength=len(catalogue.item_ids))
     with Recommender.load(bundle) as recommender:
         ranker = BundleRanker(recommender, catalogue.item_ids)
-        sample = split.test.take(
-            np.sort(np.random.default_rng(0).permutation(len(split.test))[:SAMPLED_USERS])
-        )
+        sample = split.test.take(np.sort(np.random.default_rng(0).permutation(len(split.test))[:SAMPLED_USERS]))
         ranked = ranker.rank(sample.histories, 10, exclude_seen=True)
         examples = _examples(recommender, sample, catalogue)
     p50, p95 = np.percentile(ranker.milliseconds, [50, 95])
@@ -70,7 +68,12 @@ def summarise(run: Path, config: RunConfig, seconds: Mapping[str, float]) -> Run
 
 def _dataset(report: Mapping[str, Any], split: Split, catalogue: StoredCatalogue) -> dict[str, Any]:
     facts = {k: v for k, v in report.items() if isinstance(v, (str, int, float))}
-    return {**facts, "items": len(catalogue.item_ids), "split": split.rule, "findings": report.get("findings", [])}
+    return {
+        **facts,
+        "items": len(catalogue.item_ids),
+        "split": split.rule,
+        "findings": report.get("findings", []),
+    }
 
 
 def _curves(run: Path) -> tuple[list[Any], list[Any]]:

@@ -19,7 +19,15 @@ SPACE = "0" * 32
 def tiny_student(seed: int = 0, **shape: float) -> Student:
     """Random weights, far enough from zero that scores differ."""
     torch.manual_seed(seed)
-    settings = {"dim": 16, "layers": 2, "heads": 2, "kv_heads": 2, "ffn": 24, "decoder_dim": 12, "max_history": 6}
+    settings = {
+        "dim": 16,
+        "layers": 2,
+        "heads": 2,
+        "kv_heads": 2,
+        "ffn": 24,
+        "decoder_dim": 12,
+        "max_history": 6,
+    }
     student = Student(StudentConfig(**{**settings, **shape}), LEVELS, CODES).eval()
     with torch.no_grad():
         for parameter in student.parameters():

@@ -33,9 +33,7 @@ class OnnxEngine:
         spec = bundle.manifest.model
         self._past = np.zeros((spec.layers, 2, spec.kv_heads, 0, spec.head_dim), np.float32)
 
-    def search(
-        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int
-    ) -> Found:
+    def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
         """Return leaf rows int32 [m] and log-probabilities float32 [m], best first, m ≤ beam.
 
         :param history: int32 [N, L], SIDs, oldest first.
@@ -73,8 +71,6 @@ def _open(bundle: Bundle, role: str, threads: int) -> ort.InferenceSession:
     options.log_severity_level = 3
     ort.disable_telemetry_events()
     try:
-        return ort.InferenceSession(
-            str(path), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        return ort.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's own exception types differ between versions
         raise BundleError(f"ONNX Runtime cannot open {path.name} ({error}); export the bundle again") from error

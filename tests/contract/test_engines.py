@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from tiny import CODES, LEVELS, SPACE, brute_force, random_rows, tiny_bundle, tiny_student
 
 from pocketrec.distill.ranking import TorchEngine
 from pocketrec.runtime.beam import beam_search
 from pocketrec.runtime.bundle import open_bundle
 from pocketrec.runtime.engines import ENGINES, load_engine
 from pocketrec.runtime.trie import ItemTrie
+from tiny import CODES, LEVELS, SPACE, brute_force, random_rows, tiny_bundle, tiny_student
 
 NONE = np.empty(0, np.int32)
 SHAPES = {"plain": {}, "grouped": {"heads": 4, "kv_heads": 2, "layers": 3}, "one layer": {"layers": 1}}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tiny import CODES, LEVELS, brute_force, random_rows, tiny_student
 
 from pocketrec.distill.config import StudentConfig
 from pocketrec.distill.ranking import StudentRanker
 from pocketrec.distill.splits import Sequences
 from pocketrec.distill.student import Student
 from pocketrec.runtime.errors import ConfigError
+from tiny import CODES, LEVELS, brute_force, random_rows, tiny_student
 
 
 @pytest.mark.parametrize("shape", [{}, {"heads": 4, "kv_heads": 2}], ids=["plain", "grouped"])
@@ -74,7 +74,9 @@ def test_code_embeddings_begin_as_far_apart_as_their_centroids():
     student.start_from(centroids)
     for table, level in zip(student.embed, centroids, strict=True):
         np.testing.assert_allclose(
-            torch.cdist(table.weight, table.weight).detach(), torch.cdist(*[torch.from_numpy(level)] * 2), atol=1e-4
+            torch.cdist(table.weight, table.weight).detach(),
+            torch.cdist(*[torch.from_numpy(level)] * 2),
+            atol=1e-4,
         )
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import random_rows, tiny_student
 
 from pocketrec.distill.batches import WindowBatches
 from pocketrec.distill.config import TrainConfig
@@ -21,6 +20,7 @@ from pocketrec.distill.losses import HardLabels
 from pocketrec.distill.splits import Sequences
 from pocketrec.distill.trainer import fit
 from pocketrec.runtime.errors import TrainingError
+from tiny import random_rows, tiny_student
 
 ROWS = random_rows(20)
 SETTINGS = {
@@ -56,7 +56,13 @@ def train(folder, settings=None, stop_at=None, **shape):
 
     def batches(rank, world):
         return WindowBatches(
-            histories(), 6, config.batch_size, config.seed, accumulate=config.accumulate, rank=rank, world=world
+            histories(),
+            6,
+            config.batch_size,
+            config.seed,
+            accumulate=config.accumulate,
+            rank=rank,
+            world=world,
         )
 
     return fit(model, batches, validate, config, folder), model

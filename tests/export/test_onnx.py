@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from tiny import CODES, LEVELS, random_rows, tiny_bundle, tiny_student
 
 from pocketrec.runtime.bundle import open_bundle
+from tiny import CODES, LEVELS, random_rows, tiny_bundle, tiny_student
 
 GRAPHS = ("encoder.onnx", "search.onnx", "recommender.onnx")
 

@@ -67,16 +67,13 @@ def pairs(result, user):
 def problems(draw):
     """A random trie, a random model (with ties, and -inf here and there), users and their exclusions."""
     levels = draw(st.integers(1, 3))
-    rows = draw(
-        st.lists(st.tuples(*[st.integers(0, CODES - 1)] * levels), unique=True, min_size=1, max_size=30)
-    )
+    rows = draw(st.lists(st.tuples(*[st.integers(0, CODES - 1)] * levels), unique=True, min_size=1, max_size=30))
     trie = ItemTrie.from_rows(rows, [str(row) for row in rows], codes_per_level=CODES)
     users = draw(st.integers(1, 4))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     steps = draw(st.sampled_from([1, 2, 1000]))  # 1: every score ties
     weights = [
-        -rng.integers(1, steps + 1, (users, CODES**level, CODES)).astype(np.float32) / 8
-        for level in range(levels)
+        -rng.integers(1, steps + 1, (users, CODES**level, CODES)).astype(np.float32) / 8 for level in range(levels)
     ]
     holes = draw(st.sampled_from([0.0, 0.3]))
     for table in weights:

@@ -299,17 +299,13 @@ def test_a_manifest_that_would_be_refused_is_not_written(tmp_path, bundle):
 def test_a_catalogue_of_other_codebooks_is_refused(tmp_path, bundle):
     edit(bundle, lambda data: data["catalogue"].update(sid_space="space-2"))
     refused(bundle, "sid_space 'space-2' is not the model's 'space-1'")
-    refused(
-        make(tmp_path / "b", catalogue=trie("space-2")), "sid_space 'space-2' is not the model's 'space-1'"
-    )
+    refused(make(tmp_path / "b", catalogue=trie("space-2")), "sid_space 'space-2' is not the model's 'space-1'")
 
 
 def test_a_trie_that_does_not_fit_the_model_is_refused(tmp_path):
     refused(make(tmp_path / "a", levels=3, max_branch=(3, 3, 3)), "2 levels of 4 codes, but the model 3 of 4")
     refused(make(tmp_path / "b", codes=8), "2 levels of 4 codes, but the model 2 of 8")
-    refused(
-        make(tmp_path / "c", max_branch=(2, 1)), "2 children at level 1, but the model's graph has room for 1"
-    )
+    refused(make(tmp_path / "c", max_branch=(2, 1)), "2 children at level 1, but the model's graph has room for 1")
     check_fit(model(max_branch=(2, 2)), trie())
 
 
@@ -321,7 +317,5 @@ def test_a_count_of_items_that_is_not_the_tries_is_refused(bundle):
 def test_a_malformed_trie_under_a_sound_manifest_is_an_error_of_the_bundle(bundle):
     (bundle / TRIE_FILE).write_bytes(b"not a trie")
     entry = describe_file(bundle / TRIE_FILE)
-    edit(
-        bundle, lambda data: data["files"].update({TRIE_FILE: {"sha256": entry.sha256, "bytes": entry.bytes}})
-    )
+    edit(bundle, lambda data: data["files"].update({TRIE_FILE: {"sha256": entry.sha256, "bytes": entry.bytes}}))
     refused(bundle, f"{TRIE_FILE} is damaged")

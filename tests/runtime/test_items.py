@@ -31,9 +31,7 @@ def test_ids_come_back_and_are_found_like_in_a_dict(ids, data):
 
 
 def test_many_ids_are_found_whatever_piece_they_are_hashed_in():
-    ids = [
-        str(i) * (1 + i % 5) for i in range(10_000, 90_000)
-    ]  # over a megabyte, more than one piece of queries
+    ids = [str(i) * (1 + i % 5) for i in range(10_000, 90_000)]  # over a megabyte, more than one piece of queries
     table = ItemTable.from_lists(ids)
     order = np.random.default_rng(0).permutation(len(ids))
     queries = [ids[i] for i in order]

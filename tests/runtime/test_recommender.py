@@ -95,9 +95,7 @@ def by_enumeration(rec: Recommender, history: list[str], allowed: set[str]) -> l
     engine = rec.engine
     sid = {item_id: SIDS[i] for i, item_id in enumerate(IDS)}
     known = [item_id for item_id in history if item_id in sid]
-    hidden = engine.encode(np.array([sid[i] for i in known[-MAX_HISTORY:]], np.int32).reshape(-1, LEVELS))[
-        None
-    ]
+    hidden = engine.encode(np.array([sid[i] for i in known[-MAX_HISTORY:]], np.int32).reshape(-1, LEVELS))[None]
     scores = {}
     for item_id in allowed:
         steps = [

@@ -40,9 +40,7 @@ def same(a: ItemTrie, b: ItemTrie) -> bool:
     arrays = ("rows", "first_child", "codes", "table_rows")
     return (
         all(np.array_equal(getattr(a, x), getattr(b, x)) for x in arrays)
-        and all(
-            getattr(a, x) == getattr(b, x) for x in ("max_branch", "codes_per_level", "sid_space", "levels")
-        )
+        and all(getattr(a, x) == getattr(b, x) for x in ("max_branch", "codes_per_level", "sid_space", "levels"))
         and a.table.ids(a.table_rows) == b.table.ids(b.table_rows)
         and a.table.titles(a.table_rows) == b.table.titles(b.table_rows)
     )
@@ -196,9 +194,7 @@ def test_equal_catalogues_give_equal_bytes_in_every_process(tmp_path):
     )
     shuffled.save(tmp_path / "b")
     script = "from pocketrec.runtime.trie import ItemTrie; ItemTrie.load('a').save('c')"
-    subprocess.run(
-        [sys.executable, "-c", script], check=True, cwd=tmp_path, env={**os.environ, "PYTHONHASHSEED": "7"}
-    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env={**os.environ, "PYTHONHASHSEED": "7"})
     content = (tmp_path / "a").read_bytes()
     assert content == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
 

@@ -7,6 +7,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from pocketrec.plots import Series, line_chart, make_axis, nice_step, rank_chart, share_chart, thin
 
 values = st.floats(-1e6, 1e6, allow_nan=False)
@@ -48,9 +49,7 @@ def test_small_steps_have_short_labels():
 
 @given(st.lists(points, min_size=1, max_size=3), st.booleans())
 def test_lines_stay_inside_the_frame(lines, from_zero):
-    chart = line_chart(
-        [Series("a line", i, line) for i, line in enumerate(lines)], "words", from_zero=from_zero
-    )
+    chart = line_chart([Series("a line", i, line) for i, line in enumerate(lines)], "words", from_zero=from_zero)
     for line, drawn in zip(lines, chart.lines, strict=True):
         at = coordinates(drawn.path)
         assert len(at) == len(line)
@@ -65,9 +64,7 @@ def test_higher_is_drawn_higher_and_later_further_right():
 
 
 def test_the_marked_point_stands_out_and_the_others_do_not():
-    (line,) = line_chart(
-        [Series("up", 0, [(0.0, 1.0), (1.0, 3.0), (2.0, 2.0)], marked=(1.0, 3.0))], "words"
-    ).lines
+    (line,) = line_chart([Series("up", 0, [(0.0, 1.0), (1.0, 3.0), (2.0, 2.0)], marked=(1.0, 3.0))], "words").lines
     assert [dot.marked for dot in line.dots] == [False, True, False]
     assert line.dots[1].label == "up, epoch 1: 3"
 
@@ -91,9 +88,7 @@ def test_bars_are_as_tall_as_their_shares():
 
 
 def test_long_labels_of_bins_stand_at_the_ends_only():
-    ticks = share_chart(
-        [0.5] * 3, [0.5] * 3, ["popular", "middle", "rare"], 0.5, "words", x_label="items"
-    ).x_ticks
+    ticks = share_chart([0.5] * 3, [0.5] * 3, ["popular", "middle", "rare"], 0.5, "words", x_label="items").x_ticks
     assert [(tick.label, tick.anchor) for tick in ticks] == [("popular", "start"), ("rare", "end")]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from pocketrec.report import RunSummary, from_json, render_report, to_json, write_report
 from pocketrec.runtime.errors import DataError
 
@@ -55,9 +56,7 @@ def summary(text: str = "plain") -> RunSummary:
             for model in ("student", text)
             for i in range(8)
         ],
-        validation=[
-            {"model": text, "epoch": float(i), "recall@10": i / 100, "ndcg@10": i / 200} for i in range(1, 4)
-        ],
+        validation=[{"model": text, "epoch": float(i), "recall@10": i / 100, "ndcg@10": i / 200} for i in range(1, 4)],
         metrics={
             "student": {"seen kept": measures(0.08), "seen excluded": measures(0.1)},
             text: {"seen kept": measures(0.09), "seen excluded": measures(0.08), text: measures(0.1)},
@@ -152,9 +151,7 @@ def test_the_page_fetches_nothing_and_runs_nothing(text):
     for name in ("src", "srcset", "action", "data", "poster", "background", "xlink:href", "formaction"):
         assert page.attributes(name) == []
     assert all(link.startswith("#") for link in page.attributes("href"))
-    assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & {
-        t for t, _ in page.elements
-    }
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & {t for t, _ in page.elements}
     assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
     css = " ".join(page.texts["style"] + page.attributes("style"))
     assert "url(" not in css
@@ -340,9 +337,7 @@ def test_without_jinja2_the_error_names_the_extra(tmp_path):
         "try: write_report(RunSummary(title='t'), Path('report.html'))\n"
         "except MissingExtraError as error: print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "pocketrec[train]" in done.stdout
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from pocketrec.report_text import change, duration, fact, label, number, percent, score, setting, size
 
 
