@@ -7,7 +7,7 @@ and with several processes each takes its share of the same batches.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -44,11 +44,8 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return a copy on a device."""
-        moved = (getattr(self, name).to(device) for name in _TENSORS)
-        return Batch(*moved, self.total)
-
-
-_TENSORS = ("inputs", "is_start", "segment", "position", "loss_at", "targets")
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
 
 class WindowBatches:
@@ -139,17 +136,14 @@ def pack(
     segment[flat] = np.repeat(np.arange(len(sizes)), sizes)
     position[flat] = within
     counted = (within > 0) | np.repeat(opens, sizes)
-    tensors = (
-        inputs.reshape(shape),
-        is_start.reshape(shape),
-        segment.reshape(shape),
-        position.reshape(shape),
-    )
     return Batch(
-        *(torch.from_numpy(t) for t in tensors),
-        torch.from_numpy(flat[counted]),
-        torch.from_numpy(event[counted].astype(np.int64)),
-        total,
+        inputs=torch.from_numpy(inputs.reshape(shape)),
+        is_start=torch.from_numpy(is_start.reshape(shape)),
+        segment=torch.from_numpy(segment.reshape(shape)),
+        position=torch.from_numpy(position.reshape(shape)),
+        loss_at=torch.from_numpy(flat[counted]),
+        targets=torch.from_numpy(event[counted].astype(np.int64)),
+        total=total,
     )
 
 

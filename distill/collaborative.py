@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
 
 from pocketrec.distill.splits import Sequences
 from pocketrec.distill.text import normalise
@@ -36,10 +37,8 @@ def collaborative_vectors(
     return normalise(out)
 
 
-def cooccurrence(train: Sequences, n_items: int, window: int):  # type: ignore[no-untyped-def]  # noqa: ANN201
+def cooccurrence(train: Sequences, n_items: int, window: int) -> csr_array:
     """Return the symmetric, distance-weighted co-occurrence counts, scipy CSR float64 [n_items, n_items]."""
-    from scipy.sparse import coo_array, csr_array
-
     positions = train.event_positions()
     owner = np.repeat(np.arange(len(train)), train.lengths)
     total = csr_array((n_items, n_items), dtype=np.float64)
@@ -54,7 +53,7 @@ def cooccurrence(train: Sequences, n_items: int, window: int):  # type: ignore[n
     return total + total.T
 
 
-def _ppmi(counts):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _ppmi(counts: csr_array) -> csr_array:
     """Positive PMI with the context distribution smoothed by 0.75 (Levy et al. 2015, section 3.1)."""
     coo = counts.tocoo()
     item = np.asarray(counts.sum(1)).ravel()

@@ -20,7 +20,7 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of all configuration structs."""
 
 
-class DataConfig(_Config):
+class DataConfig(_Config, frozen=True):
     """Reading, cleaning and splitting. A column left at None is guessed from the usual names."""
 
     user: str | None = None
@@ -47,7 +47,7 @@ class DataConfig(_Config):
     test_share: Share = 0.1
 
 
-class TextConfig(_Config):
+class TextConfig(_Config, frozen=True):
     """Where item text vectors come from."""
 
     encoder: str = "minilm"  # "minilm", "none", a transformers directory, or a .npy in catalogue order
@@ -55,7 +55,7 @@ class TextConfig(_Config):
     max_tokens: Positive = 64
 
 
-class SidConfig(_Config):
+class SidConfig(_Config, frozen=True):
     """Semantic IDs: `levels` codes, each in [0, codes)."""
 
     method: Literal["rkmeans", "rqvae"] = "rkmeans"
@@ -72,7 +72,7 @@ class SidConfig(_Config):
     seed: int = 0
 
 
-class StudentConfig(_Config):
+class StudentConfig(_Config, frozen=True):
     """Shape of the student: Llama blocks and a SID decoder."""
 
     dim: Positive = 128
@@ -86,7 +86,7 @@ class StudentConfig(_Config):
     rope_theta: float = 10000.0
 
 
-class TrainConfig(_Config):
+class TrainConfig(_Config, frozen=True):
     """The optimiser's and the loop's settings."""
 
     epochs: Positive = 40
@@ -110,7 +110,7 @@ class TrainConfig(_Config):
     seed: int = 0
 
 
-class SasrecConfig(_Config):
+class SasrecConfig(_Config, frozen=True):
     """The SASRec baseline with full softmax cross-entropy."""
 
     enabled: bool = True
@@ -121,20 +121,20 @@ class SasrecConfig(_Config):
     train: TrainConfig = TrainConfig()
 
 
-class TeacherConfig(_Config):
+class TeacherConfig(_Config, frozen=True):
     """The teacher LLM. This version trains without one."""
 
     enabled: bool = False
 
 
-class EvaluationConfig(_Config):
+class EvaluationConfig(_Config, frozen=True):
     """How models are measured."""
 
     max_history: Positive = 20
     users: NonNegative = 0  # sample of test users; 0: all
 
 
-class ExportConfig(_Config):
+class ExportConfig(_Config, frozen=True):
     """What goes into the bundle."""
 
     beam: Annotated[int, Meta(ge=1, le=1024)] = 20
@@ -143,7 +143,7 @@ class ExportConfig(_Config):
     branch_headroom: Annotated[float, Meta(ge=1.0)] = 1.5
 
 
-class RunConfig(_Config):
+class RunConfig(_Config, frozen=True):
     """Everything a run depends on besides its input files."""
 
     data: DataConfig = DataConfig()

@@ -25,12 +25,12 @@ from pocketrec.distill.data_log import LogSummary, read_log
 from pocketrec.distill.data_report import DataCounts, DataReport, FindingLog
 from pocketrec.distill.data_values import IdIndex
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.distill.splits import Sequences, Split, global_time, leave_one_out
+from pocketrec.distill.splits import Sequences
 from pocketrec.runtime.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["Catalogue", "DataReport", "Dataset", "check_data", "load_dataset", "split_dataset", "split_users"]
+__all__ = ["Catalogue", "DataReport", "Dataset", "check_data", "load_dataset"]
 
 QUANTILES = {"min": 0.0, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max": 1.0}
 
@@ -86,24 +86,6 @@ def check_data(
     :raises DataError: if a file cannot be read, or a column is missing or ambiguous.
     """
     return _prepare(interactions, items, config, FindingLog(listed), progress, strict=False).report
-
-
-def split_dataset(dataset: Dataset, config: DataConfig) -> Split:
-    """Split a dataset by the configured rule; see `split_users`."""
-    return split_users(dataset.users, dataset.times, config)
-
-
-def split_users(users: Sequences, times: NDArray[np.int64] | None, config: DataConfig) -> Split:
-    """Split histories by the configured rule.
-
-    :raises ConfigError: if a split by time is asked for and there are no times.
-    :raises DataError: if a part would be empty.
-    """
-    if config.split == "leave-one-out":
-        return leave_one_out(users)
-    if times is None:
-        raise ConfigError("data.split = 'global-time' needs a timestamp column; this log has only an order")
-    return global_time(users, times, config.valid_share, config.test_share)
 
 
 def _prepare(

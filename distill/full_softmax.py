@@ -20,7 +20,7 @@ def full_softmax_loss(hidden: Tensor, items: Tensor, bias: Tensor, targets: Tens
 
     :param hidden: float [n, D]. items: float [n_items, D]. bias: float [n_items]. targets: int64 [n].
     """
-    return _FullSoftmax.apply(hidden, items, bias, targets)  # type: ignore[no-any-return, no-untyped-call]
+    return _FullSoftmax.apply(hidden, items, bias, targets)  # type: ignore[no-any-return]
 
 
 class _FullSoftmax(torch.autograd.Function):

@@ -38,7 +38,8 @@ class Projection:
 
     def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Project, normalise and weight, [n, d_in] -> float32 [n, d_out]."""
-        return np.asarray(normalise((vectors - self.mean) @ self.directions) * self.weight, np.float32)
+        projected = np.asarray((vectors - self.mean) @ self.directions, np.float32)
+        return np.asarray(normalise(projected) * self.weight, np.float32)
 
 
 @dataclass(frozen=True)

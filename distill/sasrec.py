@@ -44,7 +44,7 @@ class SasrecBlock(nn.Module):
         a = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop, is_causal=mask is None)
         x = x + self.dropout(self.out(a.transpose(1, 2).reshape(batch, length, dim)))
         hidden = self.dropout(F.relu(self.forward_in(self.forward_norm(x))))
-        return x + self.dropout(self.forward_out(hidden))
+        return x + self.dropout(self.forward_out(hidden))  # type: ignore[no-any-return]
 
 
 class Sasrec(nn.Module):

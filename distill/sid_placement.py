@@ -112,7 +112,8 @@ def _next_prefix(
         parents = tuple(rows[item, :-2].tolist())
         residual = vector - sum((centroids[i, c] for i, c in enumerate(parents)), np.zeros_like(vector))
         for code in distances(residual[None], centroids[-2])[0].argsort(kind="stable").tolist():
-            if len(used[(*parents, code)]) < codes:
+            prefix = (*parents, code)
+            if len(used[prefix]) < codes:
                 rows[item, -2] = code
                 return np.asarray(residual - centroids[-2, code], np.float32)
     raise TrainingError(

@@ -105,7 +105,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
         """Map [B, T, D] to [B, T, D]."""
         x = x + self.dropout(self.self_attn(self.input_layernorm(x), rope, mask))
-        return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        return x + self.dropout(self.mlp(self.post_attention_layernorm(x)))  # type: ignore[no-any-return]
 
 
 class Backbone(nn.Module):
@@ -191,7 +191,7 @@ class Student(nn.Module):
 
     def embed_items(self, sids: Tensor) -> Tensor:
         """Sum of code embeddings: int [..., L] -> [..., D]."""
-        return torch.stack([self.embed[level](sids[..., level]) for level in range(sids.shape[-1])]).sum(0)
+        return torch.stack([table(sids[..., level]) for level, table in enumerate(self.embed)]).sum(0)
 
     def forward(self, sids: Tensor, is_start: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Hidden states of token rows.

@@ -112,7 +112,7 @@ def _encode(texts: Sequence[str], folder: Path, config: TextConfig, progress: Pr
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # the bar shown is ours
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # the bar shown is ours
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = AutoModel.from_pretrained(folder, local_files_only=True).to(device).eval()

@@ -101,7 +101,8 @@ class _Loop:
         self.total_steps = config.epochs * len(self.batches)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, self._rate)
         self.model, self.optimiser = self.accelerator.prepare(model, optimiser)
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
+        average = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
+        self.average = AveragedModel(model, multi_avg_fn=average) if config.ema else None
         kept = [self.scheduler, self.state] + ([self.average] if self.average else [])
         self.accelerator.register_for_checkpointing(*kept)
 
@@ -175,7 +176,7 @@ class _Loop:
         if len(state.window) == self.config.record_every:
             mean = sum(state.window) / len(state.window)
             epoch = state.epoch + state.batch / len(self.batches)
-            rate = self.scheduler.get_last_lr()[0]
+            rate = float(self.scheduler.get_last_lr()[0])
             state.losses.append({"step": state.step, "epoch": epoch, "loss": mean, "learning_rate": rate})
             state.window.clear()
         best = f", best {state.best_score:.4f}" if state.best_epoch >= 0 else ""

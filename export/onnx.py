@@ -49,13 +49,13 @@ def encoder_graph(spec: ModelSpec, weights: WeightFile) -> onnx.ModelProto:
     hidden, present = _encode(g, spec, cached=True)
     g.rename(hidden, "hidden")
     g.rename(present, "present")
-    cache = [spec.layers, 2, spec.kv_heads, "past_tokens", spec.head_dim]
+    cache = [spec.layers, 2, spec.kv_heads]
     return g.model(
         "encoder",
-        [value("history", INT32, ["items", spec.levels]), value("past", FLOAT, cache)],
+        [value("history", INT32, ["items", spec.levels]), value("past", FLOAT, [*cache, "past_tokens", spec.head_dim])],
         [
             value("hidden", FLOAT, [1, spec.dim]),
-            value("present", FLOAT, [*cache[:3], "tokens", spec.head_dim]),
+            value("present", FLOAT, [*cache, "tokens", spec.head_dim]),
         ],
     )
 

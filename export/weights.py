@@ -25,33 +25,39 @@ from pocketrec.distill.student import NORM_EPS, Student, rope_tables
 from pocketrec.runtime.bundle import ModelSpec
 
 
-@torch.no_grad()
 def device_weights(student: Student) -> dict[str, NDArray[np.float32]]:
     """Return the tensors of the module's docstring, float32."""
-    config, decoder = student.config, student.decoder
+    config = student.config
     cos, sin = rope_tables(config.max_history + 1, config.dim // config.heads, config.rope_theta)
-    out: dict[str, Tensor] = {"start": student.start[None], "rope.cos": cos, "rope.sin": sin}
-    out |= {f"embed.{level}": table.weight for level, table in enumerate(student.embed)}
-    for number, block in enumerate(student.backbone.layers):
-        attention, mlp = block.self_attn, block.mlp
-        before, between = (
-            block.input_layernorm.weight[:, None],
-            block.post_attention_layernorm.weight[:, None],
-        )
-        name = f"layers.{number}"
-        out[f"{name}.q"] = before * attention.q_proj.weight.T
-        out[f"{name}.kv"] = before * torch.cat((attention.k_proj.weight, attention.v_proj.weight)).T
-        out[f"{name}.o"] = attention.o_proj.weight.T
-        out[f"{name}.gate_up"] = between * torch.cat((mlp.gate_proj.weight, mlp.up_proj.weight)).T
-        out[f"{name}.down"] = mlp.down_proj.weight.T
-    out["norm"] = student.backbone.norm.weight
-    out["decoder.hidden"] = torch.cat([linear.weight.T for linear in decoder.from_hidden], 1)
-    out["decoder.bias"] = torch.cat([linear.bias for linear in decoder.from_hidden])
-    for level, linear in enumerate(decoder.from_prefix, start=1):
-        out[f"decoder.{level}.prefix"] = linear.weight.T
-    for level, linear in enumerate(decoder.out):
-        out[f"decoder.{level}.out"], out[f"decoder.{level}.out_bias"] = linear.weight.T, linear.bias
-    return {name: tensor.detach().float().cpu().contiguous().numpy() for name, tensor in out.items()}
+    w = {name: tensor.detach().float().cpu() for name, tensor in student.state_dict().items()}
+    levels = range(student.levels)
+    out = {"start": w["start"][None], "rope.cos": cos, "rope.sin": sin, "norm": w["backbone.norm.weight"]}
+    for number in range(config.layers):
+        out |= {f"layers.{number}.{name}": t for name, t in _layer(w, f"backbone.layers.{number}").items()}
+    out["decoder.hidden"] = torch.cat([w[f"decoder.from_hidden.{i}.weight"].T for i in levels], 1)
+    out["decoder.bias"] = torch.cat([w[f"decoder.from_hidden.{i}.bias"] for i in levels])
+    for level in levels:
+        out[f"embed.{level}"] = w[f"embed.{level}.weight"]
+        out[f"decoder.{level}.out"] = w[f"decoder.out.{level}.weight"].T
+        out[f"decoder.{level}.out_bias"] = w[f"decoder.out.{level}.bias"]
+        if level > 0:
+            out[f"decoder.{level}.prefix"] = w[f"decoder.from_prefix.{level - 1}.weight"].T
+    return {name: tensor.contiguous().numpy() for name, tensor in out.items()}
+
+
+def _layer(w: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """One block's matrices, norm weights folded in."""
+    before = w[f"{name}.input_layernorm.weight"][:, None]
+    between = w[f"{name}.post_attention_layernorm.weight"][:, None]
+    k, v = w[f"{name}.self_attn.k_proj.weight"], w[f"{name}.self_attn.v_proj.weight"]
+    gate, up = w[f"{name}.mlp.gate_proj.weight"], w[f"{name}.mlp.up_proj.weight"]
+    return {
+        "q": before * w[f"{name}.self_attn.q_proj.weight"].T,
+        "kv": before * torch.cat((k, v)).T,
+        "o": w[f"{name}.self_attn.o_proj.weight"].T,
+        "gate_up": between * torch.cat((gate, up)).T,
+        "down": w[f"{name}.mlp.down_proj.weight"].T,
+    }
 
 
 def write_weights(student: Student, path: Path) -> None:

@@ -41,8 +41,10 @@ class RichProgress(Progress):
             if not self.console.is_terminal:
                 self.console.print(f"  {label} …")
 
-            def advance(n: int = 1, note: str = "") -> None:
-                bars.update(task, advance=n, **({"note": note} if note else {}))
+            def advance(n: int = 1, note: str | None = None) -> None:
+                bars.advance(task, n)
+                if note is not None:
+                    bars.update(task, note=note)
 
             yield advance
 

@@ -133,7 +133,7 @@ class Pipeline:
         from pocketrec.distill.data import load_dataset
         from pocketrec.distill.store import save_dataset
 
-        dataset = load_dataset(self.interactions, self.items, self.config.data)
+        dataset = load_dataset(self.interactions, self.items, self.config.data, self.progress)
         save_dataset(dataset, folder)
 
     def _text(self, folder: Path) -> None:
@@ -141,7 +141,7 @@ class Pipeline:
         from pocketrec.distill.text import encode_texts
 
         texts = load_catalogue(self.folder / "data").texts
-        none = self.config.text.encoder == "none"
+        none = self.config.text.encoder == "none" or not any(texts)
         vectors = (
             np.zeros((len(texts), 0), np.float32) if none else encode_texts(texts, self.config.text, self.progress)
         )

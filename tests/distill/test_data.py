@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from pocketrec.distill import data_files, data_text
 from pocketrec.distill.config import DataConfig
-from pocketrec.distill.data import Dataset, check_data, load_dataset, split_dataset
+from pocketrec.distill.data import Dataset, check_data, load_dataset
 from pocketrec.distill.data_clean import core, repeats, ties
 from pocketrec.distill.data_report import DataReport, Finding
 from pocketrec.distill.data_values import IdIndex, find_unit, read_times
+from pocketrec.distill.splits import split_users
 from pocketrec.runtime.errors import ConfigError, DataError
 
 LENIENT = DataConfig(max_bad_share=0.99)
@@ -332,7 +333,7 @@ class TestTimes:
         assert histories(dataset) == {"u": ["2", "3", "1"]}
         assert dataset.times is None
         with pytest.raises(ConfigError, match="timestamp"):
-            split_dataset(dataset, DataConfig(split="global-time"))
+            split_users(dataset.users, dataset.times, DataConfig(split="global-time"))
 
     def test_without_either_the_file_order_counts(self, tmp_path):
         dataset = load(tmp_path, "user_id,item_id\nv,1\nu,3\nu,2\nu,3\n")
@@ -649,6 +650,6 @@ def test_amazon_beauty_has_the_published_counts(beauty):
     assert (counts.users, counts.items, counts.items_seen, counts.events) == (22363, 12101, 12101, 198502)
     assert (counts.rows_read, counts.rows_rejected, dataset.times) == (198502, 0, None)
     assert dataset.report.findings == ()
-    split = split_dataset(dataset, DataConfig())
+    split = split_users(dataset.users, dataset.times, DataConfig())
     assert (len(split.train), len(split.valid), len(split.test)) == (22363, 22363, 22363)
     assert split.train.lengths.sum() == 198502 - 2 * 22363

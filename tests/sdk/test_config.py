@@ -25,7 +25,7 @@ def test_settings_win_over_the_file_and_the_file_over_defaults(tmp_path):
 
 
 def test_what_is_written_out_reads_back_the_same(tmp_path):
-    config = load_config(None, ["train.seed=5", "data.text=[\"title\"]"])
+    config = load_config(None, ["train.seed=5", 'data.text=["title"]'])
     file = tmp_path / "config.json"
     file.write_text(json.dumps(config_to_dict(config)))
     assert load_config(file) == config

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tiny import random_rows, tiny_bundle, tiny_student
 
 HEAVY = ("torch", "transformers", "polars", "sklearn", "scipy", "onnx", "pandas", "typer", "rich")
