@@ -138,7 +138,8 @@ def random_llama(spec: ModelSpec) -> Any:
         bos_token_id=BOS,
         eos_token_id=EOS,
     )
-    return transformers.LlamaForCausalLM(config).eval()
+    model: Any = transformers.LlamaForCausalLM(config)
+    return model.eval()
 
 
 # --- catalogues ------------------------------------------------------------------------------------------------
@@ -196,7 +197,8 @@ def build_systems(bundle: Bundle, own: ItemTrie, million: ItemTrie, rng: np.rand
 
 def run(path: Path, calls: int, rounds: int, seed: int) -> dict[str, Any]:
     """Measure everything; the returned object is what stands on stdout."""
-    transformers.logging.set_verbosity_error()
+    logging: Any = transformers.logging
+    logging.set_verbosity_error()
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -274,7 +276,7 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Latency of one recommendation (history 20, beam 20, k 10, 1 thread), beside transformers' generate.",
+        description="Latency of one call (history 20, beam 20, k 10, 1 thread), beside transformers' generate.",
         epilog="example: python benchmarks/latency.py runs/beauty/bundle --calls 200 > latency.json",
     )
     parser.add_argument("bundle", type=Path, help="a bundle's folder")

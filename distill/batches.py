@@ -7,7 +7,7 @@ and with several processes each takes its share of the same batches.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -44,8 +44,15 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Return a copy on a device."""
-        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        return replace(self, **moved)
+        return Batch(
+            inputs=self.inputs.to(device),
+            is_start=self.is_start.to(device),
+            segment=self.segment.to(device),
+            position=self.position.to(device),
+            loss_at=self.loss_at.to(device),
+            targets=self.targets.to(device),
+            total=self.total,
+        )
 
 
 class WindowBatches:

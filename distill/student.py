@@ -187,7 +187,8 @@ class Student(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         rotation = torch.linalg.qr(torch.randn(side, side, generator=generator))[0][:width, :dim]
         for table, level in zip(self.embed, torch.from_numpy(centroids), strict=True):
-            table.weight[: len(level)] = level @ rotation
+            weight: Tensor = table.get_parameter("weight")
+            weight[: len(level)] = level @ rotation
 
     def embed_items(self, sids: Tensor) -> Tensor:
         """Sum of code embeddings: int [..., L] -> [..., D]."""
