@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pocketrec.distill.evaluation import INVALID
 from pocketrec.distill.splits import Sequences
 from pocketrec.distill.student import Student
 from pocketrec.runtime.beam import beam_search
@@ -96,3 +97,45 @@ def pad_rows(histories: Sequences) -> NDArray[np.int32]:
     out = np.full((len(histories), int(lengths.max(initial=0))), -1, np.int32)
     out[np.arange(out.shape[1])[None] < lengths[:, None]] = histories.events()
     return out
+
+
+class UnconstrainedRanker:
+    """The same student without the trie: it spells whatever is likeliest, items or not.
+
+    For comparison alone: it shows what the constraint is worth. A SID that no item has is `evaluation.INVALID`.
+    """
+
+    def __init__(self, ranker: StudentRanker) -> None:
+        """Take the student and the catalogue of a constrained ranker."""
+        self.ranker = ranker
+        codes = ranker.engine.student.codes
+        keys = _keys(ranker.sids.astype(np.int64), codes)
+        self._order = np.argsort(keys)
+        self._keys = keys[self._order]
+
+    def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
+        """Return the `k` likeliest SIDs as catalogue rows, int32 [n, k]; seen items cannot be excluded."""
+        engine, sids = self.ranker.engine, self.ranker.sids
+        cut = histories.last(engine.student.config.max_history)
+        hidden = engine.encode(sids[np.maximum(pad_rows(cut), 0)], cut.lengths)
+        prefixes = np.zeros((len(cut), 1, 0), np.int64)
+        scores = np.zeros((len(cut), 1), np.float32)
+        for level in range(engine.student.levels):
+            log_p = engine.score_level(level, hidden, prefixes)  # [B, W, K]
+            codes = log_p.shape[2]
+            total = (scores[:, :, None] + log_p).reshape(len(cut), -1)
+            best = np.argsort(-total, axis=1, kind="stable")[:, : max(self.ranker.beam, k)]
+            scores = np.take_along_axis(total, best, axis=1)
+            parents = np.take_along_axis(prefixes, (best // codes)[:, :, None], axis=1)
+            prefixes = np.concatenate((parents, (best % codes)[:, :, None]), axis=2)
+        keys = _keys(prefixes[:, :k], engine.student.codes)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[at] == keys, self._order[at], INVALID).astype(np.int32)
+
+
+def _keys(sids: NDArray[np.int64], codes: int) -> NDArray[np.int64]:
+    """One number per SID: [..., L] -> int64 [...]."""
+    key = np.zeros(sids.shape[:-1], np.int64)
+    for level in range(sids.shape[-1]):
+        key = key * codes + sids[..., level]
+    return key

@@ -96,3 +96,18 @@ def test_the_ranker_gives_the_brute_force_ranking_in_catalogue_rows():
 def test_widths_that_do_not_divide_are_refused(shape):
     with pytest.raises(ConfigError, match=r"student\.dim"):
         Student(StudentConfig(**{"dim": 16, "heads": 2, "kv_heads": 2, **shape}), LEVELS, CODES)
+
+
+def test_without_the_trie_the_likeliest_sids_come_back_and_those_of_no_item_are_invalid():
+    from pocketrec.distill.evaluation import INVALID
+    from pocketrec.distill.ranking import UnconstrainedRanker
+
+    student, rows = tiny_student(), random_rows(25)
+    every = np.stack(np.unravel_index(np.arange(CODES**LEVELS), (CODES,) * LEVELS), 1).astype(np.uint8)
+    histories = Sequences.from_lists([[], [3], [1, 2, 3, 4, 5, 6, 7, 8]])
+    ranked = UnconstrainedRanker(StudentRanker(student, rows, beam=CODES**LEVELS)).rank(histories, 30, False)
+    named = {tuple(row): i for i, row in enumerate(rows.tolist())}
+    for row, history in enumerate(histories):
+        best = np.argsort(-brute_force(student, rows[history[-6:]].astype(np.int64), every))[:30]
+        assert ranked[row].tolist() == [named.get(tuple(sid), INVALID) for sid in every[best].tolist()]
+    assert (ranked == INVALID).any()

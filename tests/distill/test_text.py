@@ -44,7 +44,11 @@ def test_vectors_from_a_file_are_normalised(tmp_path):
 
 @pytest.mark.parametrize(
     ("array", "message"),
-    [(np.zeros((3, 2)), "one row for each"), (np.zeros(2), "one row for each"), (np.full((2, 2), np.nan), "not finite")],
+    [
+        (np.zeros((3, 2)), "one row for each"),
+        (np.zeros(2), "one row for each"),
+        (np.full((2, 2), np.nan), "not finite"),
+    ],
 )
 def test_vectors_that_do_not_fit_are_refused(tmp_path, array, message):
     np.save(tmp_path / "v.npy", array)

@@ -1,0 +1,86 @@
+r"""The table of docs/benchmarks.md from a finished run on Amazon Beauty.
+
+    pocketrec train --config benchmarks/beauty.toml --out runs/beauty \
+        --interactions DATA/interactions.csv.gz --items DATA/items.csv.gz
+    python benchmarks/beauty.py runs/beauty
+
+Rows of the run come from its exported files (through the runtime) and from its baselines; the share of invalid items
+without the trie is measured here. Papers' figures stand beside, as published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from pocketrec.config import load_config
+from pocketrec.distill.evaluation import evaluate
+from pocketrec.distill.ranking import StudentRanker, UnconstrainedRanker
+from pocketrec.distill.recipes import load_student
+from pocketrec.distill.semantic_ids import SemanticIds
+from pocketrec.distill.store import load_split
+
+# recall@10 and ndcg@10 as published: leave-one-out, full ranking, last 20 items, seen items kept.
+PAPERS = {
+    "TIGER (Rajput et al. 2023)": {"recall@10": 0.0648, "ndcg@10": 0.0384},
+    "RPG (Hou et al. 2025)": {"recall@10": 0.0809, "ndcg@10": 0.0464},
+    "SASRec, sampled softmax": {"recall@10": 0.0921, "ndcg@10": 0.0531},
+}
+MEASURES = ("recall@5", "recall@10", "ndcg@5", "ndcg@10")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    arguments = parser.parse_args()
+    result = collect(arguments.run)
+    print(json.dumps(result) if arguments.json else table(result))
+
+
+def collect(run: Path) -> dict:
+    manifest = json.loads((run / "export/bundle/manifest.json").read_text())
+    systems = {"student (exported bundle)": manifest["metrics"]}
+    systems |= json.loads((run / "baselines/metrics.json").read_text())
+    return {
+        "systems": systems,
+        "parameters": manifest["model"]["parameters"],
+        "bytes": {name: entry["bytes"] for name, entry in manifest["files"].items()},
+        "without the trie": without_trie(run),
+    }
+
+
+def without_trie(run: Path) -> dict:
+    """Measure the checkpoint by an unconstrained beam of the same width on all test users."""
+    config = load_config(run / "config.json")
+    ids = SemanticIds.load(run / "sids")
+    student = load_student(run / "student", config.student, ids)
+    questions = load_split(run / "data", config.data).test
+    ranker = UnconstrainedRanker(StudentRanker(student, ids.rows, config.export.beam))
+    measured = evaluate(ranker, questions, n_items=len(ids.rows), item_counts=None, list_length=10)
+    return {name: value for name, value in measured.to_dict().items() if np.isfinite(value)}
+
+
+def table(result: dict) -> str:
+    lines = ["| system | " + " | ".join(f"{c}: {m}" for c in ("kept", "excluded") for m in MEASURES) + " |"]
+    lines.append("|---" * (1 + 2 * len(MEASURES)) + "|")
+    for name, by_convention in result["systems"].items():
+        cells = [f"{by_convention[c][m]:.4f}" for c in ("seen kept", "seen excluded") for m in MEASURES]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for name, values in PAPERS.items():
+        cells = [f"{values[m]:.4f}" if m in values else "–" for m in MEASURES] + ["–"] * len(MEASURES)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    student = result["systems"]["student (exported bundle)"]["seen kept"]
+    lines += [
+        "",
+        f"parameters: {result['parameters']:,}; bundle: {sum(result['bytes'].values()):,} bytes",
+        f"invalid items: {student['invalid']:.4f} with the trie, {result['without the trie']['invalid']:.4f} without",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
