@@ -165,12 +165,12 @@ def random_histories(trie: ItemTrie, count: int, rng: np.random.Generator) -> li
     return [trie.table.ids(trie.table_rows[chosen]) for chosen in leaves]
 
 
-def time_loading(tries: Sequence[ItemTrie], times: int) -> dict[str, NDArray[np.float64]]:
+def time_loading(tries: dict[str, ItemTrie], times: int) -> dict[str, NDArray[np.float64]]:
     """Milliseconds to load each trie from its file (all checks included), `times` times in turns."""
-    found: dict[str, list[float]] = {f"trie load, {len(trie):,} items": [] for trie in tries}
+    found: dict[str, list[float]] = {name: [] for name in tries}
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / f"{number}.safetensors" for number in range(len(tries))]
-        for trie, path in zip(tries, paths, strict=True):
+        for trie, path in zip(tries.values(), paths, strict=True):
             trie.save(path)
         for _ in range(times):
             for name, path in zip(found, paths, strict=True):
@@ -191,7 +191,7 @@ def build_systems(bundle: Bundle, own: ItemTrie, million: ItemTrie, rng: np.rand
         recommender = Recommender(load_engine(engine, bundle, threads=1), own, bundle.manifest)
         systems.append(pocketrec_system(f"pocketrec {engine}", recommender, histories))
     recommender = Recommender(load_engine("onnx", bundle, threads=1), million, bundle.manifest)
-    systems.append(pocketrec_system(f"{OURS}, {len(million):,} items", recommender, further))
+    systems.append(pocketrec_system(f"{OURS}, random {len(million):,} items", recommender, further))
     return systems
 
 
@@ -221,6 +221,8 @@ def run(path: Path, calls: int, rounds: int, seed: int) -> dict[str, Any]:
         for slow, fast in zip(by_name[GENERATE].rounds, by_name[OURS].rounds, strict=True)
     ]
     rows = [row(system.name, system.times) for system in systems]
+    tries = {f"trie load, {len(own):,} items": own, f"trie load, random {len(million):,} items": million}
+    loads = [row(name, times) for name, times in time_loading(tries, 7).items()]
     p50 = {entry["system"]: entry["p50_ms"] for entry in rows}
     return {
         "machine": describe_machine(),
@@ -230,7 +232,7 @@ def run(path: Path, calls: int, rounds: int, seed: int) -> dict[str, Any]:
             "max_branch": list(spec.max_branch), "history": HISTORY, "prompt_tokens": 1 + HISTORY * spec.levels,
             "beam": BEAM, "k": K, "threads": 1, "rounds": rounds, "seed": seed,
         },
-        "rows": rows + [row(name, times) for name, times in time_loading((own, million), 7).items()],
+        "rows": rows + loads,
         "speedup_p50": round(p50[GENERATE] / p50[OURS], 1),
         "speedup_p50_of_rounds": {"lowest": round(float(min(ratios)), 1), "highest": round(float(max(ratios)), 1)},
     }  # fmt: skip
@@ -262,9 +264,9 @@ def show(result: dict[str, Any]) -> None:
         f"onnxruntime {machine['onnxruntime']}, torch {machine['torch']}, transformers {machine['transformers']}",
         file=sys.stderr,
     )
-    print(f"{'system':<36}{'p50 ms':>12}{'p95 ms':>12}{'calls':>8}", file=sys.stderr)
+    print(f"{'system':<40}{'p50 ms':>12}{'p95 ms':>12}{'calls':>8}", file=sys.stderr)
     for entry in result["rows"]:
-        line = f"{entry['system']:<36}{entry['p50_ms']:>12.3f}{entry['p95_ms']:>12.3f}{entry['calls']:>8}"
+        line = f"{entry['system']:<40}{entry['p50_ms']:>12.3f}{entry['p95_ms']:>12.3f}{entry['calls']:>8}"
         print(line, file=sys.stderr)
     spread = result["speedup_p50_of_rounds"]
     print(

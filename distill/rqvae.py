@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pocketrec.distill.config import SidConfig
 from pocketrec.distill.progress import SILENT, Progress
@@ -24,12 +23,12 @@ from pocketrec.distill.semantic_ids import FIT_SAMPLE, Codebooks, Layers, fit_re
 from pocketrec.runtime.errors import TrainingError
 
 HIDDEN = 256
-LATENT = 64
+LATENT = 32
 BATCH = 1024
-STEPS = 1500  # optimiser steps in all, whatever the catalogue's size
-WARM_UP = 0.2  # share of the epochs in which the autoencoder learns alone
-FIRST_PER_CODE = 16  # vectors per code that k-means sees for the first centroids
-LEARNING_RATE = 1e-3
+STEPS = 600  # optimiser steps in all, whatever the catalogue's size
+WARM_UP = 0.05  # share of the epochs in which the autoencoder learns alone
+FIRST_PER_CODE = 4  # vectors per code that k-means sees for the first centroids
+LEARNING_RATE = 3e-3
 COMMITMENT = 0.25  # weight of the loss that keeps the encoder near its codes
 DECAY = 0.99  # of the running means that the centroids are
 
@@ -75,10 +74,10 @@ class ResidualQuantiser(nn.Module):
 
     @torch.no_grad()
     def _follow(self, level: int, residual: Tensor, codes: Tensor) -> None:
-        one_hot = F.one_hot(codes, self.centroids.shape[1]).to(residual)  # [B, K]
-        self.mass[level].lerp_(one_hot.sum(0), 1.0 - DECAY)
-        self.sums[level].lerp_(one_hot.T @ residual, 1.0 - DECAY)
-        self.taken[level] |= one_hot.any(0)
+        count = codes.bincount(minlength=self.centroids.shape[1])
+        self.mass[level].lerp_(count.to(residual), 1.0 - DECAY)
+        self.sums[level].lerp_(torch.zeros_like(self.sums[level]).index_add_(0, codes, residual), 1.0 - DECAY)
+        self.taken[level] |= count > 0
         alive = self.mass[level] > 1e-6  # what has not been taken for very long stays where it is
         self.centroids[level][alive] = self.sums[level][alive] / self.mass[level][alive, None]
 
