@@ -118,6 +118,7 @@ class SasrecConfig(_Config, frozen=True):
     layers: Positive = 2
     heads: Positive = 2
     dropout: Share = 0.4
+    start: Literal["collaborative", "random"] = "collaborative"  # how item embeddings begin
     train: TrainConfig = TrainConfig()
 
 

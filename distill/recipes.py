@@ -14,6 +14,7 @@ from torch import nn
 
 from pocketrec.distill.baselines import CoOccurrence, Popularity, TransitionGraph
 from pocketrec.distill.batches import WindowBatches
+from pocketrec.distill.collaborative import collaborative_vectors
 from pocketrec.distill.config import EvaluationConfig, SasrecConfig, StudentConfig, TrainConfig
 from pocketrec.distill.evaluation import Ranker, evaluate
 from pocketrec.distill.losses import HardLabels
@@ -77,6 +78,8 @@ def train_sasrec(
     settings = config.train
     torch.manual_seed(settings.seed)
     model = Sasrec(config, n_items, max_history)
+    if config.start == "collaborative":
+        model.start_from(collaborative_vectors(split.train, n_items, dim=config.dim, seed=settings.seed))
     questions = sample(split.valid, settings.validate_users, settings.seed)
 
     def validate(kept: nn.Module) -> dict[str, float]:

@@ -25,7 +25,7 @@ from pocketrec.runtime.errors import TrainingError
 HIDDEN = 256
 LATENT = 32
 BATCH = 1024
-STEPS = 600  # optimiser steps in all, whatever the catalogue's size
+STEPS = 1000  # optimiser steps in all, whatever the catalogue's size
 WARM_UP = 0.05  # share of the epochs in which the autoencoder learns alone
 FIRST_PER_CODE = 4  # vectors per code that k-means sees for the first centroids
 LEARNING_RATE = 3e-3

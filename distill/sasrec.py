@@ -62,6 +62,14 @@ class Sasrec(nn.Module):
         nn.init.normal_(self.items.weight, std=0.02)
         nn.init.normal_(self.positions.weight, std=0.02)
 
+    @torch.no_grad()
+    def start_from(self, vectors: NDArray[np.float32]) -> None:
+        """Let item embeddings begin as collaborative vectors, float32 [n_items, D], at half their length.
+
+        A random table needs many epochs to find what co-occurrence counts know (docs/benchmarks.md has both).
+        """
+        self.items.weight[:-1] = 0.5 * torch.from_numpy(vectors)
+
     def hidden(self, inputs: Tensor, is_start: Tensor, position: Tensor, mask: Tensor | None) -> Tensor:
         """Hidden states [B, T, D] of catalogue rows [B, T]."""
         rows = torch.where(is_start, self.n_items, inputs)
