@@ -8,6 +8,10 @@ M decoder width, K codes, B beams (input `beam`), C slots (`max_branch` of a lev
 The search's rule, which `runtime/beam.py` states as the oracle: at each level every child of a beam scores the
 beam's score plus its code's log-probability; the best `beam` of all are kept, ties to the better parent, then to
 the lower code; leaves in `exclude` are out. Slots without a child score −inf and are dropped by the host.
+
+What is linear in the code embeddings (the first layer's projections, the decoder's prefix part) is written as
+`Gather(MatMul(embeddings, weight), codes)`: ONNX Runtime folds the product into a table when it opens the graph, so
+each call only looks codes up, and no table lies in the file.
 """
 
 from __future__ import annotations
@@ -101,29 +105,22 @@ def _results() -> list[onnx.ValueInfoProto]:
 
 def _encode(g: Graph, spec: ModelSpec, *, cached: bool) -> tuple[str, str]:
     """Add the backbone; return the names of hidden [1, D] and present."""
-    items = _item_tokens(g, spec)  # [N, D]
-    start = g.weight("start")
-    if cached:
-        past_tokens = g("Shape", "past", start=3, end=4)  # [1]
-        is_first = g("Cast", g("Equal", past_tokens, g.ints(0)), to=INT64)
-        start = g("Slice", start, g.ints(0), is_first, g.ints(0))  # [1, D], or [0, D] when continuing
-    x = g("Concat", start, items, axis=0)  # [T, D]
-    first = past_tokens if cached else g.ints(0)
+    first = g("Shape", "past", start=3, end=4) if cached else g.ints(0)  # [1] = P
+    x, projected = _tokens(g, spec, first if cached else None)
     end = g("Add", first, g("Shape", x, start=0, end=1))  # [1] = S
     cos, sin = (g("Slice", g.weight(f"rope.{t}"), first, end, g.ints(0)) for t in ("cos", "sin"))  # [T, d]
     mask = _causal(g, spec, first, end)
     present = []
     for layer in range(spec.layers):
         last = layer + 1 == spec.layers
-        normal = _norm(g, spec, x)
-        k, v = _keys_values(g, spec, layer, normal, cos, sin)  # [G, T, d]
+        q, kv = _projections(g, spec, layer, x, projected, last)
+        k, v = _keys_values(g, spec, kv, cos, sin)  # [G, T, d]
         if cached:
             k, v = (g("Concat", _past(g, layer, which), t, axis=1) for which, t in enumerate((k, v)))  # [G, S, d]
             present += [k, v]
         if last:  # only the newest token's hidden state is wanted
-            normal, x = _newest(g, normal), _newest(g, x)
-            cos, sin = _newest(g, cos), _newest(g, sin)
-        x = g("Add", x, _attend(g, spec, layer, normal, k, v, (cos, sin), None if last else mask))
+            x, cos, sin = (_newest(g, t) for t in (x, cos, sin))
+        x = g("Add", x, _attend(g, spec, layer, q, k, v, (cos, sin), None if last else mask))
         x = g("Add", x, _feed_forward(g, spec, layer, _norm(g, spec, x)))
     hidden = g("Mul", _norm(g, spec, x), g.weight("norm"))  # [1, D]
     stacked = ""
@@ -133,22 +130,40 @@ def _encode(g: Graph, spec: ModelSpec, *, cached: bool) -> tuple[str, str]:
     return hidden, stacked
 
 
-def _item_tokens(g: Graph, spec: ModelSpec) -> str:
-    """Sum of code embeddings, [N, D]."""
-    columns = (
-        g.split("Split", spec.levels, "history", axis=1, num_outputs=spec.levels) if spec.levels > 1 else ["history"]
-    )
-    total = ""
-    for level, column in enumerate(columns):
-        part = g("Gather", g.weight(f"embed.{level}"), g("Squeeze", column, g.ints(1)), axis=0)
-        total = g("Add", total, part) if total else part
-    return total
+def _tokens(g: Graph, spec: ModelSpec, past_tokens: str | None) -> tuple[str, str]:
+    """Sum of code embeddings [T, D], and of their layer-0 projections before the norm's scale [T, (H + 2·G)·d]."""
+    weight = g("Concat", g.weight("layers.0.q"), g.weight("layers.0.kv"), axis=1)
+    embeddings = g("Concat", *(g.weight(f"embed.{level}") for level in range(spec.levels)), axis=0)  # [L·K, D]
+    table, start = (g("Concat", t, g("MatMul", t, weight), axis=1) for t in (embeddings, g.weight("start")))
+    of_level = g("Add", "history", g.const(np.arange(spec.levels) * spec.codes, np.int32))  # rows of the table
+    items = g("ReduceSum", g("Gather", table, of_level, axis=0), g.ints(1), keepdims=0)  # [N, D + (H + 2·G)·d]
+    if past_tokens:
+        is_first = g("Cast", g("Equal", past_tokens, g.ints(0)), to=INT64)
+        start = g("Slice", start, g.ints(0), is_first, g.ints(0))  # one row, or none when continuing
+    widths = g.ints(spec.dim, (spec.heads + 2 * spec.kv_heads) * spec.head_dim)
+    x, projected = g.split("Split", 2, g("Concat", start, items, axis=0), widths, axis=1)
+    return x, projected
+
+
+def _projections(g: Graph, spec: ModelSpec, layer: int, x: str, projected: str, last: bool) -> tuple[str, str]:
+    """Queries, of the newest token alone in the last layer, and keys with values [T, 2·G·d], before rotation."""
+    if layer == 0:  # the norm only scales a token, so it may come after the projection
+        widths = g.ints(spec.heads * spec.head_dim, 2 * spec.kv_heads * spec.head_dim)
+        q, kv = g.split("Split", 2, g("Div", projected, _rms(g, spec, x)), widths, axis=1)
+        return _newest(g, q) if last else q, kv
+    normal = _norm(g, spec, x)
+    kv = g("MatMul", normal, g.weight(f"layers.{layer}.kv"))
+    return g("MatMul", _newest(g, normal) if last else normal, g.weight(f"layers.{layer}.q")), kv
 
 
 def _norm(g: Graph, spec: ModelSpec, x: str) -> str:
     """Root-mean-square normalisation without a weight (it is folded into what follows)."""
+    return g("Div", x, _rms(g, spec, x))
+
+
+def _rms(g: Graph, spec: ModelSpec, x: str) -> str:
     square = g("ReduceMean", g("Mul", x, x), g.ints(-1), keepdims=1)
-    return g("Div", x, g("Sqrt", g("Add", square, g.const(spec.norm_eps, np.float32))))
+    return g("Sqrt", g("Add", square, g.const(spec.norm_eps, np.float32)))
 
 
 def _newest(g: Graph, x: str) -> str:
@@ -165,8 +180,7 @@ def _rotate(g: Graph, spec: ModelSpec, x: str, cos: str, sin: str) -> str:
     return g("Add", g("Mul", x, cos), g("Mul", turned, sin))
 
 
-def _keys_values(g: Graph, spec: ModelSpec, layer: int, x: str, cos: str, sin: str) -> tuple[str, str]:
-    kv = g("MatMul", x, g.weight(f"layers.{layer}.kv"))  # [T, 2·G·d]
+def _keys_values(g: Graph, spec: ModelSpec, kv: str, cos: str, sin: str) -> tuple[str, str]:
     heads = g("Transpose", g("Reshape", kv, g.ints(-1, 2 * spec.kv_heads, spec.head_dim)), perm=[1, 0, 2])
     k, v = g.split("Split", 2, heads, axis=0, num_outputs=2)  # [G, T, d] each
     return _rotate(g, spec, k, cos, sin), v
@@ -186,12 +200,14 @@ def _causal(g: Graph, spec: ModelSpec, first: str, end: str) -> str:
 
 
 def _attend(
-    g: Graph, spec: ModelSpec, layer: int, x: str, k: str, v: str, rope: tuple[str, str], mask: str | None
+    g: Graph, spec: ModelSpec, layer: int, q: str, k: str, v: str, rope: tuple[str, str], mask: str | None
 ) -> str:
-    """Attention of x's tokens over all keys, [T, D]. Grouped heads share keys by broadcasting."""
+    """Attention of the queries over all keys, [T, D]; without a mask, of one query. Grouped heads share keys."""
     groups, shared, width = spec.kv_heads, spec.heads // spec.kv_heads, spec.head_dim
-    q = g("MatMul", x, g.weight(f"layers.{layer}.q"))
-    q = g("Transpose", g("Reshape", q, g.ints(-1, spec.heads, width)), perm=[1, 0, 2])  # [H, T, d]
+    if mask:
+        q = g("Transpose", g("Reshape", q, g.ints(-1, spec.heads, width)), perm=[1, 0, 2])  # [H, T, d]
+    else:
+        q = g("Reshape", q, g.ints(spec.heads, 1, width))
     q = g("Mul", _rotate(g, spec, q, *rope), g.const(width**-0.5, np.float32))
     k = g("Transpose", k, perm=[0, 2, 1])  # [G, d, S]
     if shared > 1:
@@ -202,7 +218,8 @@ def _attend(
     mixed = g("MatMul", g("Softmax", scores, axis=-1), v)  # [H, T, d]
     if shared > 1:
         mixed = g("Reshape", mixed, g.ints(spec.heads, -1, width))
-    joined = g("Reshape", g("Transpose", mixed, perm=[1, 0, 2]), g.ints(-1, spec.heads * width))
+    mixed = g("Transpose", mixed, perm=[1, 0, 2]) if mask else mixed  # with one query, the order is the same
+    joined = g("Reshape", mixed, g.ints(-1, spec.heads * width))
     return g("MatMul", joined, g.weight(f"layers.{layer}.o"))
 
 
@@ -222,48 +239,70 @@ def _search(g: Graph, spec: ModelSpec, hidden: str) -> None:
     """Add the unrolled beam search; defines the outputs `rows` and `scores`."""
     shared = g("Add", g("MatMul", hidden, g.weight("decoder.hidden")), g.weight("decoder.bias"))  # [1, L·M]
     of_level = g.split("Split", spec.levels, shared, axis=1, num_outputs=spec.levels) if spec.levels > 1 else [shared]
-    node, score, prefix = g.const([0], np.int32), g.const([0], np.float32), ""
+    # Of the beams: nodes, scores, and what their codes so far add to each later level of the decoder.
+    node, score, prefix, parent = "", "", dict[int, str](), ""
     for level in range(spec.levels):
         last = level + 1 == spec.levels
-        slot, valid = _children(g, spec.max_branch[level], node)  # [B, C]
-        code = g("Cast", g("Gather", "codes", slot, axis=0), to=INT32)
-        log_p = _level_log_probs(g, level, of_level[level], prefix)  # [B, K]
-        child = g("Add", g("GatherElements", log_p, code, axis=1), g("Unsqueeze", score, g.ints(1)))
-        keep = g("And", valid, _not_excluded(g, slot)) if last else valid
-        child = g("Reshape", g("Where", keep, child, g.const(-np.inf, np.float32)), g.ints(-1))  # [B·C]
-        width = g("Min", "beam", g("Shape", child))
-        score, best = g.split("TopK", 2, child, width, axis=0)  # [B']
-        node = g("Gather", g("Reshape", slot, g.ints(-1)), best, axis=0)
+        log_p = _log_probs(g, level, of_level[level], prefix.get(level))  # [B, K]
+        slot, code, child = _children(g, spec.max_branch[level], log_p, node, score) if level else _root(g, log_p)
+        score, best = _best(g, child, g("Add", "beam", g("Shape", "exclude")) if last else "beam")  # [B']
+        node = g("Gather", slot, best, axis=0)
         if not last:
-            code = g("Gather", g("Reshape", code, g.ints(-1)), best, axis=0)
-            grown = g("Gather", g.weight(f"embed.{level}"), code, axis=0)  # [B', D]
-            if prefix:
-                parent = g("Div", best, g.const(spec.max_branch[level], np.int64))
-                grown = g("Add", g("Gather", prefix, parent, axis=0), grown)
-            prefix = grown
-    internal = g("Sub", g("Shape", "first_child"), g.ints(1))
-    g.rename(g("Sub", node, g("Cast", internal, to=INT32)), "rows")
+            code = g("Gather", code, best, axis=0)
+            parent = g("Div", best, g.const(spec.max_branch[level], np.int64)) if level else ""
+            later = range(level + 1, spec.levels)
+            prefix = {i: _grow(g, level, i, code, prefix.get(i), parent) for i in later}
+    internal = g("Cast", g("Sub", g("Shape", "first_child"), g.ints(1)), to=INT32)
+    row = g("Sub", node, internal)  # the best beam + M leaves, of which `exclude` can take M at most
+    score, best = _best(g, _without_excluded(g, row, score), "beam")
+    g.rename(g("Gather", row, best, axis=0), "rows")
     g.rename(score, "scores")
 
 
-def _children(g: Graph, width: int, node: str) -> tuple[str, str]:
-    """Child nodes of each beam in `width` slots, int32 [B, C], and which slots hold one."""
+def _root(g: Graph, log_p: str) -> tuple[str, str, str]:
+    """Children of the root, their codes and scores, [C] each."""
+    one = g.const(1, np.int32)
+    slot = g("Range", one, g("Gather", "first_child", one, axis=0), one)
+    code = g("Cast", g("Gather", "codes", slot, axis=0), to=INT32)
+    return slot, code, g("Gather", g("Reshape", log_p, g.ints(-1)), code, axis=0)
+
+
+def _children(g: Graph, width: int, log_p: str, node: str, score: str) -> tuple[str, str, str]:
+    """Children of each beam in `width` slots, their codes and scores (−inf: no child here), [B·C] each."""
     begin = g("Unsqueeze", g("Gather", "first_child", node, axis=0), g.ints(1))
     after = g("Gather", "first_child", g("Add", node, g.const(1, np.int32)), axis=0)
     slot = g("Add", begin, g.const(np.arange(width), np.int32))
     valid = g("Less", slot, g("Unsqueeze", after, g.ints(1)))
-    return g("Where", valid, slot, g.const(0, np.int32)), valid
+    slot = g("Where", valid, slot, g.const(0, np.int32))
+    code = g("Cast", g("Gather", "codes", slot, axis=0), to=INT32)
+    child = g("Add", g("GatherElements", log_p, code, axis=1), g("Unsqueeze", score, g.ints(1)))
+    child = g("Where", valid, child, g.const(-np.inf, np.float32))
+    slot, code, child = (g("Reshape", t, g.ints(-1)) for t in (slot, code, child))
+    return slot, code, child
 
 
-def _not_excluded(g: Graph, slot: str) -> str:
-    """True where a leaf is not in `exclude`, [B, C]."""
-    internal = g("Cast", g("Sub", g("Shape", "first_child"), g.ints(1)), to=INT32)
-    equal = g("Equal", g("Unsqueeze", slot, g.ints(2)), g("Add", "exclude", internal))  # [B, C, M]
-    return g("Equal", g("ReduceSum", g("Cast", equal, to=INT32), g.ints(2), keepdims=0), g.const(0, np.int32))
+def _best(g: Graph, score: str, most: str) -> tuple[str, str]:
+    """The best `most` scores, falling, and where they stand; of equals, the first."""
+    score, best = g.split("TopK", 2, score, g("Min", most, g("Shape", score)), axis=0)
+    return score, best
 
 
-def _level_log_probs(g: Graph, level: int, shared: str, prefix: str) -> str:
+def _without_excluded(g: Graph, row: str, score: str) -> str:
+    """The scores, −inf where the leaf row is in `exclude`."""
+    equal = g("Equal", g("Unsqueeze", row, g.ints(1)), "exclude")  # [beam + M, M]
+    hits = g("ReduceSum", g("Cast", equal, to=INT32), g.ints(1), keepdims=0)
+    return g("Where", g("Greater", hits, g.const(0, np.int32)), g.const(-np.inf, np.float32), score)
+
+
+def _grow(g: Graph, level: int, later: int, code: str, before: str | None, parent: str) -> str:
+    """What the codes up to `level` add to a later level of the decoder, [B', M]."""
+    table = g("MatMul", g.weight(f"embed.{level}"), g.weight(f"decoder.{later}.prefix"))  # [K, M]
+    grown = g("Gather", table, code, axis=0)
+    return g("Add", g("Gather", before, parent, axis=0), grown) if before else grown
+
+
+def _log_probs(g: Graph, level: int, shared: str, prefix: str | None) -> str:
     """Log-probabilities of a level's codes, [B, K]."""
-    z = g("Add", shared, g("MatMul", prefix, g.weight(f"decoder.{level}.prefix"))) if prefix else shared
+    z = g("Add", shared, prefix) if prefix else shared
     logits = g("MatMul", _silu(g, z), g.weight(f"decoder.{level}.out"))
     return g("LogSoftmax", g("Add", logits, g.weight(f"decoder.{level}.out_bias")), axis=-1)

@@ -89,10 +89,13 @@ class Recommender:
         :raises ConfigError: on arguments of wrong type or value.
         """
         ids = _checked_history(history)
-        rows = self.trie.table.find(ids)
-        unknown = tuple(dict.fromkeys(ids[i] for i in np.flatnonzero(self.trie.leaves_of(rows) < 0)))
-        found, scores = self.recommend_rows(rows, k, exclude_seen, within, beam)
         table = self.trie.table
+        leaves = self.trie.leaves_of(table.find(ids))
+        unknown: tuple[str, ...] = ()
+        if leaves.min(initial=0) < 0:
+            unknown = tuple(dict.fromkeys(ids[i] for i in np.flatnonzero(leaves < 0)))
+            leaves = leaves[leaves >= 0]
+        found, scores = self._search(leaves, k, exclude_seen, within, beam)
         items = map(Recommendation, table.ids(found), scores.tolist(), table.titles(found))
         return Recommendations(items, unknown)
 
@@ -123,15 +126,21 @@ class Recommender:
         :return: table rows, int32, and log-probabilities, float32, best first.
         :raises ConfigError: on arguments of wrong type or value.
         """
+        return self._search(self._leaves(table_rows), k, exclude_seen, within, beam)
+
+    def _search(
+        self, history: NDArray[np.int32], k: int, exclude_seen: bool, within: ItemTrie | None, beam: int | None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Recommend for a history of leaf rows; otherwise as `recommend_rows`."""
         if self._closed:
             raise ConfigError("this recommender was closed; load it again")
         k = _positive("k", k)
         width = self.manifest.model.beam if beam is None else _positive("beam", beam)
         catalogue = self._catalogue(within)
-        history = self._leaves(table_rows)
-        seen = self.trie.table_rows[history] if exclude_seen else self.trie.table_rows[:0]
-        exclude = catalogue.leaves_of(np.unique(seen))
-        exclude = exclude[exclude >= 0]
+        exclude = np.array(sorted(set(history.tolist())) if exclude_seen else [], np.int32)
+        if catalogue is not self.trie:
+            exclude = catalogue.leaves_of(self.trie.table_rows[exclude])
+            exclude = exclude[exclude >= 0]
         wanted = min(k, len(catalogue) - len(exclude))
         if wanted == 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)

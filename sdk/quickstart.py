@@ -14,10 +14,13 @@ from pocketrec.runtime.errors import MissingExtraError
 # Small enough for ten minutes on two cores; chosen on the validation split.
 DEFAULTS: dict[str, Any] = {
     "data": {"item_core": 5, "user_core": 5},
-    "train": {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "validate_every": 2},
+    "sid": {"text_dim": 32, "collaborative_dim": 96, "window": 3},
+    "student": {"dropout": 0.2},
+    "train": {"epochs": 30, "batch_size": 64, "validate_every": 3, "validate_users": 0},
     "sasrec": {
         "dim": 64,
-        "train": {"epochs": 20, "batch_size": 64, "learning_rate": 2e-3, "validate_every": 2},
+        "dropout": 0.5,
+        "train": {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3, "validate_every": 1, "validate_users": 0},
     },
 }
 # Toy Story, Star Wars V, Indiana Jones, The Matrix, Lord of the Rings I
