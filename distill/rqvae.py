@@ -128,9 +128,9 @@ class RqVae(nn.Module):
         """
         latent = self.encoder(vectors)
         factor = (vectors.pow(2).sum() / latent.pow(2).sum().clamp(min=1e-12)).sqrt()
-        for tensor in (self.encoder[-1].weight, self.encoder[-1].bias):
-            tensor.mul_(factor)
-        self.decoder[0].weight.div_(factor)
+        for parameter in self.encoder[-1].parameters():
+            parameter.mul_(factor)
+        self.decoder[0].get_parameter("weight").div_(factor)
         if self.quantiser is not None:
             self.quantiser.centroids.mul_(factor)
             self.quantiser.sums.mul_(factor)
@@ -189,7 +189,7 @@ def train_rqvae(vectors: NDArray[np.float32], config: SidConfig, progress: Progr
 def _epoch(model: RqVae, data: Tensor, optimiser: torch.optim.Optimizer, generator: torch.Generator) -> float:
     """Go once through the data in a new order; return the mean loss."""
     total = 0.0
-    for rows in torch.randperm(len(data), generator=generator).split(BATCH):
+    for rows in torch.split(torch.randperm(len(data), generator=generator), BATCH):
         _, loss = model(data[rows])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -73,11 +73,8 @@ def test_code_embeddings_begin_in_proportion_as_far_apart_as_their_centroids():
     student = Student(StudentConfig(dim=16, heads=2, kv_heads=2), LEVELS, CODES)
     student.start_from(centroids)
     for table, level in zip(student.embed, centroids, strict=True):
-        np.testing.assert_allclose(
-            torch.cdist(table.weight, table.weight).detach(),
-            torch.cdist(*[torch.from_numpy(level)] * 2),
-            atol=1e-4,
-        )
+        ours, theirs = table.weight.detach(), CENTROID_SCALE * torch.from_numpy(level)
+        np.testing.assert_allclose(torch.cdist(ours, ours), torch.cdist(theirs, theirs), atol=1e-4)
 
 
 def test_the_ranker_gives_the_brute_force_ranking_in_catalogue_rows():

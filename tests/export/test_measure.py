@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tiny import brute_force, random_rows, tiny_bundle, tiny_student
 
 from pocketrec.distill.config import DataConfig
 from pocketrec.distill.splits import Sequences, leave_one_out
 from pocketrec.export.measure import BundleRanker, bundle_bytes, evaluate_bundle, evaluate_log
 from pocketrec.runtime.recommender import Recommender
+from tiny import brute_force, random_rows, tiny_bundle, tiny_student
 
 ROWS = random_rows(30)
 IDS = [f"item-{i}" for i in range(30)]
