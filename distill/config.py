@@ -65,7 +65,7 @@ class SidConfig(_Config, frozen=True):
     collaborative_dim: Positive = 64
     image_dim: Positive = 64
     text_weight: Weight = 1.0
-    collaborative_weight: Weight = 2.0
+    collaborative_weight: Weight = 1.0
     image_weight: Weight = 1.0
     window: Positive = 5  # co-occurrence window of the collaborative embedding, in events
     min_use: Share = 0.25  # a codebook using a smaller share of its codes has collapsed
@@ -82,14 +82,14 @@ class StudentConfig(_Config, frozen=True):
     ffn: Positive = 256
     decoder_dim: Positive = 256
     max_history: Positive = 20
-    dropout: Share = 0.25
+    dropout: Share = 0.3
     rope_theta: float = 10000.0
 
 
 class TrainConfig(_Config, frozen=True):
     """The optimiser's and the loop's settings."""
 
-    epochs: Positive = 34
+    epochs: Positive = 40
     batch_size: Positive = 512  # sequences per optimiser step, over all processes
     accumulate: Positive = 1  # micro-batches per step
     learning_rate: float = 3e-3

@@ -49,6 +49,11 @@ class ItemSpace:
     projections: dict[str, Projection]
     impute: NDArray[np.float32] | None
 
+    @property
+    def length(self) -> float:
+        """Length of a fused vector: each source has been scaled to its weight."""
+        return float(np.sqrt(sum(float(p.weight[0]) ** 2 for p in self.projections.values())))
+
     @staticmethod
     def fit(sources: Sources, config: SidConfig) -> ItemSpace:
         """Learn projections and the text-to-collaborative regression.

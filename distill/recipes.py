@@ -26,6 +26,7 @@ from pocketrec.distill.splits import EvalSet, Sequences, Split
 from pocketrec.distill.student import Student
 from pocketrec.distill.trainer import LoopState, fit
 
+ITEM_LENGTH = 2**0.5  # of an item's token when training begins, whatever the weights of its sources
 CONVENTIONS = {"seen kept": False, "seen excluded": True}
 
 
@@ -40,7 +41,7 @@ def train_student(
     """Train a student on hard labels; the best weights are `folder/best.safetensors`. Goes on from a checkpoint."""
     torch.manual_seed(settings.seed)
     student = Student(shape, ids.rows.shape[1], ids.codes)
-    student.start_from(ids.codebooks.centroids)
+    student.start_from(ids.codebooks.centroids * np.float32(ITEM_LENGTH / ids.space.length))
     questions = sample(split.valid, settings.validate_users, settings.seed)
 
     def validate(model: nn.Module) -> dict[str, float]:

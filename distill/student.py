@@ -22,7 +22,6 @@ from pocketrec.distill.config import StudentConfig
 from pocketrec.runtime.errors import ConfigError
 
 NORM_EPS = 1e-5
-CENTROID_SCALE = 0.63  # item vectors of the default weights (1, 2) then begin at length √2
 
 
 class RMSNorm(nn.Module):
@@ -189,7 +188,7 @@ class Student(nn.Module):
         rotation = torch.linalg.qr(torch.randn(side, side, generator=generator))[0][:width, :dim]
         for table, level in zip(self.embed, torch.from_numpy(centroids), strict=True):
             weight: Tensor = table.get_parameter("weight")
-            weight[: len(level)] = CENTROID_SCALE * level @ rotation
+            weight[: len(level)] = level @ rotation
 
     def embed_items(self, sids: Tensor) -> Tensor:
         """Sum of code embeddings: int [..., L] -> [..., D]."""

@@ -9,7 +9,7 @@ import torch
 from pocketrec.distill.config import StudentConfig
 from pocketrec.distill.ranking import StudentRanker
 from pocketrec.distill.splits import Sequences
-from pocketrec.distill.student import CENTROID_SCALE, Student
+from pocketrec.distill.student import Student
 from pocketrec.runtime.errors import ConfigError
 from tiny import CODES, LEVELS, brute_force, random_rows, tiny_student
 
@@ -68,12 +68,12 @@ def test_packed_rows_give_each_history_what_it_gets_alone():
             np.testing.assert_allclose(packed[row, own], alone[0], atol=1e-5)
 
 
-def test_code_embeddings_begin_in_proportion_as_far_apart_as_their_centroids():
+def test_code_embeddings_begin_as_far_apart_as_their_centroids():
     centroids = np.random.default_rng(0).normal(size=(LEVELS, CODES, 6)).astype(np.float32)
     student = Student(StudentConfig(dim=16, heads=2, kv_heads=2), LEVELS, CODES)
     student.start_from(centroids)
     for table, level in zip(student.embed, centroids, strict=True):
-        ours, theirs = table.weight.detach(), CENTROID_SCALE * torch.from_numpy(level)
+        ours, theirs = table.weight.detach(), torch.from_numpy(level)
         np.testing.assert_allclose(torch.cdist(ours, ours), torch.cdist(theirs, theirs), atol=1e-4)
 
 
