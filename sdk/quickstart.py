@@ -19,8 +19,7 @@ DEFAULTS: dict[str, Any] = {
     "train": {"epochs": 30, "batch_size": 64, "validate_every": 3, "validate_users": 0},
     "sasrec": {
         "dim": 64,
-        "dropout": 0.5,
-        "train": {"epochs": 10, "batch_size": 64, "learning_rate": 1e-3, "validate_every": 1, "validate_users": 0},
+        "train": {"epochs": 8, "batch_size": 64, "validate_every": 1, "validate_users": 0},
     },
 }
 # Toy Story, Star Wars V, Indiana Jones, The Matrix, Lord of the Rings I
