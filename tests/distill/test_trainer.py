@@ -44,7 +44,7 @@ def train(folder, settings=None, stop_at=None, **shape):
     """Train; `stop_at` raises in the middle of the epoch that follows so many validations."""
     config = TrainConfig(**{**SETTINGS, **(settings or {})})
     torch.manual_seed(0)
-    model = HardLabels(tiny_student(seed=0, dropout=0.3, **shape), ROWS)
+    model = HardLabels(tiny_student(seed=0, **{"dropout": 0.3, **shape}), ROWS)
     validations = []
 
     def validate(kept):
