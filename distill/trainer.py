@@ -14,6 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,7 +150,7 @@ class _Loop:
         for number, batch in enumerate(micro_batches):
             last = number + 1 == len(micro_batches)
             with (
-                self.accelerator.no_sync(self.model) if not last else _nothing(),
+                self.accelerator.no_sync(self.model) if not last else nullcontext(),
                 self.accelerator.autocast(),
             ):
                 # Gradients are averaged over processes, the mean is over all positions: hence the factor.
@@ -247,12 +248,6 @@ class _Loop:
                 "delete it to start over, or restore the configuration it was made with"
             ) from error
         logger.info("resumed from %s at step %d", folder, self.state.step)
-
-
-class _nothing:
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *error: object) -> None: ...
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

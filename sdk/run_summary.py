@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
+from pocketrec.distill.recipes import item_counts
 from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.splits import EvalSet, Split
 from pocketrec.distill.store import StoredCatalogue, load_catalogue, load_split
@@ -35,7 +36,7 @@ def summarise(run: Path, config: RunConfig, seconds: Mapping[str, float]) -> Run
     bundle = run / "export" / BUNDLE
     manifest = _read(bundle / "manifest.json")
     losses, validation = _curves(run)
-    counts = np.bincount(split.train.events(), minlength=len(catalogue.item_ids))
+    counts = item_counts(split.train, len(catalogue.item_ids))
     with Recommender.load(bundle) as recommender:
         ranker = BundleRanker(recommender, catalogue.item_ids)
         sample = split.test.take(np.sort(np.random.default_rng(0).permutation(len(split.test))[:SAMPLED_USERS]))
