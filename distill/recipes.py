@@ -15,13 +15,14 @@ from torch import nn
 from pocketrec.distill.baselines import CoOccurrence, Popularity, TransitionGraph
 from pocketrec.distill.batches import WindowBatches
 from pocketrec.distill.collaborative import collaborative_vectors
-from pocketrec.distill.config import EvaluationConfig, SasrecConfig, StudentConfig, TrainConfig
+from pocketrec.distill.config import DistillConfig, EvaluationConfig, SasrecConfig, StudentConfig, TrainConfig
 from pocketrec.distill.evaluation import Ranker, evaluate
-from pocketrec.distill.losses import HardLabels
+from pocketrec.distill.losses import Distillation, HardLabels
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.ranking import StudentRanker
 from pocketrec.distill.sasrec import Sasrec, SasrecRanker
 from pocketrec.distill.semantic_ids import SemanticIds
+from pocketrec.distill.soft_labels import SoftLabels
 from pocketrec.distill.splits import EvalSet, Sequences, Split
 from pocketrec.distill.student import Student
 from pocketrec.distill.trainer import LoopState, fit
@@ -37,25 +38,34 @@ def train_student(
     settings: TrainConfig,
     folder: Path,
     progress: Progress = SILENT,
+    labels: SoftLabels | None = None,
+    distill: DistillConfig | None = None,
 ) -> LoopState:
-    """Train a student on hard labels; the best weights are `folder/best.safetensors`. Goes on from a checkpoint."""
+    """Train a student; the best weights are `folder/best.safetensors`. Goes on from a checkpoint.
+
+    :param labels: the committee's soft labels; None: hard labels alone.
+    :param distill: weights of the losses, with `labels`.
+    """
     torch.manual_seed(settings.seed)
     student = Student(shape, ids.rows.shape[1], ids.codes)
     student.start_from(ids.codebooks.centroids * np.float32(ITEM_LENGTH / ids.space.length))
     questions = sample(split.valid, settings.validate_users, settings.seed)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        assert isinstance(model, HardLabels)
+        assert isinstance(model, (HardLabels, Distillation))
         return _scores(StudentRanker(model.student, ids.rows), questions, len(ids.rows), shape.max_history)
 
+    model: nn.Module = HardLabels(student, ids.rows, settings.label_smoothing)
+    if labels is not None:
+        model = Distillation(student, ids.rows, labels, distill or DistillConfig())
     return fit(
-        HardLabels(student, ids.rows, settings.label_smoothing),
+        model,
         _batches(split.train, shape.max_history, settings),
         validate,
         settings,
         folder,
         progress,
-        "training the student",
+        "training the student" if labels is None else "distilling the student",
     )
 
 
@@ -63,7 +73,8 @@ def load_student(folder: Path, shape: StudentConfig, ids: SemanticIds) -> Studen
     """Read the weights that `train_student` kept."""
     student = Student(shape, ids.rows.shape[1], ids.codes)
     weights = load_file(folder / "best.safetensors")
-    student.load_state_dict({name.removeprefix("student."): tensor for name, tensor in weights.items()})
+    prefix = "student."  # what else the training module held (projections of features) stays behind
+    student.load_state_dict({n.removeprefix(prefix): tensor for n, tensor in weights.items() if n.startswith(prefix)})
     return student.eval()
 
 
@@ -92,32 +103,47 @@ def train_sasrec(
     return model, state
 
 
+def load_sasrec(folder: Path, config: SasrecConfig, n_items: int, max_history: int) -> Sasrec:
+    """Read the weights that `train_sasrec` kept."""
+    model = Sasrec(config, n_items, max_history)
+    model.load_state_dict(load_file(folder / "best.safetensors"))
+    return model.eval()
+
+
 def measure_baselines(
     split: Split,
     n_items: int,
-    sasrec: SasrecConfig,
+    sasrec: Sasrec | None,
     evaluation: EvaluationConfig,
-    folder: Path,
     progress: Progress = SILENT,
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fit every baseline and measure it on the test questions.
+) -> dict[str, Any]:
+    """Fit the baselines that only count, and measure all of them on the test questions.
 
-    :returns: metrics (system → convention → measure → value), and SASRec's training curve.
+    :param sasrec: trained, or None to leave it out.
+    :returns: metrics: system → convention → measure → value.
     """
     rankers: dict[str, Ranker] = {
         "popularity": Popularity.fit(split.train, n_items),
         "co-occurrence": CoOccurrence.fit(split.train, n_items),
         "transition graph": TransitionGraph.fit(split.train, n_items),
     }
-    curve: dict[str, Any] = {"losses": [], "validations": []}
-    if sasrec.enabled:
-        model, state = train_sasrec(split, n_items, sasrec, evaluation.max_history, folder / "sasrec", progress)
-        rankers["SASRec-CE"] = SasrecRanker(model)
-        curve = {"losses": state.losses, "validations": state.validations}
+    if sasrec is not None:
+        rankers["SASRec-CE"] = SasrecRanker(sasrec)
+    return measure(rankers, split, n_items, evaluation, progress)
+
+
+def measure(
+    rankers: Mapping[str, Ranker],
+    split: Split,
+    n_items: int,
+    evaluation: EvaluationConfig,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Measure systems on the test questions: system → convention → measure → value."""
     questions = sample(split.test, evaluation.users)
     counts = item_counts(split.train, n_items)
     metrics: dict[str, Any] = {}
-    with progress.track("measuring the baselines", 2 * len(rankers)) as advance:
+    with progress.track("measuring", 2 * len(rankers)) as advance:
         for name, ranker in rankers.items():
             metrics[name] = {}
             for convention, exclude_seen in CONVENTIONS.items():
@@ -127,7 +153,7 @@ def measure_baselines(
                 )  # fmt: skip
                 metrics[name][convention] = measured.to_dict()
                 advance(1, name)
-    return metrics, curve
+    return metrics
 
 
 def sample(questions: EvalSet, users: int, seed: int = 0) -> EvalSet:

@@ -84,9 +84,15 @@ class Sasrec(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the summed cross-entropy over the batch's positions."""
+        return full_softmax_loss(self._answers(batch), self.items.weight[:-1], self.bias, batch.targets)
+
+    def item_logits(self, batch: Batch) -> Tensor:
+        """Logits over all items at the batch's positions, [n, n_items]."""
+        return self.scores(self._answers(batch))
+
+    def _answers(self, batch: Batch) -> Tensor:
         hidden = self.hidden(batch.inputs, batch.is_start, batch.position, batch.mask)
-        hidden = hidden.flatten(0, 1)[batch.loss_at]  # [n, D]
-        return full_softmax_loss(hidden, self.items.weight[:-1], self.bias, batch.targets)
+        return hidden.flatten(0, 1)[batch.loss_at]  # [n, D]
 
 
 class SasrecRanker:

@@ -120,11 +120,17 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map item embeddings [B, T, D] to hidden states [B, T, D]."""
+        return self.states(x, mask)[-1]
+
+    def states(self, x: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        """Hidden states after every layer, each [B, T, D] and normed by the last norm (as the decoder reads them)."""
         cos, sin = rope_tables(x.shape[1], self.head_dim, self.theta)
         rope = cos.to(x), sin.to(x)
+        out = []
         for layer in self.layers:
             x = layer(x, rope, mask)
-        return self.norm(x)  # type: ignore[no-any-return]
+            out.append(x)
+        return [self.norm(state) for state in out]
 
 
 class SidDecoder(nn.Module):
@@ -202,11 +208,16 @@ class Student(nn.Module):
         :param mask: bool [B, 1, T, T] for packed rows; None: plain causal.
         :returns: [B, T, D].
         """
+        return self.states(sids, is_start, mask)[-1]
+
+    def states(self, sids: Tensor, is_start: Tensor | None = None, mask: Tensor | None = None) -> list[Tensor]:
+        """Hidden states after every layer, each [B, T, D]; arguments as in `forward`."""
         if is_start is None:
             is_start = torch.zeros(sids.shape[:2], dtype=torch.bool, device=sids.device)
             is_start[:, 0] = True
         x = torch.where(is_start.unsqueeze(-1), self.start, self.embed_items(sids))
-        return self.backbone(self.dropout(x), mask)  # type: ignore[no-any-return]
+        states: list[Tensor] = self.backbone.states(self.dropout(x), mask)
+        return states
 
     def level_logits(self, hidden: Tensor, sids: Tensor) -> list[Tensor]:
         """Teacher-forced logits of every level: hidden [n, D], true sids [n, L] -> L tensors [n, K]."""

@@ -13,7 +13,7 @@ from pocketrec.runtime.errors import ConfigError, MissingExtraError
 try:
     import msgspec
 
-    from pocketrec.distill.config import RunConfig, TeacherConfig
+    from pocketrec.distill.config import RunConfig
 except ModuleNotFoundError as error:
     raise MissingExtraError(
         "training needs pocketrec[train]; install it with: pip install 'pocketrec[train]'"
@@ -45,8 +45,6 @@ def load_config(
     except msgspec.ValidationError as error:
         source = f"{path}: " if path else ""
         raise ConfigError(f"{source}{error}; see docs/configuration.md for every setting and its default") from error
-    if config.teacher != TeacherConfig():
-        raise ConfigError("teacher.enabled=true: this version trains without a teacher; leave it at false")
     return config
 
 

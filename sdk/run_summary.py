@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.splits import EvalSet, Split
 from pocketrec.distill.store import StoredCatalogue, load_catalogue, load_split
 from pocketrec.export.measure import BundleRanker, bundle_bytes
-from pocketrec.pipeline import BUNDLE, versions
 from pocketrec.report import Artifact, Example, PopularityBias, RunSummary
 from pocketrec.report import SemanticIds as SemanticIdsPart
+from pocketrec.run_files import BUNDLE, CURVE, read_json, versions
 from pocketrec.runtime.recommender import Recommender
 
 STUDENT = "student (exported bundle)"
@@ -32,10 +31,11 @@ def summarise(run: Path, config: RunConfig, seconds: Mapping[str, float]) -> Run
     """Read a finished run's folder; a sample of test users goes through the bundle for examples and latency."""
     split = load_split(run / "data", config.data)
     catalogue = load_catalogue(run / "data")
-    report = _read(run / "data" / "report.json")
+    report = read_json(run / "data" / "report.json")
     bundle = run / "export" / BUNDLE
-    manifest = _read(bundle / "manifest.json")
-    losses, validation = _curves(run)
+    manifest = read_json(bundle / "manifest.json")
+    losses, validation = _curves(run, config)
+    committee = read_json(run / "soft-labels" / "committee.json")["test"] if config.teacher.enabled else {}
     counts = item_counts(split.train, len(catalogue.item_ids))
     with Recommender.load(bundle) as recommender:
         ranker = BundleRanker(recommender, catalogue.item_ids)
@@ -54,7 +54,7 @@ def summarise(run: Path, config: RunConfig, seconds: Mapping[str, float]) -> Run
         dataset=_dataset(report, split, catalogue),
         losses=losses,
         validation=validation,
-        metrics={STUDENT: manifest["metrics"], **_read(run / "baselines" / "metrics.json")},
+        metrics={STUDENT: manifest["metrics"], **committee, **read_json(run / "baselines" / "metrics.json")},
         artifact=artifact,
         semantic_ids=_semantic_ids(SemanticIds.load(run / "sids"), config),
         popularity_bias=_popularity_bias(counts, ranked),
@@ -77,10 +77,13 @@ def _dataset(report: Mapping[str, Any], split: Split, catalogue: StoredCatalogue
     }
 
 
-def _curves(run: Path) -> tuple[list[Any], list[Any]]:
+def _curves(run: Path, config: RunConfig) -> tuple[list[Any], list[Any]]:
     losses, validation = [], []
-    for model, stage in (("student", "student"), ("sasrec", "baselines")):
-        curve = _read(run / stage / "curve.json")
+    trained = {"student": "distill" if config.teacher.enabled else "student", "sasrec": "sasrec", "teacher": "teacher"}
+    for model, stage in trained.items():
+        if not (run / stage / CURVE).exists():
+            continue
+        curve = read_json(run / stage / CURVE)
         losses += [{"model": model, **point} for point in curve["losses"]]
         validation += [{"model": model, **point} for point in curve["validations"]]
     return losses, validation
@@ -144,7 +147,3 @@ def _examples(recommender: Recommender, sample: EvalSet, catalogue: StoredCatalo
             }
         )
     return out
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))

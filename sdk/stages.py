@@ -68,7 +68,7 @@ class StageRunner:
         """Tell of every stage whether it would be skipped."""
         out, upstream_fresh = [], True
         for stage in self.stages:
-            noted = self._noted(stage)
+            noted = _noted(self.folder / stage.name)
             state: State = "to do" if noted is None else "done"
             if noted is not None and not (upstream_fresh and self._is_done(stage, noted)):
                 state = "changed"
@@ -88,15 +88,11 @@ class StageRunner:
         forced = False
         for stage in self.stages:
             forced = forced or stage.name == start
-            noted = self._noted(stage)
+            noted = _noted(self.folder / stage.name)
             skipped = not forced and noted is not None and self._is_done(stage, noted)
             on_stage(stage, skipped)
             if not skipped:
                 self._do(stage, fresh=forced)
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds each finished stage took."""
-        return {s.name: noted["seconds"] for s in self.stages if (noted := self._noted(s)) is not None}
 
     def _do(self, stage: Stage, fresh: bool) -> None:
         folder, key = self.folder / stage.name, self._key(stage)
@@ -114,13 +110,6 @@ class StageRunner:
         partial.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
         os.replace(partial, folder / STATE_FILE)
 
-    def _noted(self, stage: Stage) -> dict[str, Any] | None:
-        try:
-            noted = json.loads((self.folder / stage.name / STATE_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return noted if isinstance(noted, dict) else None
-
     def _is_done(self, stage: Stage, noted: Mapping[str, Any]) -> bool:
         folder = self.folder / stage.name
         whole = all((folder / n).exists() and hash_path(folder / n) == h for n, h in noted["outputs"].items())
@@ -134,6 +123,20 @@ class StageRunner:
     def _input_hash(self, name: str) -> str:
         path = self.folder / name
         return hash_path(path) if path.exists() else "missing"
+
+
+def finished_seconds(run: Path) -> dict[str, float]:
+    """Seconds that each finished stage of a run took, in the order of their ends."""
+    states = sorted(run.glob(f"*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime)
+    return {path.parent.name: noted["seconds"] for path in states if (noted := _noted(path.parent)) is not None}
+
+
+def _noted(folder: Path) -> dict[str, Any] | None:
+    try:
+        noted = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return noted if isinstance(noted, dict) else None
 
 
 def hash_path(path: Path) -> str:

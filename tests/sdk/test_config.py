@@ -43,7 +43,6 @@ def test_what_is_written_out_reads_back_the_same(tmp_path):
         ("train.epochs", "section.name=value"),
         ("=3", "section.name=value"),
         ("train..epochs=3", "section.name=value"),
-        ("teacher.enabled=true", "teacher"),
     ],
 )
 def test_unknown_names_and_wrong_values_are_refused_by_their_path(setting, message):

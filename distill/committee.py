@@ -1,0 +1,213 @@
+"""The committee: several teachers' item distributions made one, with weights fitted on validation.
+
+    geometric:  P(i) ∝ Π_m P_m(i)^w_m       (a product of experts, Hinton 2002; Σ w_m is an inverse temperature)
+    arithmetic: P(i) = Σ_m a_m P_m(i)^τ_m / Z_m
+
+On the path of the data: trained members in, `ItemModel` out, which `distill.soft_labels` asks at every training
+position and the evaluator ranks with. The graph member is cross-fitted: a user's positions are labelled by a graph
+that was counted without the user, since a graph that counted the very transition it is asked about only repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from pocketrec.distill.baselines import ItemGraph, TransitionGraph
+from pocketrec.distill.batches import Batch
+from pocketrec.distill.evaluation import EMPTY
+from pocketrec.distill.soft_labels import ItemModel, history_batch
+from pocketrec.distill.splits import EvalSet, Sequences
+from pocketrec.runtime.errors import ConfigError
+
+CELLS = 1 << 25  # log-probabilities a member holds while weights are fitted (128 MB)
+BATCH = 256  # questions scored at once
+RIDGE = 1e-5  # keeps `seen` finite where nobody comes back to an item
+POPULAR = 0.1  # share of the graph's probability that goes to items by popularity, so that none has 0
+Combine = Literal["geometric", "arithmetic"]
+
+
+class GraphMember:
+    """A transition graph as an `ItemModel`, cross-fitted by folds of users."""
+
+    def __init__(self, train: Sequences, n_items: int, folds: int = 5, seed: int = 0) -> None:
+        """Count one graph of all training histories, and one without each fold's users.
+
+        :param folds: 1: no folds, every position is labelled by the whole graph.
+        """
+        popularity = np.bincount(train.events(), minlength=n_items) + 1.0
+        self.popularity = (popularity / popularity.sum()).astype(np.float32)
+        self.graphs: list[ItemGraph] = [TransitionGraph.fit(train, n_items)]
+        self.graph_of = np.zeros(len(train.items), np.int64)  # of each event: which graph may see it
+        if folds > 1:
+            fold = np.random.default_rng(seed).permutation(len(train)) % folds
+            for number in range(folds):
+                self.graphs.append(TransitionGraph.fit(train.take(np.flatnonzero(fold != number)), n_items))
+                self.graph_of[train.take(np.flatnonzero(fold == number)).event_positions()] = number + 1
+
+    def item_logits(self, batch: Batch) -> Tensor:
+        """Logits over all items, float32 [n, n_items]."""
+        owner, history, age = histories_of(batch)
+        out = np.empty((len(batch.loss_at), len(self.popularity)), np.float32)
+        events = batch.events.cpu().numpy()
+        graph_of = np.where(events < 0, 0, self.graph_of[events])
+        for number in np.unique(graph_of):
+            graph = self.graphs[number]
+            chosen = np.flatnonzero(graph_of == number)
+            mine = graph_of[owner] == number
+            rows = np.searchsorted(chosen, owner[mine])
+            weights = csr_array((graph.recency ** age[mine], (rows, history[mine])), (len(chosen), out.shape[1]))
+            reached = np.asarray((weights @ graph.edges).toarray(), np.float32)
+            total = reached.sum(1, keepdims=True)
+            share = np.where(total > 0, 1 - POPULAR, 0.0).astype(np.float32)
+            reached /= np.where(total > 0, total, 1)
+            out[chosen] = np.log(share * reached + (1 - share) * self.popularity)
+        return torch.from_numpy(out)
+
+
+def histories_of(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """What each loss position has seen: its number, the catalogue row, and its age (0: newest), one entry an event."""
+    at, position = batch.loss_at.cpu().numpy(), batch.position.cpu().numpy().ravel()
+    items, sizes = batch.inputs.cpu().numpy().ravel(), position[at]
+    owner = np.repeat(np.arange(len(at)), sizes)
+    age = np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return owner, items[at[owner] - age], age
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How members are combined.
+
+    exponents: w_m or τ_m. shares: a_m (arithmetic only, summing to 1). seen: added to the log-probability of items of
+    the history; strongly negative where people do not come back to an item, which members with tied embeddings
+    do not learn by themselves.
+    """
+
+    combine: Combine
+    exponents: dict[str, float]
+    shares: dict[str, float]
+    seen: float
+
+
+class Committee:
+    """Members and their weights, as one `ItemModel`."""
+
+    def __init__(self, members: Mapping[str, ItemModel], weights: Weights) -> None:
+        """Join members.
+
+        :raises ConfigError: if the weights are of other members.
+        """
+        if set(members) != set(weights.exponents):
+            raise ConfigError(f"weights are for {sorted(weights.exponents)}, members are {sorted(members)}; fit again")
+        self.members, self.weights = dict(members), weights
+
+    @torch.inference_mode()
+    def item_logits(self, batch: Batch) -> Tensor:
+        """Log-probabilities over all items, up to a constant, float32 [n, n_items]."""
+        parts = {name: member.item_logits(batch).float().log_softmax(1) for name, member in self.members.items()}
+        logits = _combine(parts, self.weights)
+        return logits + self.weights.seen * _seen(batch, logits)
+
+
+class CommitteeRanker:
+    """Ranks the whole catalogue by an `ItemModel` (a `Ranker` of `distill.evaluation`)."""
+
+    def __init__(self, model: ItemModel, max_history: int) -> None:
+        """Take a model that reads `max_history` items."""
+        self.model, self.max_history = model, max_history
+
+    @torch.inference_mode()
+    def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
+        """Return the best k rows of each history, int32 [n, k], -1 where nothing is left."""
+        found = []
+        for first in range(0, len(histories), BATCH):
+            part = histories.take(slice(first, first + BATCH))
+            scores = self.model.item_logits(history_batch(part, self.max_history)).clone()
+            if exclude_seen:
+                for row, history in enumerate(part):
+                    scores[row, torch.from_numpy(history.astype(np.int64))] = -torch.inf
+            best = scores.topk(min(k, scores.shape[1]), 1)
+            found.append(torch.where(torch.isfinite(best.values), best.indices, EMPTY).int().cpu().numpy())
+        ranked = np.concatenate(found) if found else np.empty((0, k), np.int32)
+        return np.pad(ranked, ((0, 0), (0, k - ranked.shape[1])), constant_values=EMPTY)
+
+
+def fit_committee(
+    members: Mapping[str, ItemModel],
+    questions: EvalSet,
+    n_items: int,
+    max_history: int,
+    combine: Combine = "geometric",
+) -> tuple[Weights, dict[str, float]]:
+    """Fit weights and temperatures: the least negative log-likelihood of the answers to validation questions.
+
+    :returns: the weights, and the negative log-likelihood of each member alone and of the committee ("committee").
+    """
+    most = min(len(questions), max(64, CELLS // n_items))
+    questions = questions.take(np.linspace(0, len(questions) - 1, most).astype(np.int64))
+    parts_of = [questions.histories.take(slice(i, i + BATCH)) for i in range(0, len(questions), BATCH)]
+    batches = [history_batch(part, max_history) for part in parts_of]
+    targets = torch.from_numpy(questions.targets.astype(np.int64))[:, None]
+    with torch.inference_mode():
+        found = {n: torch.cat([m.item_logits(b).float().log_softmax(1) for b in batches]) for n, m in members.items()}
+        once = torch.cat([_seen(b, found[next(iter(found))][: len(b.targets)]) for b in batches])
+    parts = {name: log_p.clone() for name, log_p in found.items()}  # out of inference mode
+    again = once.clone()
+    names = list(parts)
+    start = 0.0 if combine == "arithmetic" else -float(np.log(len(names)))
+    exponent = torch.full((len(names),), start, requires_grad=True)  # logarithms
+    share = torch.zeros(len(names), requires_grad=True)
+    seen = torch.zeros((), requires_grad=True)
+
+    def loss() -> Tensor:
+        tau = exponent.exp()
+        if combine == "geometric":
+            mixed = sum((tau[i] * parts[n] for i, n in enumerate(names)), torch.zeros(()))
+        else:
+            a = share.log_softmax(0)
+            mixed = torch.logsumexp(
+                torch.stack([a[i] + (tau[i] * parts[n]).log_softmax(1) for i, n in enumerate(names)]), 0
+            )
+        return -(mixed + seen * again).log_softmax(1).gather(1, targets).mean() + RIDGE * seen.square()
+
+    optimiser = torch.optim.LBFGS([exponent, share, seen], max_iter=30, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        quality = {n: -float(p.gather(1, targets).mean()) for n, p in parts.items()}
+        quality["committee"] = float(loss())
+        weights = Weights(
+            combine,
+            {n: float(v) for n, v in zip(names, exponent.exp(), strict=True)},
+            {n: float(v) for n, v in zip(names, share.softmax(0), strict=True)},
+            float(seen),
+        )
+    return weights, quality
+
+
+def _combine(parts: Mapping[str, Tensor], weights: Weights) -> Tensor:
+    if weights.combine == "geometric":
+        return sum((weights.exponents[n] * p for n, p in parts.items()), torch.zeros(()))
+    logs = [np.log(weights.shares[n]) + (weights.exponents[n] * p).log_softmax(1) for n, p in parts.items()]
+    return torch.logsumexp(torch.stack(logs), 0)
+
+
+def _seen(batch: Batch, like: Tensor) -> Tensor:
+    """1 where an item is in the position's history, [n, n_items]."""
+    owner, items, _ = histories_of(batch)
+    out = torch.zeros_like(like)
+    out[torch.from_numpy(owner).to(out.device), torch.from_numpy(items).to(out.device)] = 1.0
+    return out

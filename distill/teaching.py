@@ -1,0 +1,70 @@
+"""From trained members to soft labels: fit the committee on validation, measure it, label every training position.
+
+On the path of the data: after the teacher LLM and SASRec are trained, before the student is distilled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pocketrec.distill.batches import Batch
+from pocketrec.distill.committee import Committee, CommitteeRanker, fit_committee
+from pocketrec.distill.config import RunConfig
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.distill.recipes import measure
+from pocketrec.distill.soft_labels import ItemModel, write_soft_labels
+from pocketrec.distill.splits import Split
+
+LABELS = "labels"
+COMMITTEE = "committee"
+
+
+def write_labels(
+    members: Mapping[str, ItemModel],
+    split: Split,
+    n_items: int,
+    config: RunConfig,
+    folder: Path,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Fit the committee on validation questions and write its labels into `folder/labels`.
+
+    :param members: trained models by their names in `soft_labels.members`.
+    :returns: weights, negative log-likelihoods on validation (nats), test measures of the committee and of the
+        teacher LLM (convention → measure → value), and what the labels cost.
+    """
+    history = config.evaluation.max_history
+    with progress.track("fitting the committee", 1) as advance:
+        weights, quality = fit_committee(members, split.valid, n_items, history, config.soft_labels.combine)
+        advance(1)
+    committee = Committee(members, weights)
+    shown = {COMMITTEE: committee, **({"teacher LLM": members["llm"]} if "llm" in members else {})}
+    rankers = {name: CommitteeRanker(model, history) for name, model in shown.items()}
+    test = measure(rankers, split, n_items, config.evaluation, progress)
+    features = _features(members, config)
+    labels = write_soft_labels(
+        folder / LABELS, committee.item_logits, split.train, n_items, history, config.soft_labels, progress,
+        features=features,
+    )  # fmt: skip
+    return {"weights": asdict(weights), "valid_nll": quality, "test": test, "labels": labels}
+
+
+def _features(members: Mapping[str, ItemModel], config: RunConfig) -> Callable[[Batch], Tensor] | None:
+    """The teacher LLM's hidden states after aligned blocks, [n, blocks, D], where a loss wants them."""
+    if not (config.distill.cosine or config.distill.norm):
+        return None
+    teacher: Any = members["llm"]
+
+    def features(batch: Batch) -> Tensor:
+        states = teacher.hidden_states(batch)
+        layers = len(states)
+        ends = [layers * (b + 1) // config.distill.blocks - 1 for b in range(config.distill.blocks)]
+        return torch.stack([states[end] for end in ends], 1)
+
+    return features

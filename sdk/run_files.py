@@ -1,0 +1,37 @@
+"""Names and small files inside a run's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+BUNDLE, REPORT = "bundle", "report.html"
+WEIGHTS, CURVE = "best.safetensors", "curve.json"
+PACKAGES = ("numpy", "onnx", "onnxruntime", "polars", "scikit-learn", "torch", "transformers")
+
+
+def versions() -> dict[str, str]:
+    """Versions of pocketrec, Python and the packages that decide a run's numbers."""
+    out = {"python": platform.python_version()}
+    for name in ("pocketrec", *PACKAGES):
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            out[name] = "not installed"
+    return out
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text + "\n", encoding="utf-8")
+    os.replace(partial, path)

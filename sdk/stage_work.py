@@ -1,0 +1,228 @@
+"""What each stage of a run does; `sdk.pipeline` says when.
+
+Every method takes its stage's own folder, reads what earlier stages left, and writes its outputs there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pocketrec.config import config_to_dict
+from pocketrec.distill.config import RunConfig
+from pocketrec.distill.progress import Progress
+from pocketrec.run_files import BUNDLE, CURVE, REPORT, versions, write_text
+from pocketrec.stages import finished_seconds
+
+if TYPE_CHECKING:
+    from pocketrec.distill.item_space import Sources
+    from pocketrec.distill.semantic_ids import SemanticIds
+    from pocketrec.distill.splits import Split
+    from pocketrec.distill.trainer import LoopState
+
+
+class StageWork:
+    """The stages of one run as methods."""
+
+    def __init__(
+        self,
+        run: Path,
+        inputs: tuple[Path, Path | None],
+        config: RunConfig,
+        progress: Progress,
+        external: Mapping[str, str],
+    ) -> None:
+        """Prepare.
+
+        :param inputs: the log, and the catalogue where there is one.
+        :param external: hashes of the files from outside the run.
+        """
+        self.folder, self.inputs, self.config = run, inputs, config
+        self.progress, self.external = progress, external
+
+    def data(self, folder: Path) -> None:
+        """Read, clean and check the log and the catalogue."""
+        from pocketrec.distill.data import load_dataset
+        from pocketrec.distill.store import save_dataset
+
+        dataset = load_dataset(*self.inputs, self.config.data, self.progress)
+        save_dataset(dataset, folder)
+
+    def text(self, folder: Path) -> None:
+        """Encode item texts; an array without columns where there are none."""
+        from pocketrec.distill.store import load_catalogue
+        from pocketrec.distill.text import encode_texts
+
+        texts = load_catalogue(self.folder / "data").texts
+        none = self.config.text.encoder == "none" or not any(texts)
+        vectors = (
+            np.zeros((len(texts), 0), np.float32) if none else encode_texts(texts, self.config.text, self.progress)
+        )
+        np.save(folder / "vectors.npy", vectors)
+
+    def sids(self, folder: Path) -> None:
+        """Learn codebooks, give every item a semantic ID."""
+        from pocketrec.distill.semantic_ids import build_semantic_ids
+
+        build_semantic_ids(self._item_sources(), self.config.sid, self.progress).save(folder)
+
+    def student(self, folder: Path) -> None:
+        """Train the student on hard labels."""
+        from pocketrec.distill.recipes import train_student
+
+        split, ids = self._split(), self._ids()
+        state = train_student(split, ids, self.config.student, self.config.train, folder, self.progress)
+        _save_curve(folder, state)
+
+    def sasrec(self, folder: Path) -> None:
+        """Train SASRec."""
+        from pocketrec.distill.recipes import train_sasrec
+
+        split, history = self._split(), self.config.evaluation.max_history
+        _, state = train_sasrec(split, self._n_items(), self.config.sasrec, history, folder, self.progress)
+        _save_curve(folder, state)
+
+    def teacher(self, folder: Path) -> None:
+        """Train the teacher LLM."""
+        from pocketrec.distill.teacher_recipe import train_teacher
+
+        split, history = self._split(), self.config.evaluation.max_history
+        _, state = train_teacher(
+            split, self._item_sources(), self._n_items(), self.config.teacher, history, folder, self.progress
+        )
+        _save_curve(folder, state)
+
+    def soft_labels(self, folder: Path) -> None:
+        """Fit the committee, measure it, write its labels."""
+        from pocketrec.distill.teaching import write_labels
+
+        summary = write_labels(self._members(), self._split(), self._n_items(), self.config, folder, self.progress)
+        write_text(folder / "committee.json", json.dumps(summary, indent=1))
+
+    def distill(self, folder: Path) -> None:
+        """Distil the student."""
+        from pocketrec.distill.recipes import train_student
+        from pocketrec.distill.soft_labels import SoftLabels
+
+        split, ids = self._split(), self._ids()
+        labels = SoftLabels(self.folder / "soft-labels" / "labels", split.train)
+        state = train_student(
+            split, ids, self.config.student, self.config.train, folder, self.progress, labels, self.config.distill
+        )
+        _save_curve(folder, state)
+
+    def baselines(self, folder: Path) -> None:
+        """Fit and measure the baselines."""
+        from pocketrec.distill.recipes import load_sasrec, measure_baselines
+
+        config, n_items = self.config, self._n_items()
+        history = config.evaluation.max_history
+        sasrec = load_sasrec(self.folder / "sasrec", config.sasrec, n_items, history) if config.sasrec.enabled else None
+        metrics = measure_baselines(self._split(), n_items, sasrec, config.evaluation, self.progress)
+        write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
+
+    def _members(self) -> dict[str, Any]:
+        """The committee's members, trained."""
+        from pocketrec.distill.committee import GraphMember
+        from pocketrec.distill.recipes import load_sasrec
+        from pocketrec.distill.teacher_recipe import load_teacher
+
+        config, n_items, history = self.config, self._n_items(), self.config.evaluation.max_history
+        out: dict[str, Any] = {}
+        for name in config.soft_labels.members:
+            if name == "llm":
+                out[name] = load_teacher(self.folder / "teacher", self._item_sources(), n_items, config.teacher)
+            elif name == "sasrec":
+                out[name] = load_sasrec(self.folder / "sasrec", config.sasrec, n_items, history)
+            else:
+                out[name] = GraphMember(self._split().train, n_items, config.soft_labels.folds)
+        return out
+
+    def _item_sources(self) -> Sources:
+        from pocketrec.distill.collaborative import collaborative_vectors
+        from pocketrec.distill.item_space import Sources
+        from pocketrec.distill.text import normalise
+
+        text = np.load(self.folder / "text" / "vectors.npy")
+        sid = self.config.sid
+        collaborative = collaborative_vectors(
+            self._split().train, len(text), dim=sid.collaborative_dim, window=sid.window, seed=sid.seed
+        )
+        images = self.folder / "data" / "images.npy"
+        return Sources(
+            text=text if text.shape[1] else None,
+            collaborative=collaborative,
+            image=normalise(np.load(images)) if images.exists() else None,
+        )
+
+    def _split(self) -> Split:
+        from pocketrec.distill.store import load_split
+
+        return load_split(self.folder / "data", self.config.data)
+
+    def _ids(self) -> SemanticIds:
+        from pocketrec.distill.semantic_ids import SemanticIds
+
+        return SemanticIds.load(self.folder / "sids")
+
+    def _n_items(self) -> int:
+        from pocketrec.distill.store import load_catalogue
+
+        return len(load_catalogue(self.folder / "data").item_ids)
+
+    @property
+    def _trained(self) -> Path:
+        """Where the student's weights lie."""
+        return self.folder / ("distill" if self.config.teacher.enabled else "student")
+
+    def export(self, folder: Path) -> None:
+        """Write the bundle and measure it through the runtime."""
+        from pocketrec.distill.recipes import load_student
+        from pocketrec.distill.store import load_catalogue
+        from pocketrec.export.bundle import write_bundle
+        from pocketrec.export.measure import measure_bundle
+
+        split = self._split()
+        catalogue = load_catalogue(self.folder / "data")
+        ids = self._ids()
+        student = load_student(self._trained, self.config.student, ids)
+        write_bundle(
+            folder / BUNDLE,
+            student,
+            ids.rows,
+            catalogue.item_ids,
+            catalogue.titles if self.config.export.titles else None,
+            ids.sid_space,
+            beam=self.config.export.beam,
+            headroom=self.config.export.branch_headroom,
+            provenance=self._provenance(split.rule),
+            measure=lambda path: measure_bundle(path, catalogue.item_ids, split, self.config.evaluation, self.progress),
+        )
+
+    def report(self, folder: Path) -> None:
+        """Write the report."""
+        from pocketrec.report import to_json, write_report
+        from pocketrec.run_summary import summarise
+
+        summary = summarise(self.folder, self.config, finished_seconds(self.folder))
+        write_text(folder / "summary.json", to_json(summary))
+        write_report(summary, folder / REPORT)
+
+    def _provenance(self, rule: str) -> dict[str, Any]:
+        """How to make this bundle again. No time and no path: the same inputs give the same bytes."""
+        config = config_to_dict(self.config)
+        return {
+            "interactions_sha256": self.external["interactions"],
+            "items_sha256": self.external.get("items", ""),
+            "split": rule,
+            "config": {name: config[name] for name in ("data", "text", "sid", "student", "train", "teacher")},
+            "versions": versions(),
+        }
+
+
+def _save_curve(folder: Path, state: LoopState) -> None:
+    write_text(folder / CURVE, json.dumps({"losses": state.losses, "validations": state.validations}))
