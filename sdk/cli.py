@@ -271,13 +271,18 @@ def _run(pipeline: Pipeline, start: str | None, as_json: bool) -> RunResult:
                 "report": str(result.report),
                 "metrics": flat_metrics(result.metrics),
                 "baselines": {name: flat_metrics(m) for name, m in result.baselines.items()},
+                "teachers": {name: flat_metrics(m) for name, m in result.teachers.items()},
                 "seconds": result.seconds,
             }
         )
         return result
     size = sum(p.stat().st_size for p in result.bundle.iterdir())
     out = _stdout()
-    out.print(metrics_table({"student (bundle)": result.metrics, **result.baselines}, "Test split, all items ranked"))
+    out.print(
+        metrics_table(
+            {"student (bundle)": result.metrics, **result.teachers, **result.baselines}, "Test split, all items ranked"
+        )
+    )
     out.print(f"\nbundle  {result.bundle}  ({size / 1e6:.1f} MB)\nreport  {result.report}", soft_wrap=True)
     return result
 

@@ -19,7 +19,7 @@ from typing import Any
 from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.run_files import BUNDLE, CURVE, REPORT, WEIGHTS, read_json, write_text
+from pocketrec.run_files import BUNDLE, CURVE, REPORT, WEIGHTS, read_json, read_teachers, write_text
 from pocketrec.runtime.errors import ConfigError, DataError
 from pocketrec.stage_work import StageWork
 from pocketrec.stages import Stage, StageRunner, StageStatus, hash_path
@@ -27,13 +27,18 @@ from pocketrec.stages import Stage, StageRunner, StageStatus, hash_path
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run leaves. metrics: measures of the exported bundle by convention; baselines: the same by name."""
+    """What a run leaves.
+
+    metrics: measures of the exported bundle by convention. baselines, teachers: the same by name; teachers is empty
+    for a run without one.
+    """
 
     run: Path
     bundle: Path
     report: Path
     metrics: dict[str, Any]
     baselines: dict[str, Any]
+    teachers: dict[str, Any]
     seconds: float
 
 
@@ -95,6 +100,7 @@ class Pipeline:
             report=self.folder / "report" / REPORT,
             metrics=metrics,
             baselines=read_json(self.folder / "baselines" / "metrics.json"),
+            teachers=read_teachers(self.folder) if self.config.teacher.enabled else {},
             seconds=round(time.monotonic() - begun, 1),
         )
 

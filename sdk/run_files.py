@@ -30,6 +30,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
+def read_teachers(run: Path) -> dict[str, Any]:
+    """Test measures of the committee and of the teacher LLM: name → convention → measure → value."""
+    return dict(read_json(run / "soft-labels" / "committee.json")["test"])
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole, or not at all."""
     partial = path.with_name(path.name + ".partial")

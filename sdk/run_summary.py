@@ -18,7 +18,7 @@ from pocketrec.distill.store import StoredCatalogue, load_catalogue, load_split
 from pocketrec.export.measure import BundleRanker, bundle_bytes
 from pocketrec.report import Artifact, Example, PopularityBias, RunSummary
 from pocketrec.report import SemanticIds as SemanticIdsPart
-from pocketrec.run_files import BUNDLE, CURVE, read_json, versions
+from pocketrec.run_files import BUNDLE, CURVE, read_json, read_teachers, versions
 from pocketrec.runtime.recommender import Recommender
 
 STUDENT = "student (exported bundle)"
@@ -35,7 +35,7 @@ def summarise(run: Path, config: RunConfig, seconds: Mapping[str, float]) -> Run
     bundle = run / "export" / BUNDLE
     manifest = read_json(bundle / "manifest.json")
     losses, validation = _curves(run, config)
-    committee = read_json(run / "soft-labels" / "committee.json")["test"] if config.teacher.enabled else {}
+    teachers = read_teachers(run) if config.teacher.enabled else {}
     counts = item_counts(split.train, len(catalogue.item_ids))
     with Recommender.load(bundle) as recommender:
         ranker = BundleRanker(recommender, catalogue.item_ids)
@@ -54,7 +54,7 @@ def summarise(run: Path, config: RunConfig, seconds: Mapping[str, float]) -> Run
         dataset=_dataset(report, split, catalogue),
         losses=losses,
         validation=validation,
-        metrics={STUDENT: manifest["metrics"], **committee, **read_json(run / "baselines" / "metrics.json")},
+        metrics={STUDENT: manifest["metrics"], **teachers, **read_json(run / "baselines" / "metrics.json")},
         artifact=artifact,
         semantic_ids=_semantic_ids(SemanticIds.load(run / "sids"), config),
         popularity_bias=_popularity_bias(counts, ranked),

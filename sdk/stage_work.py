@@ -215,11 +215,14 @@ class StageWork:
     def _provenance(self, rule: str) -> dict[str, Any]:
         """How to make this bundle again. No time and no path: the same inputs give the same bytes."""
         config = config_to_dict(self.config)
+        sections = ["data", "text", "sid", "student", "train", "teacher"]
+        if self.config.teacher.enabled:
+            sections += ["soft_labels", "distill", "preference", "sasrec"]
         return {
             "interactions_sha256": self.external["interactions"],
             "items_sha256": self.external.get("items", ""),
             "split": rule,
-            "config": {name: config[name] for name in ("data", "text", "sid", "student", "train", "teacher")},
+            "config": {name: config[name] for name in sections},
             "versions": versions(),
         }
 

@@ -91,7 +91,7 @@ def test_a_second_run_does_nothing_and_gives_the_same(trained, log):
     run, first = trained
     code, out, err = train(log, run, "--json")
     assert code == 0
-    assert err.count("done before") == 7
+    assert err.count("done before") == 8
     assert "running" not in err
     assert json.loads(out)["metrics"] == first["metrics"]
 
@@ -101,7 +101,7 @@ def test_stages_are_listed_with_their_state(trained, log):
     code, out, _ = train(log, run, "--stages", "--json")
     assert code == 0
     assert [(s["name"], s["state"]) for s in json.loads(out)["stages"]] == [
-        (name, "done") for name in ("data", "text", "sids", "student", "baselines", "export", "report")
+        (name, "done") for name in ("data", "text", "sids", "sasrec", "student", "baselines", "export", "report")
     ]
     _, out, _ = train(log, run, "--stages", "--json", "--set", "export.beam=7")
     states = {s["name"]: s["state"] for s in json.loads(out)["stages"]}
@@ -114,6 +114,22 @@ def test_the_same_run_from_nothing_gives_the_same_bundle_byte_for_byte(trained, 
     assert code == 0, err
     first, second = (json.loads((r / "export/bundle/manifest.json").read_text()) for r in (run, tmp_path / "again"))
     assert first == second
+
+
+def test_a_committee_of_sasrec_and_the_graph_teaches_the_student(trained, log, tmp_path):
+    run = tmp_path / "taught"
+    shutil.copytree(trained[0], run)
+    more = ("--set", "teacher.enabled=true", "--set", 'soft_labels.members=["sasrec","graph"]', "--json")
+    code, out, err = train(log, run, *more)
+    assert code == 0, err
+    assert err.count("done before") == 5  # all but the stages that a teacher changes
+    result = json.loads(out)
+    assert result["teachers"]["committee"]["recall@10"] > result["baselines"]["popularity"]["recall@10"]
+    assert result["metrics"]["invalid"] == 0
+    assert result["metrics"]["recall@10"] > 1.5 * result["baselines"]["popularity"]["recall@10"]
+    assert "committee" in Path(result["report"]).read_text(encoding="utf-8")
+    code, _, err = train(log, run, *more)
+    assert (code, err.count("done before")) == (0, 9)
 
 
 def test_evaluate_gives_what_training_measured(trained, log):
@@ -177,7 +193,7 @@ def test_a_run_goes_on_from_a_stage(trained, log, tmp_path):
     shutil.copytree(run, copy)
     code, out, err = train(log, copy, "--from", "export", "--json")
     assert code == 0
-    assert err.count("done before") == 5
+    assert err.count("done before") == 6
     assert json.loads(out)["metrics"] == first["metrics"]
 
 
