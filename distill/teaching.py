@@ -65,6 +65,6 @@ def _features(members: Mapping[str, ItemModel], config: RunConfig) -> Callable[[
         states = teacher.hidden_states(batch)
         layers = len(states)
         ends = [layers * (b + 1) // config.distill.blocks - 1 for b in range(config.distill.blocks)]
-        return torch.stack([states[end] for end in ends], 1)
+        return torch.stack([states[end].flatten(0, 1)[batch.loss_at] for end in ends], 1)
 
     return features

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pocketrec.distill.item_space import Sources
     from pocketrec.distill.semantic_ids import SemanticIds
     from pocketrec.distill.splits import Split
+    from pocketrec.distill.teacher import ItemSources
     from pocketrec.distill.trainer import LoopState
 
 
@@ -92,7 +93,7 @@ class StageWork:
 
         split, history = self._split(), self.config.evaluation.max_history
         _, state = train_teacher(
-            split, self._item_sources(), self._n_items(), self.config.teacher, history, folder, self.progress
+            split, self._teacher_sources(), self._n_items(), self.config.teacher, history, folder, self.progress
         )
         _save_curve(folder, state)
 
@@ -135,12 +136,18 @@ class StageWork:
         out: dict[str, Any] = {}
         for name in config.soft_labels.members:
             if name == "llm":
-                out[name] = load_teacher(self.folder / "teacher", self._item_sources(), n_items, config.teacher)
+                out[name] = load_teacher(self.folder / "teacher", config.teacher, self._teacher_sources(), n_items)
             elif name == "sasrec":
                 out[name] = load_sasrec(self.folder / "sasrec", config.sasrec, n_items, history)
             else:
                 out[name] = GraphMember(self._split().train, n_items, config.soft_labels.folds)
         return out
+
+    def _teacher_sources(self) -> ItemSources:
+        from pocketrec.distill.teacher import ItemSources
+
+        given, ids = self._item_sources(), self._ids()
+        return ItemSources(given.text, given.collaborative, given.image, ids.rows, ids.codes)
 
     def _item_sources(self) -> Sources:
         from pocketrec.distill.collaborative import collaborative_vectors
