@@ -149,6 +149,7 @@ class SoftLabelConfig(_Config, frozen=True):
     members: tuple[Literal["llm", "sasrec", "graph"], ...] = ("llm", "sasrec", "graph")
     combine: Literal["geometric", "arithmetic"] = "geometric"
     top: Positive = 128  # items kept a position
+    features: NonNegative = 0  # aligned blocks of the teacher LLM whose hidden states are kept beside; 0: none
     folds: Positive = 5  # the graph's labels for a user come from a graph without the user's fold; 1: no folds
     shard_rows: Positive = 16384  # positions per file
 
@@ -163,7 +164,7 @@ class DistillConfig(_Config, frozen=True):
     cosine: Weight = 0.0  # features: 1 - cos at aligned blocks
     norm: Weight = 0.0  # features: L2 distance at aligned blocks
     intermediate: Weight = 0.0  # cross-entropy from intermediate blocks
-    blocks: Positive = 2  # aligned blocks of teacher and student
+    blocks: Positive = 2  # aligned blocks of teacher and student; with features, as many as soft_labels.features
     start: Literal["scratch", "teacher"] = "scratch"
 
 

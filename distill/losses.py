@@ -80,7 +80,7 @@ class Distillation(nn.Module):
             if not labels.features or labels.features[0] != config.blocks:
                 raise ConfigError(
                     f"distill.cosine and distill.norm need features of {config.blocks} blocks beside the soft labels; "
-                    "run the soft-labels stage again with these settings"
+                    f"set soft_labels.features to {config.blocks}"
                 )
             width = labels.features[1]
             self.projections = nn.ModuleList(nn.Linear(student.config.dim, width, bias=False) for _ in self.ends)

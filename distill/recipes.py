@@ -40,15 +40,19 @@ def train_student(
     progress: Progress = SILENT,
     labels: SoftLabels | None = None,
     distill: DistillConfig | None = None,
+    first_layers: nn.ModuleList | None = None,
 ) -> LoopState:
     """Train a student; the best weights are `folder/best.safetensors`. Goes on from a checkpoint.
 
     :param labels: the committee's soft labels; None: hard labels alone.
     :param distill: weights of the losses, with `labels`.
+    :param first_layers: a teacher's layers for the student's blocks to begin as; None: random.
     """
     torch.manual_seed(settings.seed)
     student = Student(shape, ids.rows.shape[1], ids.codes)
     student.start_from(ids.codebooks.centroids * np.float32(ITEM_LENGTH / ids.space.length))
+    if first_layers is not None:
+        student.start_from_layers(first_layers)
     questions = sample(split.valid, settings.validate_users, settings.seed)
 
     def validate(model: nn.Module) -> dict[str, float]:

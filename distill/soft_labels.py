@@ -88,7 +88,7 @@ class SoftLabels:
         :raises TrainingError: if the labels were written without features, or a position has no label.
         """
         if not self.features:
-            raise TrainingError("these soft labels hold no features; write them again with distill.cosine or norm set")
+            raise TrainingError("these soft labels hold no features; write them again with soft_labels.features set")
         return self._gather(events, "features", np.float32)
 
     def _gather(self, events: NDArray[np.int64], name: str, dtype: type[np.generic]) -> NDArray[Any]:

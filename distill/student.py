@@ -196,6 +196,26 @@ class Student(nn.Module):
             weight: Tensor = table.get_parameter("weight")
             weight[: len(level)] = level @ rotation
 
+    @torch.no_grad()
+    def start_from_layers(self, layers: nn.ModuleList) -> None:
+        """Let the blocks begin as a teacher's first layers (SLMRec, Xu et al. 2025, section 3.3).
+
+        :param layers: transformers' Llama decoder layers, whose names are the blocks' own.
+        :raises ConfigError: if there are too few, or their widths are not the student's.
+        """
+        if len(layers) < len(self.backbone.layers):
+            raise ConfigError(
+                f"student.layers is {len(self.backbone.layers)}, but the teacher has {len(layers)}; take fewer"
+            )
+        for mine, theirs in zip(self.backbone.layers, layers, strict=False):
+            try:
+                mine.load_state_dict(theirs.state_dict())
+            except RuntimeError as error:
+                raise ConfigError(
+                    "distill.start = 'teacher' needs a student of the teacher's widths (student.dim, heads, kv_heads, "
+                    f"ffn), or distill.start = 'scratch': {error}"
+                ) from error
+
     def embed_items(self, sids: Tensor) -> Tensor:
         """Sum of code embeddings: int [..., L] -> [..., D]."""
         return torch.stack([table(sids[..., level]) for level, table in enumerate(self.embed)]).sum(0)

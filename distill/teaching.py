@@ -20,6 +20,7 @@ from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.recipes import measure
 from pocketrec.distill.soft_labels import ItemModel, write_soft_labels
 from pocketrec.distill.splits import Split
+from pocketrec.runtime.errors import ConfigError
 
 LABELS = "labels"
 COMMITTEE = "committee"
@@ -56,15 +57,18 @@ def write_labels(
 
 
 def _features(members: Mapping[str, ItemModel], config: RunConfig) -> Callable[[Batch], Tensor] | None:
-    """The teacher LLM's hidden states after aligned blocks, [n, blocks, D], where a loss wants them."""
-    if not (config.distill.cosine or config.distill.norm):
+    """The teacher LLM's hidden states after aligned blocks, [n, blocks, D], where they are wanted."""
+    blocks = config.soft_labels.features
+    if not blocks:
         return None
+    if "llm" not in members:
+        raise ConfigError("soft_labels.features are the teacher LLM's; name llm in soft_labels.members, or set it to 0")
     teacher: Any = members["llm"]
 
     def features(batch: Batch) -> Tensor:
         states = teacher.hidden_states(batch)
         layers = len(states)
-        ends = [layers * (b + 1) // config.distill.blocks - 1 for b in range(config.distill.blocks)]
+        ends = [layers * (b + 1) // blocks - 1 for b in range(blocks)]
         return torch.stack([states[end].flatten(0, 1)[batch.loss_at] for end in ends], 1)
 
     return features

@@ -158,13 +158,14 @@ class Pipeline:
             if not self.config.sasrec.enabled:
                 raise ConfigError("soft_labels.members names sasrec, but sasrec.enabled is false; change one of them")
             needs.append(f"sasrec/{WEIGHTS}")
-        sections = ("soft_labels", "distill", "teacher", "sasrec", "data", "evaluation")
+        sections = ("soft_labels", "teacher", "sasrec", "data", "evaluation")
+        start = (f"teacher/{WEIGHTS}",) if self.config.distill.start == "teacher" else ()
         return [
             *first,
             Stage("soft-labels", "fit the committee, write its labels", sections, tuple(needs),
                   ("committee.json", "labels"), work.soft_labels),
             Stage("distill", "distil the student", ("student", "train", "data", "distill", "preference"),
-                  (events, sids, "soft-labels/labels"),
+                  (events, sids, "soft-labels/labels", *start),
                   (WEIGHTS, CURVE), work.distill),
         ]  # fmt: skip
 

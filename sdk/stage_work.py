@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pocketrec.distill.item_space import Sources
     from pocketrec.distill.semantic_ids import SemanticIds
     from pocketrec.distill.splits import Split
-    from pocketrec.distill.teacher import ItemSources
+    from pocketrec.distill.teacher import ItemSources, Teacher
     from pocketrec.distill.trainer import LoopState
 
 
@@ -109,11 +109,14 @@ class StageWork:
         from pocketrec.distill.recipes import train_student
         from pocketrec.distill.soft_labels import SoftLabels
 
-        split, ids = self._split(), self._ids()
+        split, ids, layers = self._split(), self._ids(), None
+        if self.config.distill.start == "teacher":
+            layers = self._load_teacher().layers()
         labels = SoftLabels(self.folder / "soft-labels" / "labels", split.train)
         state = train_student(
-            split, ids, self.config.student, self.config.train, folder, self.progress, labels, self.config.distill
-        )
+            split, ids, self.config.student, self.config.train, folder, self.progress, labels, self.config.distill,
+            layers,
+        )  # fmt: skip
         _save_curve(folder, state)
 
     def baselines(self, folder: Path) -> None:
@@ -130,18 +133,22 @@ class StageWork:
         """The committee's members, trained."""
         from pocketrec.distill.committee import GraphMember
         from pocketrec.distill.recipes import load_sasrec
-        from pocketrec.distill.teacher_recipe import load_teacher
 
         config, n_items, history = self.config, self._n_items(), self.config.evaluation.max_history
         out: dict[str, Any] = {}
         for name in config.soft_labels.members:
             if name == "llm":
-                out[name] = load_teacher(self.folder / "teacher", config.teacher, self._teacher_sources(), n_items)
+                out[name] = self._load_teacher()
             elif name == "sasrec":
                 out[name] = load_sasrec(self.folder / "sasrec", config.sasrec, n_items, history)
             else:
                 out[name] = GraphMember(self._split().train, n_items, config.soft_labels.folds)
         return out
+
+    def _load_teacher(self) -> Teacher:
+        from pocketrec.distill.teacher_recipe import load_teacher
+
+        return load_teacher(self.folder / "teacher", self.config.teacher, self._teacher_sources(), self._n_items())
 
     def _teacher_sources(self) -> ItemSources:
         from pocketrec.distill.teacher import ItemSources
