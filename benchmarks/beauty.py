@@ -44,6 +44,8 @@ def main() -> None:
 def collect(run: Path) -> dict:
     manifest = json.loads((run / "export/bundle/manifest.json").read_text())
     systems = {"student (exported bundle)": manifest["metrics"]}
+    committee = run / "soft-labels/committee.json"
+    systems |= json.loads(committee.read_text())["test"] if committee.exists() else {}
     systems |= json.loads((run / "baselines/metrics.json").read_text())
     return {
         "systems": systems,
@@ -57,7 +59,7 @@ def without_trie(run: Path) -> dict:
     """Measure the checkpoint by an unconstrained beam of the same width on all test users."""
     config = load_config(run / "config.json")
     ids = SemanticIds.load(run / "sids")
-    student = load_student(run / "student", config.student, ids)
+    student = load_student(run / ("distill" if config.teacher.enabled else "student"), config.student, ids)
     questions = load_split(run / "data", config.data).test
     ranker = UnconstrainedRanker(StudentRanker(student, ids.rows, config.export.beam))
     measured = evaluate(ranker, questions, n_items=len(ids.rows), item_counts=None, list_length=10)

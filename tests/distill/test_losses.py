@@ -147,5 +147,5 @@ def test_impossible_alignments_are_refused(train, tmp_path):
     labels = labels_of(train, tmp_path)
     with pytest.raises(ConfigError, match="layers"):
         loss(train, labels, tiny_student(seed=0, layers=1), intermediate=1.0)
-    with pytest.raises(ConfigError, match="soft_labels.features"):
+    with pytest.raises(ConfigError, match=r"soft_labels\.features"):
         loss(train, labels, tiny_student(seed=0, layers=2), cosine=1.0)
