@@ -32,6 +32,7 @@ from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.soft_labels import SoftLabels
 from pocketrec.distill.splits import Sequences, Split
 from pocketrec.distill.store import load_catalogue, load_split
+from pocketrec.distill.teaching import labelled
 from pocketrec.export.bundle import write_bundle
 from pocketrec.export.measure import evaluate_bundle
 from pocketrec.runtime.recommender import Recommender
@@ -78,12 +79,13 @@ def run_row(
 ) -> dict[str, Any]:
     """Train, export and measure one student; validation and test, both conventions."""
     split, ids = load_split(run / "data", config.data), SemanticIds.load(run / "sids")
-    labels = SoftLabels(run / "soft-labels/labels", split.train) if weights else None
+    histories = labelled(split.train, config.soft_labels) if weights else split.train
+    labels = SoftLabels(run / "soft-labels/labels", histories) if weights else None
     settings = DistillConfig(**weights) if weights else None
     if settings and (settings.cosine or settings.norm) and labels and not labels.features:
         return {"left out": "the run's soft labels hold no features"}
     train = msgspec.structs.replace(config.train, seed=seed)
-    cut = Split(part(split.train, users), split.valid, split.test, split.rule)
+    cut = Split(part(histories, users), split.valid, split.test, split.rule)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         state = train_student(cut, ids, config.student, train, place, progress, labels, settings)

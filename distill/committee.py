@@ -37,20 +37,26 @@ Combine = Literal["geometric", "arithmetic"]
 class GraphMember:
     """A transition graph as an `ItemModel`, cross-fitted by folds of users."""
 
-    def __init__(self, train: Sequences, n_items: int, folds: int = 5, seed: int = 0) -> None:
+    def __init__(
+        self, train: Sequences, n_items: int, folds: int = 5, seed: int = 0, labelled: Sequences | None = None
+    ) -> None:
         """Count one graph of all training histories, and one without each fold's users.
 
         :param folds: 1: no folds, every position is labelled by the whole graph.
+        :param labelled: the histories that batches come from, where they are not `train`: sequence i is of the user
+            of `train`'s sequence i % len(train), as `distill.augment` makes them.
         """
+        labelled = labelled or train
         popularity = np.bincount(train.events(), minlength=n_items) + 1.0
         self.popularity = (popularity / popularity.sum()).astype(np.float32)
         self.graphs: list[ItemGraph] = [TransitionGraph.fit(train, n_items)]
-        self.graph_of = np.zeros(len(train.items), np.int64)  # of each event: which graph may see it
+        self.graph_of = np.zeros(len(labelled.items), np.int64)  # of each event: which graph may see it
         if folds > 1:
             fold = np.random.default_rng(seed).permutation(len(train)) % folds
             for number in range(folds):
                 self.graphs.append(TransitionGraph.fit(train.take(np.flatnonzero(fold != number)), n_items))
-                self.graph_of[train.take(np.flatnonzero(fold == number)).event_positions()] = number + 1
+                theirs = labelled.take(np.flatnonzero(fold[np.arange(len(labelled)) % len(train)] == number))
+                self.graph_of[theirs.event_positions()] = number + 1
 
     def item_logits(self, batch: Batch) -> Tensor:
         """Logits over all items, float32 [n, n_items]."""

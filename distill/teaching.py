@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pocketrec.distill.augment import augment
 from pocketrec.distill.batches import Batch
 from pocketrec.distill.committee import Committee, CommitteeRanker, fit_committee
-from pocketrec.distill.config import RunConfig
+from pocketrec.distill.config import RunConfig, SoftLabelConfig
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.recipes import measure
 from pocketrec.distill.soft_labels import ItemModel, write_soft_labels
-from pocketrec.distill.splits import Split
+from pocketrec.distill.splits import Sequences, Split
 from pocketrec.runtime.errors import ConfigError
 
 LABELS = "labels"
@@ -37,6 +38,7 @@ def write_labels(
     """Fit the committee on validation questions and write its labels into `folder/labels`.
 
     :param members: trained models by their names in `soft_labels.members`.
+    :param split: its training part is what gets labels, with the copies of `labelled`.
     :returns: weights, negative log-likelihoods on validation (nats), test measures of the committee and of the
         teacher LLM (convention → measure → value), and what the labels cost.
     """
@@ -50,10 +52,15 @@ def write_labels(
     test = measure(rankers, split, n_items, config.evaluation, progress)
     features = _features(members, config)
     labels = write_soft_labels(
-        folder / LABELS, committee.item_logits, split.train, n_items, history, config.soft_labels, progress,
+        folder / LABELS, committee.item_logits, labelled(split.train, config.soft_labels), n_items, history, config.soft_labels, progress,
         features=features,
     )  # fmt: skip
     return {"weights": asdict(weights), "valid_nll": quality, "test": test, "labels": labels}
+
+
+def labelled(train: Sequences, config: SoftLabelConfig) -> Sequences:
+    """The histories that get labels and that the student learns from: the training histories and their copies."""
+    return augment(train, config.copies, config.drop, config.swap)
 
 
 def _features(members: Mapping[str, ItemModel], config: RunConfig) -> Callable[[Batch], Tensor] | None:

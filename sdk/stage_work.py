@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,10 +109,12 @@ class StageWork:
         """Distil the student."""
         from pocketrec.distill.recipes import train_student
         from pocketrec.distill.soft_labels import SoftLabels
+        from pocketrec.distill.teaching import labelled
 
         split, ids, layers = self._split(), self._ids(), None
         if self.config.distill.start == "teacher":
             layers = self._load_teacher().layers()
+        split = replace(split, train=labelled(split.train, self.config.soft_labels))
         labels = SoftLabels(self.folder / "soft-labels" / "labels", split.train)
         state = train_student(
             split, ids, self.config.student, self.config.train, folder, self.progress, labels, self.config.distill,
@@ -133,6 +136,7 @@ class StageWork:
         """The committee's members, trained."""
         from pocketrec.distill.committee import GraphMember
         from pocketrec.distill.recipes import load_sasrec
+        from pocketrec.distill.teaching import labelled
 
         config, n_items, history = self.config, self._n_items(), self.config.evaluation.max_history
         out: dict[str, Any] = {}
@@ -142,7 +146,8 @@ class StageWork:
             elif name == "sasrec":
                 out[name] = load_sasrec(self.folder / "sasrec", config.sasrec, n_items, history)
             else:
-                out[name] = GraphMember(self._split().train, n_items, config.soft_labels.folds)
+                train, folds = self._split().train, config.soft_labels.folds
+                out[name] = GraphMember(train, n_items, folds, labelled=labelled(train, config.soft_labels))
         return out
 
     def _load_teacher(self) -> Teacher:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pocketrec.distill.augment import augment
 from pocketrec.distill.batches import WindowBatches
 from pocketrec.distill.committee import Committee, CommitteeRanker, GraphMember, Weights, fit_committee, histories_of
 from pocketrec.distill.soft_labels import history_batch
@@ -66,6 +67,18 @@ def test_a_user_is_labelled_by_a_graph_that_was_counted_without_them():
     assert everybody.item_logits(batch)[at, 9].exp() > 0.2
     assert once.item_logits(batch)[at, 9].exp() < 0.05
     assert once.item_logits(batch)[at, 1].exp() > 0.8
+
+
+def test_a_copy_is_labelled_by_the_graph_without_its_user():
+    train = ring(users=6)
+    made = augment(train, 2, drop=0.3, swap=0.3)
+    member = GraphMember(train, N_ITEMS, folds=6, labelled=made)
+    for user in range(6):
+        graphs = {
+            int(member.graph_of[event]) for n in range(user, 18, 6) for event in range(made.starts[n], made.ends[n])
+        }
+        assert graphs == {int(member.graph_of[train.starts[user]])}
+    assert len(np.unique(member.graph_of)) == 6
 
 
 def test_graph_logits_are_a_distribution_with_and_without_history():
