@@ -51,8 +51,9 @@ def write_labels(
     rankers = {name: CommitteeRanker(model, history) for name, model in shown.items()}
     test = measure(rankers, split, n_items, config.evaluation, progress)
     features = _features(members, config)
+    train = labelled(split.train, config.soft_labels)
     labels = write_soft_labels(
-        folder / LABELS, committee.item_logits, labelled(split.train, config.soft_labels), n_items, history, config.soft_labels, progress,
+        folder / LABELS, committee.item_logits, train, n_items, history, config.soft_labels, progress,
         features=features,
     )  # fmt: skip
     return {"weights": asdict(weights), "valid_nll": quality, "test": test, "labels": labels}
