@@ -127,7 +127,7 @@ def test_new_items_have_the_mean_of_learned_embeddings_and_their_own_text():
     model.extend(ItemSources(text=np.concatenate((old.text, new))), ITEMS + 2)
     after = scores(model)
     torch.testing.assert_close(after[:, :ITEMS], before)
-    assert model.bias[ITEMS] == pytest.approx(9.5)
+    assert float(model.bias[ITEMS]) == pytest.approx(9.5)
     assert (after[:, ITEMS] - after[:, ITEMS + 1]).abs().max() > 0.01
     with pytest.raises(DataError, match="fewer"):
         model.extend(sources(), ITEMS)
@@ -153,6 +153,11 @@ def test_lora_trains_beside_the_backbone_and_leaves_its_weights_alone():
     assert len([name for name in inside if "lora_B" in name]) == 7 * SHAPE.num_hidden_layers
     assert all("lora_" in name for name in inside)
     assert {"start", "bias", "head.weight", "project.weight", "items.ids", "items.codes"} <= moved
+    state = model.state_dict()
+    stem = "backbone.base_model.model.layers.0.mlp.up_proj."
+    update = state[stem + "lora_B.default.weight"] @ state[stem + "lora_A.default.weight"]
+    merged = model.layers()[0].mlp.up_proj.weight
+    torch.testing.assert_close(merged, state[stem + "base_layer.weight"] + 2 * update)
 
 
 def test_seen_items_are_left_out_of_the_ranking():

@@ -1,0 +1,296 @@
+"""Preference stages: after distillation, teach the student to put the item that was taken before those that were not.
+
+On the path of the data: between the trained student and export. Both methods are modules that take a `Batch` and return
+a summed loss, so `distill.trainer.fit` trains them. Each holds the student and a frozen copy of it as it began (the
+reference). Promises: nothing is drawn from global random state, so a run that was killed and started again, or split
+over micro-batches and processes, sees the same items; there is no dropout, so student and reference agree at the first
+step; `refine` gives the start back unless validation has improved.
+
+Shapes in comments: n positions, W items beside each other, L levels, K codes, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pocketrec.distill.batches import Batch
+from pocketrec.distill.config import PreferenceConfig, StudentConfig
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.distill.ranking import StudentRanker, TorchEngine
+from pocketrec.distill.recipes import _batches, _scores, item_counts, sample
+from pocketrec.distill.semantic_ids import SemanticIds
+from pocketrec.distill.splits import Split
+from pocketrec.distill.student import Student
+from pocketrec.distill.trainer import fit
+from pocketrec.runtime.beam import beam_search
+from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.trie import ItemTrie
+
+logger = logging.getLogger(__name__)
+
+FLAT = 1e-6  # rewards of a group that differ by less (standard deviation) say nothing
+
+
+class _Preference(nn.Module):
+    """The student being trained, and the frozen copy of its start that it is compared with."""
+
+    sids: Tensor
+
+    def __init__(self, student: Student, sids: NDArray[np.integer], config: PreferenceConfig) -> None:
+        super().__init__()
+        if len(sids) < 2:
+            raise ConfigError("the catalogue has fewer than 2 items, so there is nothing to prefer one to")
+        self.student, self.config = student, config
+        self.reference = copy.deepcopy(student).requires_grad_(False)
+        self.register_buffer("sids", torch.from_numpy(sids.astype(np.int64)), persistent=False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> _Preference:
+        """Stay in eval mode whatever is asked for: a ratio of two models with dropout would be mostly noise."""
+        return super().train(False)
+
+    def _hidden(self, student: Student, batch: Batch) -> Tensor:
+        hidden = student(self.sids[batch.inputs], batch.is_start, batch.mask)
+        return hidden.flatten(0, 1)[batch.loss_at]  # type: ignore[no-any-return]  # [n, D]
+
+
+class SoftmaxDpo(_Preference):
+    """S-DPO: the item that was taken against several others (Chen et al. 2024, section 3.2).
+
+        L = −log σ(−log Σ_d exp(r(d) − r(p))),   r(i) = β · (log π(i | x) − log π_ref(i | x))
+
+    p is the item taken after history x, d runs over the rejected ones; log π(i | x) is the sum of the levels'
+    log-probabilities along the item's SID. Written out, L = log(1 + Σ_d exp(r(d) − r(p))): the cross-entropy of p in
+    a softmax over p and its rejected items.
+
+    Rejected items are drawn by popularity (see `draw_rejected`): the paper draws them at random, too.
+    An event keeps its rejected items in every epoch.
+    """
+
+    def __init__(
+        self, student: Student, sids: NDArray[np.integer], config: PreferenceConfig, counts: NDArray[np.integer]
+    ) -> None:
+        """Wrap a student, whose weights now are the reference.
+
+        :param sids: [n_items, L], the catalogue's semantic IDs.
+        :param counts: training events per item, [n_items].
+        :raises ConfigError: if there are fewer than two items.
+        """
+        super().__init__(student, sids, config)
+        self.counts = counts
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the summed loss over the batch's positions."""
+        targets, events = batch.targets.cpu().numpy(), batch.events.cpu().numpy()
+        rejected = draw_rejected(targets, events, self.counts, self.config.negatives, self.config.train.seed)
+        items = torch.cat((batch.targets[:, None], torch.from_numpy(rejected).to(batch.targets)), 1)
+        return self._loss(batch, self.sids[items])
+
+    def _loss(self, batch: Batch, sids: Tensor) -> Tensor:
+        mine = item_log_probs(self.student, self._hidden(self.student, batch), sids)
+        with torch.no_grad():
+            theirs = item_log_probs(self.reference, self._hidden(self.reference, batch), sids)
+        rewards = self.config.beta * (mine - theirs)  # [n, 1 + N], the chosen first
+        return F.cross_entropy(rewards, torch.zeros_like(batch.targets), reduction="sum")
+
+
+class Grpo(_Preference):
+    """GRPO over constrained beams: what the student would recommend now, rewarded by what was taken.
+
+        L = 1/W Σ_i 1/L Σ_l −A_i · π(c_l | x, c_<l) / π_old(c_l | x, c_<l) + β · KL(π ‖ π_ref)(x, c_<l)
+
+    (Shao et al. 2024, eq. 3; each group is used once, so that π_old is π without a gradient and nothing is clipped. The
+    KL is the exact one of a level's codes, not the paper's estimate from a sample.) The group is the student's own
+    beam of W items over the trie, as in ReRe (Tan et al. 2025, section 3.1) and MiniOneRec (Kong et al. 2025):
+    beam search gives items that exist, differ, and are the hardest to tell from the right one. Rewards are those of
+    `group_rewards`, A_i = (reward − mean) / standard deviation within the group.
+
+    A group that misses the target cannot tell good from bad: its advantages are 0 and the KL alone is left.
+    The groups are those of each window's newest `positions` targets, the questions most like a device's.
+    """
+
+    def __init__(
+        self, student: Student, sids: NDArray[np.integer], config: PreferenceConfig, positions: int = 1
+    ) -> None:
+        """Wrap a student, whose weights now are the reference.
+
+        :param sids: [n_items, L], the catalogue's semantic IDs.
+        :param positions: groups per window.
+        :raises ConfigError: if there are fewer than two items.
+        """
+        super().__init__(student, sids, config)
+        self.positions = positions
+        self.trie = ItemTrie.from_rows(sids, [str(i) for i in range(len(sids))], codes_per_level=student.codes)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the summed loss over the groups (not over all positions, by which the trainer divides)."""
+        newest = newest_positions(batch.segment.flatten()[batch.loss_at], self.positions)
+        hidden = self._hidden(self.student, batch)[newest]
+        sids, alive = self.group(hidden)
+        advantages = group_advantages((sids == self.sids[batch.targets[newest], None]).all(-1), alive)
+        with torch.no_grad():
+            start = code_log_probs(self.reference, self._hidden(self.reference, batch)[newest], sids)
+        total = hidden.new_zeros(())
+        for level, (p, q) in enumerate(zip(code_log_probs(self.student, hidden, sids), start, strict=True)):
+            spelt = p.expand(*sids.shape[:2], -1).gather(-1, sids[..., level, None])[..., 0]  # [n, W]
+            ratio = (spelt - spelt.detach()).exp()
+            drift = (p.exp() * (p - q)).sum(-1)  # [n, W], or [n, 1] at the first level
+            each = (self.config.beta * drift - advantages * ratio) * alive
+            total = total + (each.sum(1) / alive.sum(1)).sum()
+        return total / sids.shape[2]
+
+    def group(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Search the student's beams: hidden [n, D] -> SIDs int64 [n, W, L], best first, and which exist, bool [n, W].
+
+        A slot that does not exist (a catalogue smaller than the beam) holds any SID.
+        """
+        # Casts kept by autocast in here, without gradients, would be used again outside.
+        with torch.autocast(hidden.device.type, enabled=False):
+            scorer = TorchEngine(self.student).score_level
+            found = beam_search(hidden.detach().float().cpu().numpy(), scorer, self.trie, self.config.negatives)
+        leaves = torch.from_numpy(found.rows.astype(np.int64)).to(hidden.device)
+        rows = torch.from_numpy(self.trie.rows.astype(np.int64)).to(hidden.device)
+        return rows[leaves.clamp(min=0)], leaves >= 0
+
+
+def code_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> list[Tensor]:
+    """Log-probabilities of every code after each item's prefixes, with gradients.
+
+    :param hidden: [n, D]. sids: int64 [n, W, L].
+    :returns: float32, L tensors: [n, 1, K] at the first level, where there is no prefix yet, [n, W, K] at the others.
+    """
+    prefix, out = None, []
+    for level in range(student.levels):
+        out.append(student.decoder(level, hidden[:, None], prefix).float().log_softmax(-1))
+        code = student.embed[level](sids[..., level])
+        prefix = code if prefix is None else prefix + code
+    return out
+
+
+def item_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> Tensor:
+    """Log-probabilities of items, float32 [n, W]: hidden [n, D], SIDs int64 [n, W, L]."""
+    levels = code_log_probs(student, hidden, sids)
+    steps = [p.expand(*sids.shape[:2], -1).gather(-1, sids[..., i, None])[..., 0] for i, p in enumerate(levels)]
+    return torch.stack(steps).sum(0)
+
+
+def draw_rejected(
+    targets: NDArray[np.integer], events: NDArray[np.integer], counts: NDArray[np.integer], number: int, seed: int
+) -> NDArray[np.int64]:
+    """Draw items that were not taken, by popularity: item i with probability in proportion to counts[i] + 1.
+
+    The draw is a function of (seed, event) alone: the same in any batch, process or resumed run.
+
+    :param targets: [n], catalogue rows that must not be drawn. events: [n], where each stands in the event array.
+    :param counts: [n_items], at least two.
+    :returns: int64 [n, number], catalogue rows.
+    """
+    weights = counts.astype(np.int64) + 1
+    ends = np.cumsum(weights)
+    own = weights[targets][:, None]
+    numbers = events[:, None].astype(np.uint64) * np.uint64(number) + np.arange(number, dtype=np.uint64)
+    noise = _scramble(numbers + _scramble(np.array([seed], np.uint64)))
+    # Whole numbers below all weights but the target's; from where the target's begin, step over them.
+    ticket = (noise % (ends[-1] - own).astype(np.uint64)).astype(np.int64)
+    ticket += own * (ticket >= ends[targets][:, None] - own)
+    return np.searchsorted(ends, ticket, side="right")
+
+
+def _scramble(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Turn counters into random bits (SplitMix64, Steele et al. 2014, figure 17)."""
+    z = numbers * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def newest_positions(window: Tensor, number: int) -> Tensor:
+    """Find the last `number` positions of every window: int64 [n], windows side by side -> rising places int64 [m]."""
+    _, sizes = torch.unique_consecutive(window, return_counts=True)
+    left = sizes.cumsum(0).repeat_interleave(sizes) - torch.arange(len(window), device=window.device)
+    return (left <= number).nonzero()[:, 0]
+
+
+def group_rewards(hits: Tensor, alive: Tensor) -> Tensor:
+    """Reward every item of a group: the hit, and the ranks of the others (ReRe, Tan et al. 2025, section 3.2).
+
+        1 for the target;  −(1 / log2(ρ + 1)) / Σ_j (1 / log2(ρ_j + 1)) for any other item, where ρ = 1 is the best
+
+    The sum runs over the others, so that they share −1, the one most wrongly put first the most of it. In a group
+    that misses the target all rewards are 0 (as ReRe's and MiniOneRec's code have it).
+
+    :param hits: bool [n, W], best first: which item is the target. alive: bool [n, W].
+    :returns: float32 [n, W].
+    """
+    rank = torch.arange(1, hits.shape[1] + 1, device=hits.device, dtype=torch.float32)
+    penalty = (alive & ~hits) / torch.log2(rank + 1)
+    shared = penalty / penalty.sum(1, keepdim=True).clamp(min=FLAT)
+    return (hits.float() - shared) * hits.any(1, keepdim=True)
+
+
+def group_advantages(hits: Tensor, alive: Tensor) -> Tensor:
+    """Normalise `group_rewards` within each group (Shao et al. 2024, section 4.1.2): float32 [n, W], 0 where dead."""
+    rewards, count = group_rewards(hits, alive), alive.sum(1, keepdim=True)
+    centred = (rewards - rewards.sum(1, keepdim=True) / count) * alive
+    deviation = (centred.square().sum(1, keepdim=True) / count).sqrt()
+    return centred / deviation.clamp(min=FLAT)
+
+
+def refine(
+    student: Student,
+    split: Split,
+    ids: SemanticIds,
+    config: PreferenceConfig,
+    shape: StudentConfig,
+    folder: Path,
+    progress: Progress = SILENT,
+) -> tuple[Student, dict[str, Any]]:
+    """Run the configured preference stage, and keep what it did only if validation has improved.
+
+    Goes on from `folder`'s checkpoint if there is one.
+
+    :param student: the start; left as it is.
+    :returns: the refined student, or `student` itself; and what happened: `method`, `kept`, the validation measures
+        `before` and `after` (of the same questions), and the training curves `losses` and `validations`.
+    """
+    if config.method == "none":
+        return student, {"method": "none", "kept": False}
+    questions = sample(split.valid, config.train.validate_users, config.train.seed)
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        assert isinstance(model, _Preference)
+        return _scores(StudentRanker(model.student, ids.rows), questions, len(ids.rows), shape.max_history)
+
+    model = make_preference(copy.deepcopy(student), ids.rows, config, item_counts(split.train, len(ids.rows)))
+    before = validate(model)
+    batches = _batches(split.train, shape.max_history, config.train)
+    state = fit(model, batches, validate, config.train, folder, progress, f"refining the student by {config.method}")
+    after = validate(model)
+    kept = after[config.train.metric] > before[config.train.metric]
+    logger.info("%s: validation %s before, %s after; %s", config.method, before, after, "kept" if kept else "undone")
+    curves = {"losses": state.losses, "validations": state.validations}
+    result = {"method": config.method, "kept": kept, "before": before, "after": after, **curves}
+    return model.student.eval() if kept else student, result
+
+
+def make_preference(
+    student: Student, sids: NDArray[np.integer], config: PreferenceConfig, counts: NDArray[np.integer]
+) -> SoftmaxDpo | Grpo:
+    """Wrap a student in the configured method; arguments as in `SoftmaxDpo`.
+
+    :raises ConfigError: if no method is configured, or there are fewer than two items.
+    """
+    if config.method == "s-dpo":
+        return SoftmaxDpo(student, sids, config, counts)
+    if config.method == "grpo":
+        return Grpo(student, sids, config)
+    raise ConfigError("preference.method is 'none'; set it to 's-dpo' or 'grpo'")

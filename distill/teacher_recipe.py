@@ -1,0 +1,116 @@
+"""Training the teacher, and reading it back.
+
+On the path of the data: a split and the items' sources in; the teacher of the best validation out, as
+`best.safetensors` (all weights, the frozen ones too), `teacher.json` and the backbone's architecture in one folder,
+which is all that reading it back needs: neither the language model's own weights nor its tokenizer.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from pocketrec.distill.backbone import Backbone, read_backbone, save_shape, shape_only
+from pocketrec.distill.collaborative import collaborative_vectors
+from pocketrec.distill.config import TeacherConfig
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.distill.recipes import _batches, _scores, sample
+from pocketrec.distill.splits import Split
+from pocketrec.distill.teacher import ItemSources, Teacher, TeacherRanker
+from pocketrec.distill.teacher_presets import apply_preset
+from pocketrec.distill.trainer import CHECKPOINT, LoopState, fit
+from pocketrec.runtime.errors import TrainingError
+
+logger = logging.getLogger(__name__)
+
+ABOUT = "teacher.json"
+SHAPE = "backbone"  # the folder of the body's architecture
+
+
+def train_teacher(
+    split: Split,
+    sources: ItemSources,
+    n_items: int,
+    config: TeacherConfig,
+    max_history: int,
+    folder: Path,
+    progress: Progress = SILENT,
+) -> tuple[Teacher, LoopState]:
+    """Train a teacher; goes on from a checkpoint. The best weights are in the model and in `folder`.
+
+    Where `id` is a source, items' own embeddings begin as collaborative vectors of the training histories.
+
+    :param sources: of the whole catalogue.
+    :raises ConfigError, DataError, MissingExtraError: if the backbone or a source is not there.
+    """
+    config = apply_preset(config)
+    settings = config.train
+    torch.manual_seed(settings.seed)
+    backbone = _backbone(config, n_items, max_history, folder)
+    model = Teacher(config, backbone, sources, n_items, max_history)
+    if "id" in config.sources:
+        model.start_from(collaborative_vectors(split.train, n_items, dim=config.source_dim, seed=settings.seed))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    logger.info("teacher: %d parameters, %d of them trained", model.parameters_count, trained)
+    questions = sample(split.valid, settings.validate_users, settings.seed)
+
+    def validate(kept: nn.Module) -> dict[str, float]:
+        assert isinstance(kept, Teacher)
+        return _scores(TeacherRanker(kept), questions, n_items, max_history)
+
+    batches = _batches(split.train, max_history, settings)
+    state = fit(model, batches, validate, settings, folder, progress, "training the teacher")
+    return model, state
+
+
+def load_teacher(folder: Path, config: TeacherConfig, sources: ItemSources, n_items: int) -> Teacher:
+    """Read the teacher that `train_teacher` kept.
+
+    :param sources: of the catalogue it was trained on, or of that and new items behind it.
+    :param n_items: rows of `sources`.
+    :raises TrainingError: if the folder's files are missing or belong to another configuration.
+    """
+    config = apply_preset(config)
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        backbone = shape_only(folder / SHAPE, about["prompt_tokens"])
+        known = about["n_items"]
+        model = Teacher(config, backbone, _first(sources, known), known, about["max_history"])
+        model.load_state_dict(load_file(folder / "best.safetensors"))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise TrainingError(f"the teacher in {folder} cannot be read ({error}); train it again") from error
+    if n_items != known:
+        model.extend(sources, n_items)
+    return model.eval()
+
+
+def _backbone(config: TeacherConfig, n_items: int, max_history: int, folder: Path) -> Backbone:
+    """Load the backbone, unless a checkpoint of the same one will bring its weights anyway."""
+    asked = {"backbone": config.backbone, "layers": config.layers, "prompt": config.prompt}
+    about = folder / ABOUT
+    if about.exists() and any((folder / (CHECKPOINT + end)).exists() for end in ("", ".old")):
+        written = json.loads(about.read_text(encoding="utf-8"))
+        if written["asked"] == asked:
+            return shape_only(folder / SHAPE, written["prompt_tokens"])
+    backbone = read_backbone(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_shape(backbone.body, folder / SHAPE)
+    kept = {"n_items": n_items, "max_history": max_history, "prompt_tokens": len(backbone.prompt), "asked": asked}
+    about.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    return backbone
+
+
+def _first(sources: ItemSources, n_items: int) -> ItemSources:
+    """Return the sources of the first items."""
+    cut: dict[str, Any] = {
+        name: None if getattr(sources, name) is None else getattr(sources, name)[:n_items]
+        for name in ("text", "collaborative", "image", "sids")
+    }
+    return replace(sources, **cut)
