@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pocketrec.distill.baselines import CoOccurrence, Popularity, TransitionGraph
@@ -80,6 +81,13 @@ def load_student(folder: Path, shape: StudentConfig, ids: SemanticIds) -> Studen
     prefix = "student."  # what else the training module held (projections of features) stays behind
     student.load_state_dict({n.removeprefix(prefix): tensor for n, tensor in weights.items() if n.startswith(prefix)})
     return student.eval()
+
+
+def save_student(student: Student, folder: Path) -> None:
+    """Write a student's weights as `train_student` would, for `load_student`."""
+    partial = folder / "best.partial"
+    save_file({f"student.{name}": tensor.contiguous() for name, tensor in student.state_dict().items()}, partial)
+    os.replace(partial, folder / "best.safetensors")
 
 
 def train_sasrec(

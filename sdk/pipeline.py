@@ -110,20 +110,7 @@ class Pipeline:
         encoder = ("encoder",) if "encoder" in external else ()
         events, catalogue, sids = "data/events.safetensors", "data/catalogue.json", "sids/sids.npy"
         sasrec = ("sasrec/best.safetensors",) if self.config.sasrec.enabled else ()
-        training = (
-            self._teaching(work, events, sids)
-            if self.config.teacher.enabled
-            else [
-                Stage(
-                    "student",
-                    "train the student",
-                    ("student", "train", "data"),
-                    (events, sids),
-                    (WEIGHTS, CURVE),
-                    work.student,
-                ),
-            ]
-        )
+        training = self._training(work, events, sids)
         student = f"{training[-1].name}/{WEIGHTS}"
         curve = f"{training[-1].name}/{CURVE}"
         return [
@@ -145,6 +132,20 @@ class Pipeline:
                   (REPORT, "summary.json"), work.report),
         ]  # fmt: skip
 
+    def _training(self, work: StageWork, events: str, sids: str) -> list[Stage]:
+        """The stages that make the student; the last one leaves its weights."""
+        if self.config.teacher.enabled:
+            stages = self._teaching(work, events, sids)
+        else:
+            stages = [Stage("student", "train the student", ("student", "train", "data"), (events, sids),
+                            (WEIGHTS, CURVE), work.student)]  # fmt: skip
+        if self.config.preference.method != "none":
+            stages.append(
+                Stage("preference", "refine the student, kept if better", ("preference", "student", "data"),
+                      (events, sids, f"{stages[-1].name}/{WEIGHTS}"), (WEIGHTS, CURVE), work.preference)
+            )  # fmt: skip
+        return stages
+
     def _teaching(self, work: StageWork, events: str, sids: str) -> list[Stage]:
         """The stages between semantic IDs and export when there is a teacher."""
         members = self.config.soft_labels.members
@@ -164,7 +165,7 @@ class Pipeline:
             *first,
             Stage("soft-labels", "fit the committee, write its labels", sections, tuple(needs),
                   ("committee.json", "labels"), work.soft_labels),
-            Stage("distill", "distil the student", ("student", "train", "data", "distill", "preference"),
+            Stage("distill", "distil the student", ("student", "train", "data", "distill"),
                   (events, sids, "soft-labels/labels", *start),
                   (WEIGHTS, CURVE), work.distill),
         ]  # fmt: skip

@@ -7,7 +7,10 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pocketrec.distill.config import RunConfig
 
 BUNDLE, REPORT = "bundle", "report.html"
 WEIGHTS, CURVE = "best.safetensors", "curve.json"
@@ -28,6 +31,11 @@ def versions() -> dict[str, str]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object."""
     return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def student_stage(config: RunConfig) -> str:
+    """The stage that trains the student."""
+    return "distill" if config.teacher.enabled else "student"
 
 
 def read_teachers(run: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pocketrec.distill.store import StoredCatalogue, load_catalogue, load_split
 from pocketrec.export.measure import BundleRanker, bundle_bytes
 from pocketrec.report import Artifact, Example, PopularityBias, RunSummary
 from pocketrec.report import SemanticIds as SemanticIdsPart
-from pocketrec.run_files import BUNDLE, CURVE, read_json, read_teachers, versions
+from pocketrec.run_files import BUNDLE, CURVE, read_json, read_teachers, student_stage, versions
 from pocketrec.runtime.recommender import Recommender
 
 STUDENT = "student (exported bundle)"
@@ -79,7 +79,7 @@ def _dataset(report: Mapping[str, Any], split: Split, catalogue: StoredCatalogue
 
 def _curves(run: Path, config: RunConfig) -> tuple[list[Any], list[Any]]:
     losses, validation = [], []
-    trained = {"student": "distill" if config.teacher.enabled else "student", "sasrec": "sasrec", "teacher": "teacher"}
+    trained = {"student": student_stage(config), "sasrec": "sasrec", "teacher": "teacher"}
     for model, stage in trained.items():
         if not (run / stage / CURVE).exists():
             continue

@@ -16,7 +16,7 @@ import numpy as np
 from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import Progress
-from pocketrec.run_files import BUNDLE, CURVE, REPORT, versions, write_text
+from pocketrec.run_files import BUNDLE, CURVE, REPORT, student_stage, versions, write_text
 from pocketrec.stages import finished_seconds
 
 if TYPE_CHECKING:
@@ -122,6 +122,17 @@ class StageWork:
         )  # fmt: skip
         _save_curve(folder, state)
 
+    def preference(self, folder: Path) -> None:
+        """Refine the student by preferences; its start comes through where validation did not improve."""
+        from pocketrec.distill.preference import refine
+        from pocketrec.distill.recipes import load_student, save_student
+
+        config, ids = self.config, self._ids()
+        start = load_student(self.folder / student_stage(config), config.student, ids)
+        refined, result = refine(start, self._split(), ids, config.preference, config.student, folder, self.progress)
+        save_student(refined, folder)
+        write_text(folder / CURVE, json.dumps(result, indent=1))
+
     def baselines(self, folder: Path) -> None:
         """Fit and measure the baselines."""
         from pocketrec.distill.recipes import load_sasrec, measure_baselines
@@ -193,11 +204,6 @@ class StageWork:
 
         return len(load_catalogue(self.folder / "data").item_ids)
 
-    @property
-    def _trained(self) -> Path:
-        """Where the student's weights lie."""
-        return self.folder / ("distill" if self.config.teacher.enabled else "student")
-
     def export(self, folder: Path) -> None:
         """Write the bundle and measure it through the runtime."""
         from pocketrec.distill.recipes import load_student
@@ -208,7 +214,8 @@ class StageWork:
         split = self._split()
         catalogue = load_catalogue(self.folder / "data")
         ids = self._ids()
-        student = load_student(self._trained, self.config.student, ids)
+        stage = student_stage(self.config) if self.config.preference.method == "none" else "preference"
+        student = load_student(self.folder / stage, self.config.student, ids)
         write_bundle(
             folder / BUNDLE,
             student,

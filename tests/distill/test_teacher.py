@@ -127,7 +127,7 @@ def test_new_items_have_the_mean_of_learned_embeddings_and_their_own_text():
     model.extend(ItemSources(text=np.concatenate((old.text, new))), ITEMS + 2)
     after = scores(model)
     torch.testing.assert_close(after[:, :ITEMS], before)
-    assert float(model.bias[ITEMS]) == pytest.approx(9.5)
+    assert float(model.bias[ITEMS].detach()) == pytest.approx(9.5)
     assert (after[:, ITEMS] - after[:, ITEMS + 1]).abs().max() > 0.01
     with pytest.raises(DataError, match="fewer"):
         model.extend(sources(), ITEMS)

@@ -120,16 +120,19 @@ def test_a_committee_of_sasrec_and_the_graph_teaches_the_student(trained, log, t
     run = tmp_path / "taught"
     shutil.copytree(trained[0], run)
     more = ("--set", "teacher.enabled=true", "--set", 'soft_labels.members=["sasrec","graph"]', "--json")
+    more += ("--set", "preference.method=s-dpo", "--set", "soft_labels.copies=1")
     code, out, err = train(log, run, *more)
     assert code == 0, err
     assert err.count("done before") == 5  # all but the stages that a teacher changes
     result = json.loads(out)
+    curve = json.loads((run / "preference" / "curve.json").read_text())
+    assert curve["kept"] == (curve["after"]["ndcg@10"] > curve["before"]["ndcg@10"])
     assert result["teachers"]["committee"]["recall@10"] > result["baselines"]["popularity"]["recall@10"]
     assert result["metrics"]["invalid"] == 0
     assert result["metrics"]["recall@10"] > 1.5 * result["baselines"]["popularity"]["recall@10"]
     assert "committee" in Path(result["report"]).read_text(encoding="utf-8")
     code, _, err = train(log, run, *more)
-    assert (code, err.count("done before")) == (0, 9)
+    assert (code, err.count("done before")) == (0, 10)
 
 
 def test_evaluate_gives_what_training_measured(trained, log):
