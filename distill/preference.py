@@ -202,7 +202,7 @@ def draw_rejected(
     # Whole numbers below all weights but the target's; from where the target's begin, step over them.
     ticket = (noise % (ends[-1] - own).astype(np.uint64)).astype(np.int64)
     ticket += own * (ticket >= ends[targets][:, None] - own)
-    return np.searchsorted(ends, ticket, side="right")
+    return np.asarray(np.searchsorted(ends, ticket, side="right"), np.int64)
 
 
 def _scramble(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -210,14 +210,15 @@ def _scramble(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     z = numbers * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+    return np.asarray(z ^ (z >> np.uint64(31)), np.uint64)
 
 
 def newest_positions(window: Tensor, number: int) -> Tensor:
     """Find the last `number` positions of every window: int64 [n], windows side by side -> rising places int64 [m]."""
     _, sizes = torch.unique_consecutive(window, return_counts=True)
     left = sizes.cumsum(0).repeat_interleave(sizes) - torch.arange(len(window), device=window.device)
-    return (left <= number).nonzero()[:, 0]
+    places: Tensor = (left <= number).nonzero()[:, 0]
+    return places
 
 
 def group_rewards(hits: Tensor, alive: Tensor) -> Tensor:
