@@ -257,9 +257,8 @@ def refine(
 ) -> tuple[Student, dict[str, Any]]:
     """Run the configured preference stage, and keep what it did only if validation has improved.
 
-    Goes on from `folder`'s checkpoint if there is one.
-
     :param student: the start; left as it is.
+    :param folder: its part `training` gets checkpoints, and is where an interrupted run goes on from.
     :returns: the refined student, or `student` itself; and what happened: `method`, `kept`, the validation measures
         `before` and `after` (of the same questions), and the training curves `losses` and `validations`.
     """
@@ -274,7 +273,8 @@ def refine(
     model = make_preference(copy.deepcopy(student), ids.rows, config, item_counts(split.train, len(ids.rows)))
     before = validate(model)
     batches = _batches(split.train, shape.max_history, config.train)
-    state = fit(model, batches, validate, config.train, folder, progress, f"refining the student by {config.method}")
+    label = f"refining the student by {config.method}"
+    state = fit(model, batches, validate, config.train, folder / "training", progress, label)
     after = validate(model)
     kept = after[config.train.metric] > before[config.train.metric]
     logger.info("%s: validation %s before, %s after; %s", config.method, before, after, "kept" if kept else "undone")

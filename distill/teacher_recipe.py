@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file
 from safetensors.torch import load_file
 from torch import nn
 
@@ -22,15 +26,19 @@ from pocketrec.distill.collaborative import collaborative_vectors
 from pocketrec.distill.config import TeacherConfig
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.recipes import _batches, _scores, sample
-from pocketrec.distill.splits import Split
+from pocketrec.distill.sasrec import Sasrec
+from pocketrec.distill.selection import combine, effort_scores, gradient_effort, influence_scores, select_histories
+from pocketrec.distill.splits import Sequences, Split
 from pocketrec.distill.teacher import ItemSources, Teacher, TeacherRanker
 from pocketrec.distill.teacher_presets import apply_preset
 from pocketrec.distill.trainer import CHECKPOINT, LoopState, fit
-from pocketrec.runtime.errors import TrainingError
+from pocketrec.runtime.errors import ConfigError, TrainingError
 
 logger = logging.getLogger(__name__)
 
 ABOUT = "teacher.json"
+SELECTED = "selected.safetensors"
+EFFORT = 0.5  # weight of the LLM's effort beside the surrogate's influence
 SHAPE = "backbone"  # the folder of the body's architecture
 
 
@@ -42,12 +50,14 @@ def train_teacher(
     max_history: int,
     folder: Path,
     progress: Progress = SILENT,
+    surrogate: Sasrec | None = None,
 ) -> tuple[Teacher, LoopState]:
     """Train a teacher; goes on from a checkpoint. The best weights are in the model and in `folder`.
 
     Where `id` is a source, items' own embeddings begin as collaborative vectors of the training histories.
 
     :param sources: of the whole catalogue.
+    :param surrogate: a trained SASRec, which `teacher.select` below 1 by influence needs.
     :raises ConfigError, DataError, MissingExtraError: if the backbone or a source is not there.
     """
     config = apply_preset(config)
@@ -65,7 +75,8 @@ def train_teacher(
         assert isinstance(kept, Teacher)
         return _scores(TeacherRanker(kept), questions, n_items, max_history)
 
-    batches = _batches(split.train, max_history, settings)
+    train = _selected(split.train, model, surrogate, config, folder, progress)
+    batches = _batches(train, max_history, settings)
     state = fit(model, batches, validate, settings, folder, progress, "training the teacher")
     return model, state
 
@@ -105,6 +116,39 @@ def _backbone(config: TeacherConfig, n_items: int, max_history: int, folder: Pat
     kept = {"n_items": n_items, "max_history": max_history, "prompt_tokens": len(backbone.prompt), "asked": asked}
     about.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return backbone
+
+
+def _selected(
+    train: Sequences, model: Teacher, surrogate: Sasrec | None, config: TeacherConfig, folder: Path, progress: Progress
+) -> Sequences:
+    """Choose the histories to learn from; chosen once, since a resumed run could not score them the same again.
+
+    Scores are per event: both grow with a history's length, and would otherwise only choose the long ones.
+    """
+    if config.select == 1.0:
+        return train
+    path = folder / SELECTED
+    if not path.exists():
+        scores = None
+        if config.select_by == "influence":
+            if surrogate is None:
+                raise ConfigError(
+                    "teacher.select_by = 'influence' needs SASRec; set sasrec.enabled, or choose 'random'"
+                )
+            history = model.max_history
+            influence = influence_scores(surrogate, train, history, seed=config.train.seed, progress=progress)
+            effort = effort_scores(gradient_effort(model, [model.project]), train, history, progress=progress)
+            lengths = np.maximum(train.lengths, 1)
+            scores = combine(influence / lengths, effort / lengths, EFFORT)
+        chosen = select_histories(train, config.select, scores, seed=config.train.seed)
+        partial = path.with_suffix(".partial")
+        save_file({"starts": chosen.starts, "ends": chosen.ends}, partial)
+        os.replace(partial, path)
+    kept = load_arrays(path)
+    selected = Sequences(train.items, kept["starts"], kept["ends"])
+    share = selected.lengths.sum() / max(train.lengths.sum(), 1)
+    logger.info("the teacher learns from %d of %d histories, %.3f of the events", len(selected), len(train), share)
+    return selected
 
 
 def _first(sources: ItemSources, n_items: int) -> ItemSources:

@@ -19,7 +19,7 @@ from typing import Any
 from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.run_files import BUNDLE, CURVE, REPORT, WEIGHTS, read_json, read_teachers, write_text
+from pocketrec.run_files import BUNDLE, CURVE, REPORT, WEIGHTS, influence_wanted, read_json, read_teachers, write_text
 from pocketrec.runtime.errors import ConfigError, DataError
 from pocketrec.stage_work import StageWork
 from pocketrec.stages import Stage, StageRunner, StageStatus, hash_path
@@ -152,8 +152,9 @@ class Pipeline:
         needs, first = [events], []
         if "llm" in members:
             text = "text/vectors.npy"
+            surrogate = (f"sasrec/{WEIGHTS}",) if influence_wanted(self.config) else ()
             first = [Stage("teacher", "train the teacher LLM", ("teacher", "sid", "data", "evaluation"),
-                           (events, text, sids), (WEIGHTS, CURVE), work.teacher)]  # fmt: skip
+                           (events, text, sids, *surrogate), (WEIGHTS, CURVE), work.teacher)]  # fmt: skip
             needs.append(f"teacher/{WEIGHTS}")
         if "sasrec" in members:
             if not self.config.sasrec.enabled:

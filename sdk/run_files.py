@@ -38,6 +38,11 @@ def student_stage(config: RunConfig) -> str:
     return "distill" if config.teacher.enabled else "student"
 
 
+def influence_wanted(config: RunConfig) -> bool:
+    """Whether SASRec is asked which histories the teacher LLM should learn from."""
+    return config.teacher.select < 1 and config.teacher.select_by == "influence" and config.sasrec.enabled
+
+
 def read_teachers(run: Path) -> dict[str, Any]:
     """Test measures of the committee and of the teacher LLM: name → convention → measure → value."""
     return dict(read_json(run / "soft-labels" / "committee.json")["test"])

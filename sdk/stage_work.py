@@ -16,7 +16,7 @@ import numpy as np
 from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import Progress
-from pocketrec.run_files import BUNDLE, CURVE, REPORT, student_stage, versions, write_text
+from pocketrec.run_files import BUNDLE, CURVE, REPORT, influence_wanted, student_stage, versions, write_text
 from pocketrec.stages import finished_seconds
 
 if TYPE_CHECKING:
@@ -90,12 +90,16 @@ class StageWork:
 
     def teacher(self, folder: Path) -> None:
         """Train the teacher LLM."""
+        from pocketrec.distill.recipes import load_sasrec
         from pocketrec.distill.teacher_recipe import train_teacher
 
-        split, history = self._split(), self.config.evaluation.max_history
+        split, history, surrogate = self._split(), self.config.evaluation.max_history, None
+        if influence_wanted(self.config):
+            surrogate = load_sasrec(self.folder / "sasrec", self.config.sasrec, self._n_items(), history)
         _, state = train_teacher(
-            split, self._teacher_sources(), self._n_items(), self.config.teacher, history, folder, self.progress
-        )
+            split, self._teacher_sources(), self._n_items(), self.config.teacher, history, folder, self.progress,
+            surrogate,
+        )  # fmt: skip
         _save_curve(folder, state)
 
     def soft_labels(self, folder: Path) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace as replace_fields
+from safetensors.numpy import load_file
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaModel
 
 from pocketrec.distill.backbone import Backbone, drop_token_table
 from pocketrec.distill.batches import WindowBatches
-from pocketrec.distill.config import TeacherConfig, TrainConfig
+from pocketrec.distill.config import SasrecConfig, TeacherConfig, TrainConfig
+from pocketrec.distill.sasrec import Sasrec
 from pocketrec.distill.soft_labels import history_batch
 from pocketrec.distill.splits import Sequences, leave_one_out
 from pocketrec.distill.teacher import ItemSources, Teacher, TeacherRanker
@@ -207,6 +210,22 @@ def test_it_learns_a_ring_of_items_and_is_read_back_as_it_was(folder, tmp_path, 
     again, resumed = train_teacher(ring(), given, ITEMS, config, HISTORY, tmp_path / "run")
     assert resumed.losses == state.losses
     torch.testing.assert_close(scores(again), scores(model))
+
+
+@pytest.mark.parametrize("by", ["influence", "random"])
+def test_it_learns_from_the_chosen_share_and_chooses_once(folder, tmp_path, by):
+    settings = replace_fields(TRAIN, epochs=1, checkpoint_steps=1)
+    config = TeacherConfig(backbone=str(folder), layers=1, source_dim=8, select=0.5, select_by=by, train=settings)
+    split, given = ring(), ItemSources(text=sources().text)
+    surrogate = Sasrec(SasrecConfig(dim=8, heads=1), ITEMS, HISTORY).eval()
+    train_teacher(split, given, ITEMS, config, HISTORY, tmp_path / "run", surrogate=surrogate)
+    chosen = load_file(tmp_path / "run" / "selected.safetensors")
+    assert len(chosen["starts"]) == round(0.5 * len(split.train))
+    assert set(chosen["starts"].tolist()) <= set(split.train.starts.tolist())
+    train_teacher(split, given, ITEMS, config, HISTORY, tmp_path / "run")  # goes on without scoring again
+    if by == "influence":
+        with pytest.raises(ConfigError, match="needs SASRec"):
+            train_teacher(split, given, ITEMS, config, HISTORY, tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaModel
 
 from pocketrec.__main__ import main
 
@@ -133,6 +135,30 @@ def test_a_committee_of_sasrec_and_the_graph_teaches_the_student(trained, log, t
     assert "committee" in Path(result["report"]).read_text(encoding="utf-8")
     code, _, err = train(log, run, *more)
     assert (code, err.count("done before")) == (0, 10)
+
+
+def test_a_language_model_teaches_with_features_and_first_layers(trained, log, tmp_path):
+    run = tmp_path / "llm"
+    shutil.copytree(trained[0], run)
+    shape = LlamaConfig(
+        vocab_size=8, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    LlamaModel(shape).save_pretrained(tmp_path / "llama")
+    settings = (
+        "teacher.enabled=true", f"teacher.backbone={tmp_path / 'llama'}", "teacher.layers=2", "teacher.train.epochs=2",
+        "teacher.select=0.5", "soft_labels.features=2", "distill.cosine=1.0", "distill.norm=0.1",
+        "distill.intermediate=0.5", "distill.start=teacher",
+        "student.dim=32", "student.heads=2", "student.kv_heads=2", "student.ffn=48", "student.layers=2",
+    )  # fmt: skip
+    code, out, err = train(log, run, "--json", *(part for setting in settings for part in ("--set", setting)))
+    assert code == 0, err
+    result = json.loads(out)
+    assert set(result["teachers"]) == {"committee", "teacher LLM"}
+    weights = json.loads((run / "soft-labels" / "committee.json").read_text())["weights"]["exponents"]
+    assert set(weights) == {"llm", "sasrec", "graph"}
+    assert result["metrics"]["recall@10"] > 1.5 * result["baselines"]["popularity"]["recall@10"]
 
 
 def test_evaluate_gives_what_training_measured(trained, log):
