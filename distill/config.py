@@ -97,6 +97,7 @@ class TrainConfig(_Config, frozen=True):
     warmup: Share = 0.05  # share of all steps
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     label_smoothing: Share = 0.0
+    unlikelihood: Weight = 0.0  # weight of a penalty on items already seen, where people do not come back (hard labels)
     ema: Share = 0.0  # decay of the averaged weights that are evaluated and kept; 0: off
     clip_norm: Weight = 1.0
     patience: Positive = 5  # validations without a better score before stopping

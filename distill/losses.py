@@ -26,13 +26,16 @@ class HardLabels(nn.Module):
 
     sids: Tensor
 
-    def __init__(self, student: Student, sids: NDArray[np.integer], label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, student: Student, sids: NDArray[np.integer], label_smoothing: float = 0.0, unlikelihood: float = 0.0
+    ) -> None:
         """Wrap a student.
 
         :param sids: [n_items, L], the catalogue's semantic IDs.
+        :param unlikelihood: weight of `unlikelihood_of_seen`.
         """
         super().__init__()
-        self.student, self.label_smoothing = student, label_smoothing
+        self.student, self.label_smoothing, self.unlikelihood = student, label_smoothing, unlikelihood
         self.register_buffer("sids", torch.from_numpy(sids.astype(np.int64)), persistent=False)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -40,7 +43,10 @@ class HardLabels(nn.Module):
         hidden = self.student(self.sids[batch.inputs], batch.is_start, batch.mask)
         hidden = hidden.flatten(0, 1)[batch.loss_at]  # [n, D]
         target = self.sids[batch.targets]  # [n, L]
-        return cross_entropy(self.student.level_logits(hidden, target), target, self.label_smoothing)
+        loss = cross_entropy(self.student.level_logits(hidden, target), target, self.label_smoothing)
+        if self.unlikelihood:
+            loss = loss + self.unlikelihood * unlikelihood_of_seen(self.student, self.sids, hidden, batch)
+        return loss
 
 
 class Distillation(nn.Module):
@@ -124,6 +130,25 @@ class Distillation(nn.Module):
             total = total + self.config.cosine * (1 - F.cosine_similarity(mine, theirs)).sum()
             total = total + self.config.norm * (mine - theirs).norm(dim=1).sum()
         return total
+
+
+def unlikelihood_of_seen(student: Student, sids: Tensor, hidden: Tensor, batch: Batch) -> Tensor:
+    """Summed −log(1 − P(item)) of the items that a position has already seen, but not of its target.
+
+    Unlikelihood training (Welleck et al. 2020, equation 4) against repeating the history, for logs where people do not
+    come back to an item. One seen item is drawn a position and counted as often as there are seen ones: unbiased.
+
+    :param hidden: [n, D], states at the batch's positions.
+    """
+    position = batch.position.flatten()[batch.loss_at]
+    age = (torch.rand(len(position), device=position.device) * position).long()
+    seen = batch.inputs.flatten()[batch.loss_at - age]
+    chosen = (position > 0) & (seen != batch.targets)
+    code = sids[seen[chosen]]
+    logits = student.level_logits(hidden[chosen], code)
+    steps = [level.float().log_softmax(-1).gather(1, code[:, n, None])[:, 0] for n, level in enumerate(logits)]
+    probability = torch.stack(steps).sum(0).exp().clamp(max=1 - 1e-4)
+    return -(torch.log1p(-probability) * position[chosen]).sum()
 
 
 def cross_entropy(logits: list[Tensor], target: Tensor, label_smoothing: float = 0.0) -> Tensor:

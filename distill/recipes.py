@@ -60,7 +60,7 @@ def train_student(
         assert isinstance(model, (HardLabels, Distillation))
         return _scores(StudentRanker(model.student, ids.rows), questions, len(ids.rows), shape.max_history)
 
-    model: nn.Module = HardLabels(student, ids.rows, settings.label_smoothing)
+    model: nn.Module = HardLabels(student, ids.rows, settings.label_smoothing, settings.unlikelihood)
     if labels is not None:
         model = Distillation(student, ids.rows, labels, distill or DistillConfig())
     return fit(

@@ -10,7 +10,7 @@ import torch
 
 from pocketrec.distill.batches import WindowBatches
 from pocketrec.distill.config import DistillConfig, SoftLabelConfig
-from pocketrec.distill.losses import Distillation, HardLabels, level_marginals
+from pocketrec.distill.losses import Distillation, HardLabels, level_marginals, unlikelihood_of_seen
 from pocketrec.distill.soft_labels import SoftLabels, write_soft_labels
 from pocketrec.distill.splits import Sequences
 from pocketrec.runtime.errors import ConfigError
@@ -73,6 +73,25 @@ def test_hard_labels_alone_are_the_hard_loss(train, tmp_path):
     student = tiny_student(seed=0)
     expected = HardLabels(student, ROWS).eval()(batch_of(train))
     assert loss(train, labels_of(train, tmp_path), student, hard=1.0).item() == pytest.approx(expected.item())
+
+
+def test_unlikelihood_is_that_of_every_seen_item_on_average(train):
+    """Brute force over all seen items, against the mean of many draws."""
+    student, batch = tiny_student(seed=0).eval(), batch_of(train)
+    sids = torch.from_numpy(ROWS.astype(np.int64))
+    with torch.no_grad():
+        hidden = student(sids[batch.inputs], batch.is_start, batch.mask).flatten(0, 1)[batch.loss_at]
+        exact = 0.0
+        for row, event in enumerate(batch.events.tolist()):
+            history = train.items[train.starts[train.starts <= event].max() : event]
+            for item in history[history != train.items[event]]:
+                code = sids[int(item)][None]
+                logits = student.level_logits(hidden[row : row + 1], code)
+                log_p = sum(x.log_softmax(1)[0, code[0, n]] for n, x in enumerate(logits))
+                exact -= float(torch.log1p(-log_p.exp()))
+        torch.manual_seed(0)
+        draws = [float(unlikelihood_of_seen(student, sids, hidden, batch)) for _ in range(800)]
+    assert np.mean(draws) == pytest.approx(exact, rel=0.05)
 
 
 def test_a_certain_teacher_makes_soft_labels_hard(train, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -162,10 +163,8 @@ def test_the_loss_of_s_dpo_is_the_papers_by_brute_force():
     model, total = model_of("s-dpo"), 0.0
     for event, history, target, _ in questions(batch_of()):
         rejected = draw_rejected(np.array([target]), np.array([event]), COUNTS, 4, seed=0)[0].tolist()
-        reward = {
-            item: BETA * float(item_log_prob(model.student, history, item) - item_log_prob(model.reference, history, item))
-            for item in {target, *rejected}
-        }  # fmt: skip
+        after, before = (partial(item_log_prob, m, history) for m in (model.student, model.reference))
+        reward = {item: BETA * float(after(item) - before(item)) for item in {target, *rejected}}
         x = -math.log(sum(math.exp(reward[d] - reward[target]) for d in rejected))
         total += -math.log(1 / (1 + math.exp(-x)))
     assert float(model(batch_of())) == pytest.approx(total, rel=1e-4)
@@ -216,7 +215,8 @@ def test_advantages_are_normalised_within_the_group_and_nothing_without_the_targ
     found = group_advantages(hits, alive)
     rewards = np.array([-2 / 3, 1, -1 / 3])
     np.testing.assert_allclose(found[0, :3], (rewards - rewards.mean()) / rewards.std(), rtol=1e-5)
-    assert not found[0, 3:].any() and not found[1:].any()
+    assert not found[0, 3:].any()
+    assert not found[1:].any()
 
 
 def plain_grpo(model, negatives):
@@ -341,7 +341,8 @@ def test_a_stage_that_improves_validation_is_kept(tmp_path, ids, method):
     start = tiny_student()
     config = config_of(method, negatives=ITEMS, beta=0.1, epochs=6, batch_size=8, learning_rate=1e-2, warmup=0.0)
     refined, result = refine(start, ring(), ids, config, SHAPE, tmp_path)
-    assert result["kept"] and refined is not start
+    assert result["kept"]
+    assert refined is not start
     assert result["after"]["ndcg@10"] > result["before"]["ndcg@10"]
     assert result["after"]["ndcg@10"] == max(v["ndcg@10"] for v in result["validations"])
     again, same = refine(start, ring(), ids, config, SHAPE, tmp_path)
@@ -354,7 +355,8 @@ def test_a_stage_that_does_not_improve_validation_gives_the_start_back(tmp_path,
     start = tiny_student()
     weights = copy.deepcopy(start.state_dict())
     refined, result = refine(start, ring(), ids, config_of(method, learning_rate=0.0), SHAPE, tmp_path)
-    assert not result["kept"] and refined is start
+    assert not result["kept"]
+    assert refined is start
     assert result["after"] == result["before"]
     assert all(torch.equal(v, weights[k]) for k, v in start.state_dict().items())
 
@@ -362,6 +364,7 @@ def test_a_stage_that_does_not_improve_validation_gives_the_start_back(tmp_path,
 def test_no_method_leaves_the_student_alone(tmp_path, ids):
     start = tiny_student()
     refined, result = refine(start, ring(), ids, config_of("none"), SHAPE, tmp_path)
-    assert refined is start and result == {"method": "none", "kept": False}
+    assert refined is start
+    assert result == {"method": "none", "kept": False}
     with pytest.raises(ConfigError, match=r"preference\.method"):
         make_preference(start, ROWS, config_of("none"), COUNTS)
