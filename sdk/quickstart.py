@@ -16,10 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "data": {"item_core": 5, "user_core": 5},
     "sid": {"text_dim": 32, "collaborative_dim": 96, "collaborative_weight": 2.0, "window": 3},
     "student": {"dropout": 0.2},
-    "teacher": {"enabled": True},
-    "soft_labels": {"members": ["sasrec", "graph"]},
-    "distill": {"hard": 0.3, "soft": 0.7, "sampled": 2},
-    "train": {"epochs": 14, "batch_size": 64, "validate_every": 2, "validate_users": 0},
+    "train": {"epochs": 24, "batch_size": 64, "validate_every": 3, "validate_users": 0},
     "sasrec": {
         "dim": 64,
         "train": {"epochs": 8, "batch_size": 64, "validate_every": 1, "validate_users": 0},
