@@ -26,7 +26,7 @@ from pocketrec.distill.batches import Batch
 from pocketrec.distill.config import PreferenceConfig, StudentConfig
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.ranking import StudentRanker, TorchEngine
-from pocketrec.distill.recipes import _batches, _scores, item_counts, sample
+from pocketrec.distill.recipes import item_counts, sample, validation_scores, window_batches
 from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.splits import Split
 from pocketrec.distill.student import Student
@@ -268,11 +268,11 @@ def refine(
 
     def validate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, _Preference)
-        return _scores(StudentRanker(model.student, ids.rows), questions, len(ids.rows), shape.max_history)
+        return validation_scores(StudentRanker(model.student, ids.rows), questions, len(ids.rows), shape.max_history)
 
     model = make_preference(copy.deepcopy(student), ids.rows, config, item_counts(split.train, len(ids.rows)))
     before = validate(model)
-    batches = _batches(split.train, shape.max_history, config.train)
+    batches = window_batches(split.train, shape.max_history, config.train)
     label = f"refining the student by {config.method}"
     state = fit(model, batches, validate, config.train, folder / "training", progress, label)
     after = validate(model)

@@ -58,14 +58,14 @@ def train_student(
 
     def validate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, (HardLabels, Distillation))
-        return _scores(StudentRanker(model.student, ids.rows), questions, len(ids.rows), shape.max_history)
+        return validation_scores(StudentRanker(model.student, ids.rows), questions, len(ids.rows), shape.max_history)
 
     model: nn.Module = HardLabels(student, ids.rows, settings.label_smoothing, settings.unlikelihood)
     if labels is not None:
         model = Distillation(student, ids.rows, labels, distill or DistillConfig())
     return fit(
         model,
-        _batches(split.train, shape.max_history, settings),
+        window_batches(split.train, shape.max_history, settings),
         validate,
         settings,
         folder,
@@ -108,9 +108,9 @@ def train_sasrec(
 
     def validate(kept: nn.Module) -> dict[str, float]:
         assert isinstance(kept, Sasrec)
-        return _scores(SasrecRanker(kept), questions, n_items, max_history)
+        return validation_scores(SasrecRanker(kept), questions, n_items, max_history)
 
-    batches = _batches(split.train, max_history, settings)
+    batches = window_batches(split.train, max_history, settings)
     state = fit(model, batches, validate, settings, folder, progress, "training SASRec")
     return model, state
 
@@ -175,7 +175,8 @@ def sample(questions: EvalSet, users: int, seed: int = 0) -> EvalSet:
     return questions.take(np.sort(np.random.default_rng(seed).permutation(len(questions))[:users]))
 
 
-def _batches(train: Sequences, max_history: int, settings: TrainConfig) -> Any:
+def window_batches(train: Sequences, max_history: int, settings: TrainConfig) -> Any:
+    """What `fit` wants: (rank, world) -> that process's share of the training windows."""
     return lambda rank, world: WindowBatches(
         train,
         max_history,
@@ -187,7 +188,8 @@ def _batches(train: Sequences, max_history: int, settings: TrainConfig) -> Any:
     )
 
 
-def _scores(ranker: Ranker, questions: EvalSet, n_items: int, max_history: int) -> dict[str, float]:
+def validation_scores(ranker: Ranker, questions: EvalSet, n_items: int, max_history: int) -> dict[str, float]:
+    """Recall@10 and ndcg@10 on validation questions, seen items kept."""
     measured: Mapping[str, float] = evaluate(
         ranker, questions, n_items=n_items, item_counts=None, max_history=max_history
     ).to_dict()

@@ -25,7 +25,7 @@ from pocketrec.distill.backbone import Backbone, read_backbone, save_shape, shap
 from pocketrec.distill.collaborative import collaborative_vectors
 from pocketrec.distill.config import TeacherConfig
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.distill.recipes import _batches, _scores, sample
+from pocketrec.distill.recipes import sample, validation_scores, window_batches
 from pocketrec.distill.sasrec import Sasrec
 from pocketrec.distill.selection import combine, effort_scores, gradient_effort, influence_scores, select_histories
 from pocketrec.distill.splits import Sequences, Split
@@ -73,10 +73,10 @@ def train_teacher(
 
     def validate(kept: nn.Module) -> dict[str, float]:
         assert isinstance(kept, Teacher)
-        return _scores(TeacherRanker(kept), questions, n_items, max_history)
+        return validation_scores(TeacherRanker(kept), questions, n_items, max_history)
 
     train = _selected(split.train, model, surrogate, config, folder, progress)
-    batches = _batches(train, max_history, settings)
+    batches = window_batches(train, max_history, settings)
     state = fit(model, batches, validate, settings, folder, progress, "training the teacher")
     return model, state
 
