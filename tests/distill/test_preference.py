@@ -250,7 +250,7 @@ def test_value_and_gradient_of_grpo_by_brute_force(negatives):
     model = model_of("grpo", negatives=negatives)
     value, surrogate = plain_grpo(model, negatives)
     loss = model(batch_of())
-    assert float(loss) == pytest.approx(float(value), rel=1e-3)
+    assert loss.item() == pytest.approx(value.item(), rel=1e-3)
     for found, expected in zip(gradients(model, loss), gradients(model, surrogate), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
