@@ -178,6 +178,7 @@ class PreferenceConfig(_Config, frozen=True):
     method: Literal["none", "s-dpo", "grpo"] = "none"
     beta: Annotated[float, Meta(gt=0.0)] = 0.5  # S-DPO: inverse temperature; GRPO: weight of the KL to the start
     negatives: Positive = 8  # S-DPO: rejected items a position; GRPO: beams a history
+    # The learning rate suits GRPO; S-DPO wants 1e-5.
     train: TrainConfig = TrainConfig(epochs=1, batch_size=128, learning_rate=1e-4, validate_every=1, patience=1)
 
 

@@ -2,9 +2,9 @@
 
 On the path of the data: between the trained student and export. Both methods are modules that take a `Batch` and return
 a summed loss, so `distill.trainer.fit` trains them. Each holds the student and a frozen copy of it as it began (the
-reference). Promises: nothing is drawn from global random state, so a run that was killed and started again, or split
-over micro-batches and processes, sees the same items; there is no dropout, so student and reference agree at the first
-step; `refine` gives the start back unless validation has improved.
+reference). Promises: nothing is drawn at random (the items compared come from beam searches, and there is no dropout),
+so a run that was killed and started again, or split over micro-batches and processes, sees the same; student and
+reference agree at the first step; `refine` gives the start back unless validation has improved.
 
 Shapes in comments: n positions, W items beside each other, L levels, K codes, D width.
 """
@@ -26,7 +26,7 @@ from pocketrec.distill.batches import Batch
 from pocketrec.distill.config import PreferenceConfig, StudentConfig
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.ranking import StudentRanker, TorchEngine
-from pocketrec.distill.recipes import item_counts, sample, validation_scores, window_batches
+from pocketrec.distill.recipes import sample, validation_scores, window_batches
 from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.splits import Split
 from pocketrec.distill.student import Student
@@ -46,12 +46,18 @@ class _Preference(nn.Module):
     sids: Tensor
 
     def __init__(self, student: Student, sids: NDArray[np.integer], config: PreferenceConfig) -> None:
+        """Wrap a student, whose weights now are the reference.
+
+        :param sids: [n_items, L], the catalogue's semantic IDs.
+        :raises ConfigError: if there are fewer than two items.
+        """
         super().__init__()
         if len(sids) < 2:
             raise ConfigError("the catalogue has fewer than 2 items, so there is nothing to prefer one to")
         self.student, self.config = student, config
         self.reference = copy.deepcopy(student).requires_grad_(False)
         self.register_buffer("sids", torch.from_numpy(sids.astype(np.int64)), persistent=False)
+        self.trie = ItemTrie.from_rows(sids, [str(i) for i in range(len(sids))], codes_per_level=student.codes)
         self.eval()
 
     def train(self, mode: bool = True) -> _Preference:
@@ -62,9 +68,22 @@ class _Preference(nn.Module):
         hidden = student(self.sids[batch.inputs], batch.is_start, batch.mask)
         return hidden.flatten(0, 1)[batch.loss_at]  # type: ignore[no-any-return]  # [n, D]
 
+    def beam(self, student: Student, hidden: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Search a student's best items: hidden [n, D] -> SIDs int64 [n, W, L], best first; which exist, bool [n, W].
+
+        A slot that does not exist (a catalogue smaller than the beam) comes last and holds any SID.
+        """
+        # In full precision, as on the device, and apart from the casts that autocast keeps for the pass with gradients.
+        with torch.autocast(hidden.device.type, enabled=False):
+            states = hidden.detach().float().cpu().numpy()
+            found = beam_search(states, TorchEngine(student).score_level, self.trie, width)
+        leaves = torch.from_numpy(found.rows.astype(np.int64)).to(hidden.device)
+        rows = torch.from_numpy(self.trie.rows.astype(np.int64)).to(hidden.device)
+        return rows[leaves.clamp(min=0)], leaves >= 0
+
 
 class SoftmaxDpo(_Preference):
-    """S-DPO: the item that was taken against several others (Chen et al. 2024, section 3.2).
+    """S-DPO: the item that was taken against several others (Chen et al. 2024, arXiv 2406.09215).
 
         L = −log σ(−log Σ_d exp(r(d) − r(p))),   r(i) = β · (log π(i | x) − log π_ref(i | x))
 
@@ -72,34 +91,21 @@ class SoftmaxDpo(_Preference):
     log-probabilities along the item's SID. Written out, L = log(1 + Σ_d exp(r(d) − r(p))): the cross-entropy of p in
     a softmax over p and its rejected items.
 
-    Rejected items are drawn by popularity (see `draw_rejected`): the paper draws them at random, too.
-    An event keeps its rejected items in every epoch.
+    The rejected items are what the reference would have recommended instead: its beam over the trie, less p. (The
+    paper draws them at random; items drawn by popularity lowered Beauty's validation at every rate tried.) So hard a
+    comparison wants small steps: a learning rate of 1e-5 gained where 1e-4 pushed the whole beam down, p with it.
     """
-
-    def __init__(
-        self, student: Student, sids: NDArray[np.integer], config: PreferenceConfig, counts: NDArray[np.integer]
-    ) -> None:
-        """Wrap a student, whose weights now are the reference.
-
-        :param sids: [n_items, L], the catalogue's semantic IDs.
-        :param counts: training events per item, [n_items].
-        :raises ConfigError: if there are fewer than two items.
-        """
-        super().__init__(student, sids, config)
-        self.counts = counts
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the summed loss over the batch's positions."""
-        targets, events = batch.targets.cpu().numpy(), batch.events.cpu().numpy()
-        rejected = draw_rejected(targets, events, self.counts, self.config.negatives, self.config.train.seed)
-        items = torch.cat((batch.targets[:, None], torch.from_numpy(rejected).to(batch.targets)), 1)
-        return self._loss(batch, self.sids[items])
-
-    def _loss(self, batch: Batch, sids: Tensor) -> Tensor:
-        mine = item_log_probs(self.student, self._hidden(self.student, batch), sids)
+        target = self.sids[batch.targets]
         with torch.no_grad():
-            theirs = item_log_probs(self.reference, self._hidden(self.reference, batch), sids)
-        rewards = self.config.beta * (mine - theirs)  # [n, 1 + N], the chosen first
+            start = self._hidden(self.reference, batch)
+            rejected, alive = without_target(*self.beam(self.reference, start, self.config.negatives + 1), target)
+            sids = torch.cat((target[:, None], rejected), 1)  # [n, 1 + N, L], the chosen first
+            theirs = item_log_probs(self.reference, start, sids)
+        rewards = self.config.beta * (item_log_probs(self.student, self._hidden(self.student, batch), sids) - theirs)
+        rewards = torch.cat((rewards[:, :1], rewards[:, 1:].masked_fill(~alive, -torch.inf)), 1)
         return F.cross_entropy(rewards, torch.zeros_like(batch.targets), reduction="sum")
 
 
@@ -110,7 +116,7 @@ class Grpo(_Preference):
 
     (Shao et al. 2024, eq. 3; each group is used once, so that π_old is π without a gradient and nothing is clipped. The
     KL is the exact one of a level's codes, not the paper's estimate from a sample.) The group is the student's own
-    beam of W items over the trie, as in ReRe (Tan et al. 2025, section 3.1) and MiniOneRec (Kong et al. 2025):
+    beam of W items over the trie, as in ReRe (Tan et al. 2025, arXiv 2510.12211) and MiniOneRec (Kong et al. 2025):
     beam search gives items that exist, differ, and are the hardest to tell from the right one. Rewards are those of
     `group_rewards`, A_i = (reward − mean) / standard deviation within the group.
 
@@ -129,14 +135,14 @@ class Grpo(_Preference):
         """
         super().__init__(student, sids, config)
         self.positions = positions
-        self.trie = ItemTrie.from_rows(sids, [str(i) for i in range(len(sids))], codes_per_level=student.codes)
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the summed loss over the groups (not over all positions, by which the trainer divides)."""
         newest = newest_positions(batch.segment.flatten()[batch.loss_at], self.positions)
         hidden = self._hidden(self.student, batch)[newest]
-        sids, alive = self.group(hidden)
-        advantages = group_advantages((sids == self.sids[batch.targets[newest], None]).all(-1), alive)
+        sids, alive = self.beam(self.student, hidden, self.config.negatives)
+        hits = (sids == self.sids[batch.targets[newest], None]).all(-1) & alive
+        advantages = group_advantages(hits, alive)
         with torch.no_grad():
             start = code_log_probs(self.reference, self._hidden(self.reference, batch)[newest], sids)
         total = hidden.new_zeros(())
@@ -147,19 +153,6 @@ class Grpo(_Preference):
             each = (self.config.beta * drift - advantages * ratio) * alive
             total = total + (each.sum(1) / alive.sum(1)).sum()
         return total / sids.shape[2]
-
-    def group(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Search the student's beams: hidden [n, D] -> SIDs int64 [n, W, L], best first, and which exist, bool [n, W].
-
-        A slot that does not exist (a catalogue smaller than the beam) holds any SID.
-        """
-        # Casts kept by autocast in here, without gradients, would be used again outside.
-        with torch.autocast(hidden.device.type, enabled=False):
-            scorer = TorchEngine(self.student).score_level
-            found = beam_search(hidden.detach().float().cpu().numpy(), scorer, self.trie, self.config.negatives)
-        leaves = torch.from_numpy(found.rows.astype(np.int64)).to(hidden.device)
-        rows = torch.from_numpy(self.trie.rows.astype(np.int64)).to(hidden.device)
-        return rows[leaves.clamp(min=0)], leaves >= 0
 
 
 def code_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> list[Tensor]:
@@ -183,34 +176,15 @@ def item_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> Tensor:
     return torch.stack(steps).sum(0)
 
 
-def draw_rejected(
-    targets: NDArray[np.integer], events: NDArray[np.integer], counts: NDArray[np.integer], number: int, seed: int
-) -> NDArray[np.int64]:
-    """Draw items that were not taken, by popularity: item i with probability in proportion to counts[i] + 1.
+def without_target(sids: Tensor, alive: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Take the target out of each group, or else the last item, so that groups stay of one size.
 
-    The draw is a function of (seed, event) alone: the same in any batch, process or resumed run.
-
-    :param targets: [n], catalogue rows that must not be drawn. events: [n], where each stands in the event array.
-    :param counts: [n_items], at least two.
-    :returns: int64 [n, number], catalogue rows.
+    :param sids: int64 [n, W, L], distinct where `alive`. alive: bool [n, W], the dead last. target: int64 [n, L].
+    :returns: SIDs [n, W - 1, L] and which exist, bool [n, W - 1], in the order they had.
     """
-    weights = counts.astype(np.int64) + 1
-    ends = np.cumsum(weights)
-    own = weights[targets][:, None]
-    numbers = events[:, None].astype(np.uint64) * np.uint64(number) + np.arange(number, dtype=np.uint64)
-    noise = _scramble(numbers + _scramble(np.array([seed], np.uint64)))
-    # Whole numbers below all weights but the target's; from where the target's begin, step over them.
-    ticket = (noise % (ends[-1] - own).astype(np.uint64)).astype(np.int64)
-    ticket += own * (ticket >= ends[targets][:, None] - own)
-    return np.asarray(np.searchsorted(ends, ticket, side="right"), np.int64)
-
-
-def _scramble(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Turn counters into random bits (SplitMix64, Steele et al. 2014, figure 17)."""
-    z = numbers * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(z ^ (z >> np.uint64(31)), np.uint64)
+    hits = (sids == target[:, None]).all(-1) & alive
+    stay = hits.int().argsort(dim=1, stable=True)[:, :-1]
+    return sids.gather(1, stay[..., None].expand(-1, -1, sids.shape[2])), alive.gather(1, stay)
 
 
 def newest_positions(window: Tensor, number: int) -> Tensor:
@@ -222,12 +196,12 @@ def newest_positions(window: Tensor, number: int) -> Tensor:
 
 
 def group_rewards(hits: Tensor, alive: Tensor) -> Tensor:
-    """Reward every item of a group: the hit, and the ranks of the others (ReRe, Tan et al. 2025, section 3.2).
+    """Reward every item of a group: the hit, and the ranks of the others (after ReRe, Tan et al. 2025).
 
         1 for the target;  −(1 / log2(ρ + 1)) / Σ_j (1 / log2(ρ_j + 1)) for any other item, where ρ = 1 is the best
 
     The sum runs over the others, so that they share −1, the one most wrongly put first the most of it. In a group
-    that misses the target all rewards are 0 (as ReRe's and MiniOneRec's code have it).
+    that misses the target all rewards are 0 (as in MiniOneRec's code, which divides by the sum over all ranks instead).
 
     :param hits: bool [n, W], best first: which item is the target. alive: bool [n, W].
     :returns: float32 [n, W].
@@ -270,7 +244,7 @@ def refine(
         assert isinstance(model, _Preference)
         return validation_scores(StudentRanker(model.student, ids.rows), questions, len(ids.rows), shape.max_history)
 
-    model = make_preference(copy.deepcopy(student), ids.rows, config, item_counts(split.train, len(ids.rows)))
+    model = make_preference(copy.deepcopy(student), ids.rows, config)
     before = validate(model)
     batches = window_batches(split.train, shape.max_history, config.train)
     label = f"refining the student by {config.method}"
@@ -283,15 +257,14 @@ def refine(
     return model.student.eval() if kept else student, result
 
 
-def make_preference(
-    student: Student, sids: NDArray[np.integer], config: PreferenceConfig, counts: NDArray[np.integer]
-) -> SoftmaxDpo | Grpo:
-    """Wrap a student in the configured method; arguments as in `SoftmaxDpo`.
+def make_preference(student: Student, sids: NDArray[np.integer], config: PreferenceConfig) -> SoftmaxDpo | Grpo:
+    """Wrap a student in the configured method.
 
+    :param sids: [n_items, L], the catalogue's semantic IDs.
     :raises ConfigError: if no method is configured, or there are fewer than two items.
     """
     if config.method == "s-dpo":
-        return SoftmaxDpo(student, sids, config, counts)
+        return SoftmaxDpo(student, sids, config)
     if config.method == "grpo":
         return Grpo(student, sids, config)
     raise ConfigError("preference.method is 'none'; set it to 's-dpo' or 'grpo'")
