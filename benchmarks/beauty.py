@@ -22,7 +22,7 @@ from pocketrec.distill.ranking import StudentRanker, UnconstrainedRanker
 from pocketrec.distill.recipes import load_student
 from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.store import load_split
-from pocketrec.run_files import student_stage
+from pocketrec.run_files import read_teachers, weights_stage
 
 # recall@10 and ndcg@10 as published: leave-one-out, full ranking, last 20 items, seen items kept.
 PAPERS = {
@@ -45,8 +45,8 @@ def main() -> None:
 def collect(run: Path) -> dict:
     manifest = json.loads((run / "export/bundle/manifest.json").read_text())
     systems = {"student (exported bundle)": manifest["metrics"]}
-    committee = run / "soft-labels/committee.json"
-    systems |= json.loads(committee.read_text())["test"] if committee.exists() else {}
+    if load_config(run / "config.json").teacher.enabled:
+        systems |= read_teachers(run)
     systems |= json.loads((run / "baselines/metrics.json").read_text())
     return {
         "systems": systems,
@@ -60,7 +60,7 @@ def without_trie(run: Path) -> dict:
     """Measure the checkpoint by an unconstrained beam of the same width on all test users."""
     config = load_config(run / "config.json")
     ids = SemanticIds.load(run / "sids")
-    student = load_student(run / student_stage(config), config.student, ids)
+    student = load_student(run / weights_stage(config), config.student, ids)
     questions = load_split(run / "data", config.data).test
     ranker = UnconstrainedRanker(StudentRanker(student, ids.rows, config.export.beam))
     measured = evaluate(ranker, questions, n_items=len(ids.rows), item_counts=None, list_length=10)

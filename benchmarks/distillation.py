@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from pocketrec.distill.store import load_catalogue, load_split
 from pocketrec.distill.teaching import labelled
 from pocketrec.export.bundle import write_bundle
 from pocketrec.export.measure import evaluate_bundle
+from pocketrec.run_files import write_text
 from pocketrec.runtime.recommender import Recommender
 
 FEATURES = {"cosine": 1.0, "norm": 0.1}  # SLMRec's weights
@@ -70,7 +70,7 @@ def main() -> None:
             key = f"{name} / seed {seed} / users {arguments.users} / epochs {config.train.epochs}"
             if key not in results:
                 results[key] = run_row(arguments.run, config, ROWS[name], seed, arguments.users, progress)
-                write(arguments.out, results)
+                write_text(arguments.out, json.dumps(results, indent=1))
     print(table(results))
 
 
@@ -112,12 +112,6 @@ def part(train: Sequences, share: float) -> Sequences:
         return train
     chosen = np.random.default_rng(0).permutation(len(train))[: round(share * len(train))]
     return train.take(np.sort(chosen))
-
-
-def write(path: Path, results: dict[str, Any]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(results, indent=1) + "\n")
-    os.replace(partial, path)
 
 
 def table(results: dict[str, Any]) -> str:

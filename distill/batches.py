@@ -7,7 +7,7 @@ and with several processes each takes its share of the same batches.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,6 +43,16 @@ class Batch:
         length = self.segment.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=same.device).tril()
         return (same & causal).unsqueeze(1)
+
+    def only(self, chosen: Tensor) -> Batch:
+        """Return the same rows with some of the loss positions, int64 [m] into them; the total is then their number."""
+        return replace(
+            self,
+            loss_at=self.loss_at[chosen],
+            targets=self.targets[chosen],
+            events=self.events[chosen],
+            total=len(chosen),
+        )
 
     def to(self, device: torch.device) -> Batch:
         """Return a copy on a device."""

@@ -11,6 +11,7 @@ that was counted without the user, since a graph that counted the very transitio
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence as Several
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,13 +23,11 @@ from torch import Tensor
 
 from pocketrec.distill.baselines import ItemGraph, TransitionGraph
 from pocketrec.distill.batches import Batch
-from pocketrec.distill.evaluation import EMPTY
-from pocketrec.distill.soft_labels import ItemModel, history_batch
+from pocketrec.distill.item_model import BATCH, ItemModel, history_batch
 from pocketrec.distill.splits import EvalSet, Sequences
 from pocketrec.runtime.errors import ConfigError
 
 CELLS = 1 << 25  # log-probabilities a member holds while weights are fitted (128 MB)
-BATCH = 256  # questions scored at once
 RIDGE = 1e-5  # keeps `seen` finite where nobody comes back to an item
 POPULAR = 0.1  # share of the graph's probability that goes to items by popularity, so that none has 0
 Combine = Literal["geometric", "arithmetic"]
@@ -46,7 +45,7 @@ class GraphMember:
         :param labelled: the histories that batches come from, where they are not `train`: sequence i is of the user
             of `train`'s sequence i % len(train), as `distill.augment` makes them.
         """
-        labelled = labelled or train
+        labelled = train if labelled is None else labelled
         popularity = np.bincount(train.events(), minlength=n_items) + 1.0
         self.popularity = (popularity / popularity.sum()).astype(np.float32)
         self.graphs: list[ItemGraph] = [TransitionGraph.fit(train, n_items)]
@@ -117,32 +116,11 @@ class Committee:
     @torch.inference_mode()
     def item_logits(self, batch: Batch) -> Tensor:
         """Log-probabilities over all items, up to a constant, float32 [n, n_items]."""
-        parts = {name: member.item_logits(batch).float().log_softmax(1) for name, member in self.members.items()}
-        logits = _combine(parts, self.weights)
-        return logits + self.weights.seen * _seen(batch, logits)
-
-
-class CommitteeRanker:
-    """Ranks the whole catalogue by an `ItemModel` (a `Ranker` of `distill.evaluation`)."""
-
-    def __init__(self, model: ItemModel, max_history: int) -> None:
-        """Take a model that reads `max_history` items."""
-        self.model, self.max_history = model, max_history
-
-    @torch.inference_mode()
-    def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the best k rows of each history, int32 [n, k], -1 where nothing is left."""
-        found = []
-        for first in range(0, len(histories), BATCH):
-            part = histories.take(slice(first, first + BATCH))
-            scores = self.model.item_logits(history_batch(part, self.max_history)).clone()
-            if exclude_seen:
-                for row, history in enumerate(part):
-                    scores[row, torch.from_numpy(history.astype(np.int64))] = -torch.inf
-            best = scores.topk(min(k, scores.shape[1]), 1)
-            found.append(torch.where(torch.isfinite(best.values), best.indices, EMPTY).int().cpu().numpy())
-        ranked = np.concatenate(found) if found else np.empty((0, k), np.int32)
-        return np.pad(ranked, ((0, 0), (0, k - ranked.shape[1])), constant_values=EMPTY)
+        names, weights = list(self.members), self.weights
+        parts = [self.members[name].item_logits(batch).float().log_softmax(1) for name in names]
+        exponents, shares = ([values[name] for name in names] for values in (weights.exponents, weights.shares))
+        logits = _mix(parts, weights.combine, torch.tensor(exponents), torch.tensor(shares).log())
+        return logits + weights.seen * _seen(batch, logits.shape[1])
 
 
 def fit_committee(
@@ -161,26 +139,17 @@ def fit_committee(
     parts_of = [questions.histories.take(slice(i, i + BATCH)) for i in range(0, len(questions), BATCH)]
     batches = [history_batch(part, max_history) for part in parts_of]
     targets = torch.from_numpy(questions.targets.astype(np.int64))[:, None]
-    with torch.inference_mode():
-        found = {n: torch.cat([m.item_logits(b).float().log_softmax(1) for b in batches]) for n, m in members.items()}
-        once = torch.cat([_seen(b, found[next(iter(found))][: len(b.targets)]) for b in batches])
-    parts = {name: log_p.clone() for name, log_p in found.items()}  # out of inference mode
-    again = once.clone()
-    names = list(parts)
+    names = list(members)
+    with torch.no_grad():
+        parts = [torch.cat([members[n].item_logits(b).float().log_softmax(1) for b in batches]) for n in names]
+        again = torch.cat([_seen(batch, n_items) for batch in batches])
     start = 0.0 if combine == "arithmetic" else -float(np.log(len(names)))
     exponent = torch.full((len(names),), start, requires_grad=True)  # logarithms
     share = torch.zeros(len(names), requires_grad=True)
     seen = torch.zeros((), requires_grad=True)
 
     def loss() -> Tensor:
-        tau = exponent.exp()
-        if combine == "geometric":
-            mixed = sum((tau[i] * parts[n] for i, n in enumerate(names)), torch.zeros(()))
-        else:
-            a = share.log_softmax(0)
-            mixed = torch.logsumexp(
-                torch.stack([a[i] + (tau[i] * parts[n]).log_softmax(1) for i, n in enumerate(names)]), 0
-            )
+        mixed = _mix(parts, combine, exponent.exp(), share.log_softmax(0))
         return -(mixed + seen * again).log_softmax(1).gather(1, targets).mean() + RIDGE * seen.square()
 
     optimiser = torch.optim.LBFGS([exponent, share, seen], max_iter=30, line_search_fn="strong_wolfe")
@@ -193,7 +162,7 @@ def fit_committee(
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        quality = {n: -float(p.gather(1, targets).mean()) for n, p in parts.items()}
+        quality = {n: -float(p.gather(1, targets).mean()) for n, p in zip(names, parts, strict=True)}
         quality["committee"] = float(loss())
         weights = Weights(
             combine,
@@ -204,16 +173,18 @@ def fit_committee(
     return weights, quality
 
 
-def _combine(parts: Mapping[str, Tensor], weights: Weights) -> Tensor:
-    if weights.combine == "geometric":
-        return sum((weights.exponents[n] * p for n, p in parts.items()), torch.zeros(()))
-    logs = [np.log(weights.shares[n]) + (weights.exponents[n] * p).log_softmax(1) for n, p in parts.items()]
+def _mix(parts: Several[Tensor], combine: Combine, exponents: Tensor, log_shares: Tensor) -> Tensor:
+    """Log-probabilities of members, [n, n_items] each, made one: up to a constant, [n, n_items]."""
+    powers = [exponent * part for exponent, part in zip(exponents, parts, strict=True)]
+    if combine == "geometric":
+        return torch.stack(powers).sum(0)
+    logs = [share + power.log_softmax(1) for share, power in zip(log_shares, powers, strict=True)]
     return torch.logsumexp(torch.stack(logs), 0)
 
 
-def _seen(batch: Batch, like: Tensor) -> Tensor:
+def _seen(batch: Batch, n_items: int) -> Tensor:
     """1 where an item is in the position's history, [n, n_items]."""
     owner, items, _ = histories_of(batch)
-    out = torch.zeros_like(like)
-    out[torch.from_numpy(owner).to(out.device), torch.from_numpy(items).to(out.device)] = 1.0
+    out = torch.zeros(len(batch.loss_at), n_items)
+    out[torch.from_numpy(owner), torch.from_numpy(items)] = 1.0
     return out

@@ -78,8 +78,7 @@ class Distillation(nn.Module):
         self.register_buffer("sids", torch.from_numpy(sids.astype(np.int64)), persistent=False)
         self.projections = nn.ModuleList()
         layers = student.config.layers
-        # After which layers of the student its aligned blocks end.
-        self.ends = [layers * (b + 1) // config.blocks - 1 for b in range(config.blocks)]
+        self.ends = block_ends(layers, config.blocks)
         if (config.cosine or config.norm or config.intermediate) and layers < config.blocks:
             raise ConfigError(f"distill.blocks is {config.blocks}, but the student has {layers} layers; take fewer")
         if config.cosine or config.norm:
@@ -93,8 +92,8 @@ class Distillation(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the summed loss over the batch's positions."""
-        states = [s.flatten(0, 1)[batch.loss_at] for s in self.student.states(
-            self.sids[batch.inputs], batch.is_start, batch.mask)]  # [n, D] each  # fmt: skip
+        states = self.student.states(self.sids[batch.inputs], batch.is_start, batch.mask)
+        states = [state.flatten(0, 1)[batch.loss_at] for state in states]  # [n, D] each
         target = self.sids[batch.targets]  # [n, L]
         logits = self.student.level_logits(states[-1], target)
         total = self.config.hard * cross_entropy(logits, target)
@@ -132,6 +131,11 @@ class Distillation(nn.Module):
         return total
 
 
+def block_ends(layers: int, blocks: int) -> list[int]:
+    """The layers, counted from 0, after which each of `blocks` equal parts of a model ends."""
+    return [layers * (block + 1) // blocks - 1 for block in range(blocks)]
+
+
 def unlikelihood_of_seen(student: Student, sids: Tensor, hidden: Tensor, batch: Batch) -> Tensor:
     """Summed −log(1 − P(item)) of the items that a position has already seen, but not of its target.
 
@@ -144,11 +148,30 @@ def unlikelihood_of_seen(student: Student, sids: Tensor, hidden: Tensor, batch: 
     age = (torch.rand(len(position), device=position.device) * position).long()
     seen = batch.inputs.flatten()[batch.loss_at - age]
     chosen = (position > 0) & (seen != batch.targets)
-    code = sids[seen[chosen]]
-    logits = student.level_logits(hidden[chosen], code)
-    steps = [level.float().log_softmax(-1).gather(1, code[:, n, None])[:, 0] for n, level in enumerate(logits)]
-    probability = torch.stack(steps).sum(0).exp().clamp(max=1 - 1e-4)
+    log_p = item_log_probs(student, hidden[chosen], sids[seen[chosen], None])[:, 0]
+    probability = log_p.exp().clamp(max=1 - 1e-4)
     return -(torch.log1p(-probability) * position[chosen]).sum()
+
+
+def code_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> list[Tensor]:
+    """Log-probabilities of every code after each item's prefixes, with gradients.
+
+    :param hidden: [n, D]. sids: int64 [n, W, L].
+    :returns: float32, L tensors: [n, 1, K] at the first level, where there is no prefix yet, [n, W, K] at the others.
+    """
+    prefix, out = None, []
+    for level in range(student.levels):
+        out.append(student.decoder(level, hidden[:, None], prefix).float().log_softmax(-1))
+        code = student.embed[level](sids[..., level])
+        prefix = code if prefix is None else prefix + code
+    return out
+
+
+def item_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> Tensor:
+    """Log-probabilities of items, float32 [n, W]: hidden [n, D], SIDs int64 [n, W, L]."""
+    levels = code_log_probs(student, hidden, sids)
+    steps = [p.expand(*sids.shape[:2], -1).gather(-1, sids[..., i, None])[..., 0] for i, p in enumerate(levels)]
+    return torch.stack(steps).sum(0)
 
 
 def cross_entropy(logits: list[Tensor], target: Tensor, label_smoothing: float = 0.0) -> Tensor:

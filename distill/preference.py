@@ -24,8 +24,9 @@ from torch.nn import functional as F
 
 from pocketrec.distill.batches import Batch
 from pocketrec.distill.config import PreferenceConfig, StudentConfig
+from pocketrec.distill.losses import code_log_probs, item_log_probs
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.distill.ranking import StudentRanker, TorchEngine
+from pocketrec.distill.ranking import StudentRanker, TorchEngine, rows_trie
 from pocketrec.distill.recipes import sample, validation_scores, window_batches
 from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.splits import Split
@@ -33,7 +34,6 @@ from pocketrec.distill.student import Student
 from pocketrec.distill.trainer import fit
 from pocketrec.runtime.beam import beam_search
 from pocketrec.runtime.errors import ConfigError
-from pocketrec.runtime.trie import ItemTrie
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class _Preference(nn.Module):
         self.student, self.config = student, config
         self.reference = copy.deepcopy(student).requires_grad_(False)
         self.register_buffer("sids", torch.from_numpy(sids.astype(np.int64)), persistent=False)
-        self.trie = ItemTrie.from_rows(sids, [str(i) for i in range(len(sids))], codes_per_level=student.codes)
+        self.trie = rows_trie(sids, student.codes)
         self.eval()
 
     def train(self, mode: bool = True) -> _Preference:
@@ -153,27 +153,6 @@ class Grpo(_Preference):
             each = (self.config.beta * drift - advantages * ratio) * alive
             total = total + (each.sum(1) / alive.sum(1)).sum()
         return total / sids.shape[2]
-
-
-def code_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> list[Tensor]:
-    """Log-probabilities of every code after each item's prefixes, with gradients.
-
-    :param hidden: [n, D]. sids: int64 [n, W, L].
-    :returns: float32, L tensors: [n, 1, K] at the first level, where there is no prefix yet, [n, W, K] at the others.
-    """
-    prefix, out = None, []
-    for level in range(student.levels):
-        out.append(student.decoder(level, hidden[:, None], prefix).float().log_softmax(-1))
-        code = student.embed[level](sids[..., level])
-        prefix = code if prefix is None else prefix + code
-    return out
-
-
-def item_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> Tensor:
-    """Log-probabilities of items, float32 [n, W]: hidden [n, D], SIDs int64 [n, W, L]."""
-    levels = code_log_probs(student, hidden, sids)
-    steps = [p.expand(*sids.shape[:2], -1).gather(-1, sids[..., i, None])[..., 0] for i, p in enumerate(levels)]
-    return torch.stack(steps).sum(0)
 
 
 def without_target(sids: Tensor, alive: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

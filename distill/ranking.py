@@ -71,7 +71,7 @@ class StudentRanker:
         :param sids: [n_items, L], in catalogue order.
         """
         self.engine, self.sids, self.beam = TorchEngine(student), sids, beam
-        self.trie = ItemTrie.from_rows(sids, [str(i) for i in range(len(sids))], codes_per_level=student.codes)
+        self.trie = rows_trie(sids, student.codes)
         self._catalogue_row = np.array(self.trie.table.ids(np.arange(len(sids))), np.int32)
         self._leaf = np.empty(len(sids), np.int32)
         self._leaf[self._catalogue_row] = np.arange(len(sids), dtype=np.int32)
@@ -89,6 +89,11 @@ class StudentRanker:
         rows = found.rows[:, :k]
         ranked = np.where(rows >= 0, self._catalogue_row[rows], -1).astype(np.int32)
         return np.pad(ranked, ((0, 0), (0, k - ranked.shape[1])), constant_values=-1)
+
+
+def rows_trie(sids: NDArray[np.integer], codes: int) -> ItemTrie:
+    """Build the trie of a catalogue whose ids are its rows: [n_items, L], each code below `codes`."""
+    return ItemTrie.from_rows(sids, [str(row) for row in range(len(sids))], codes_per_level=codes)
 
 
 def pad_rows(histories: Sequences) -> NDArray[np.int32]:

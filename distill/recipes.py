@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from pocketrec.distill.baselines import CoOccurrence, Popularity, TransitionGraph
@@ -26,7 +25,7 @@ from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.soft_labels import SoftLabels
 from pocketrec.distill.splits import EvalSet, Sequences, Split
 from pocketrec.distill.student import Student
-from pocketrec.distill.trainer import LoopState, fit
+from pocketrec.distill.trainer import LoopState, fit, save_weights
 
 ITEM_LENGTH = 2**0.5  # of an item's token when training begins, whatever the weights of its sources
 CONVENTIONS = {"seen kept": False, "seen excluded": True}
@@ -85,9 +84,7 @@ def load_student(folder: Path, shape: StudentConfig, ids: SemanticIds) -> Studen
 
 def save_student(student: Student, folder: Path) -> None:
     """Write a student's weights as `train_student` would, for `load_student`."""
-    partial = folder / "best.partial"
-    save_file({f"student.{name}": tensor.contiguous() for name, tensor in student.state_dict().items()}, partial)
-    os.replace(partial, folder / "best.safetensors")
+    save_weights(nn.ModuleDict({"student": student}), folder / "best.safetensors")
 
 
 def train_sasrec(

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from pocketrec.distill.batches import Batch
 from pocketrec.distill.config import SasrecConfig
 from pocketrec.distill.full_softmax import full_softmax_loss
-from pocketrec.distill.splits import Sequences
+from pocketrec.distill.item_model import ItemRanker
 
 
 class SasrecBlock(nn.Module):
@@ -87,39 +87,17 @@ class Sasrec(nn.Module):
         return full_softmax_loss(self._answers(batch), self.items.weight[:-1], self.bias, batch.targets)
 
     def item_logits(self, batch: Batch) -> Tensor:
-        """Logits over all items at the batch's positions, [n, n_items]."""
-        return self.scores(self._answers(batch))
+        """Logits over all items at the batch's positions, [n, n_items]; the batch may be on any device."""
+        return self.scores(self._answers(batch.to(self.bias.device)))
 
     def _answers(self, batch: Batch) -> Tensor:
         hidden = self.hidden(batch.inputs, batch.is_start, batch.position, batch.mask)
         return hidden.flatten(0, 1)[batch.loss_at]  # [n, D]
 
 
-class SasrecRanker:
+class SasrecRanker(ItemRanker):
     """Ranks the whole catalogue by the model's logits (a `Ranker` of `distill.evaluation`)."""
 
     def __init__(self, model: Sasrec) -> None:
         """Take a model; it is put in eval mode."""
-        self.model = model.eval()
-
-    @torch.inference_mode()
-    def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the best k rows of each history, int32 [n, k], -1 where nothing is left."""
-        cut = histories.last(self.model.max_history)
-        lengths = torch.from_numpy(cut.lengths)
-        width = int(lengths.max()) + 1 if len(cut) else 1
-        device = self.model.bias.device
-        inputs = torch.zeros(len(cut), width, dtype=torch.int64)
-        for row, history in enumerate(cut):
-            inputs[row, 1 : len(history) + 1] = torch.from_numpy(history.astype(np.int64))
-        is_start = torch.zeros_like(inputs, dtype=torch.bool)
-        is_start[:, 0] = True
-        position = torch.arange(width).expand_as(inputs)
-        hidden = self.model.hidden(inputs.to(device), is_start.to(device), position.to(device), None)
-        scores = self.model.scores(hidden[torch.arange(len(cut)), lengths.to(device)])
-        if exclude_seen:
-            for row, history in enumerate(histories):
-                scores[row, torch.from_numpy(history.astype(np.int64)).to(device)] = -torch.inf
-        best = scores.topk(min(k, scores.shape[1]), dim=1)
-        rows = torch.where(torch.isfinite(best.values), best.indices, -1).int().cpu().numpy()
-        return np.pad(rows, ((0, 0), (0, k - rows.shape[1])), constant_values=-1)
+        super().__init__(model.eval(), model.max_history)

@@ -12,9 +12,8 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,13 +31,6 @@ logger = logging.getLogger(__name__)
 
 INDEX = "index.json"
 BLOCK = 512  # positions whose logits over all items are held at once
-
-
-class ItemModel(Protocol):
-    """Anything that scores every item at the loss positions of a batch: a teacher, SASRec, a committee."""
-
-    def item_logits(self, batch: Batch) -> Tensor:
-        """Logits over all items, float [n, n_items]; softmax gives the model's distribution."""
 
 
 class SoftLabels:
@@ -151,22 +143,6 @@ def write_soft_labels(
     return {"positions": positions, "top": top, "bytes": sizes, "seconds": seconds}
 
 
-def history_batch(histories: Sequences, max_history: int) -> Batch:
-    """Lay histories out as a batch with one position each, in order: the one after its newest item.
-
-    The batch has no targets (they are catalogue row 0), and its events are -1: none of them is a training event.
-    """
-    cut = histories.last(max_history)
-    sizes = cut.lengths
-    starts = np.cumsum(sizes + 1) - (sizes + 1)
-    items = np.zeros(int((sizes + 1).sum()), np.int32)  # every history with room for an answer behind it
-    owner = np.repeat(starts, sizes)
-    items[owner + np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)] = cut.events()
-    batch = pack(items, starts, starts + sizes + 1, np.ones(len(cut), bool), max_history + 1, len(cut))
-    batch = _only(batch, torch.from_numpy(starts + sizes))
-    return replace(batch, events=torch.full_like(batch.events, -1))
-
-
 @torch.inference_mode()
 def _label(
     model: Callable[[Batch], Tensor],
@@ -218,19 +194,8 @@ def _window_batches(histories: Sequences, max_history: int) -> list[Batch]:
         opens = np.ones(len(chosen), bool)
         batch = pack(histories.items, begin[chosen], end[chosen], opens, max_history + 1, 0)
         wanted = batch.events.numpy() >= np.repeat(first[chosen], end[chosen] - begin[chosen])
-        batches.append(_only(batch, torch.from_numpy(np.flatnonzero(wanted))))
+        batches.append(batch.only(torch.from_numpy(np.flatnonzero(wanted))))
     return batches
-
-
-def _only(batch: Batch, chosen: Tensor) -> Batch:
-    """Keep some of a batch's loss positions."""
-    return replace(
-        batch,
-        loss_at=batch.loss_at[chosen],
-        targets=batch.targets[chosen],
-        events=batch.events[chosen],
-        total=len(chosen),
-    )
 
 
 def _blocks(train: Sequences, rows: int) -> list[slice]:

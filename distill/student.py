@@ -120,17 +120,20 @@ class Backbone(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map item embeddings [B, T, D] to hidden states [B, T, D]."""
-        return self.states(x, mask)[-1]
+        return self.norm(self._outputs(x, mask)[-1])  # type: ignore[no-any-return]
 
     def states(self, x: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         """Hidden states after every layer, each [B, T, D] and normed by the last norm (as the decoder reads them)."""
+        return [self.norm(state) for state in self._outputs(x, mask)]
+
+    def _outputs(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
         cos, sin = rope_tables(x.shape[1], self.head_dim, self.theta)
         rope = cos.to(x), sin.to(x)
         out = []
         for layer in self.layers:
             x = layer(x, rope, mask)
             out.append(x)
-        return [self.norm(state) for state in out]
+        return out
 
 
 class SidDecoder(nn.Module):
@@ -228,16 +231,19 @@ class Student(nn.Module):
         :param mask: bool [B, 1, T, T] for packed rows; None: plain causal.
         :returns: [B, T, D].
         """
-        return self.states(sids, is_start, mask)[-1]
+        return self.backbone(self._tokens(sids, is_start), mask)  # type: ignore[no-any-return]
 
     def states(self, sids: Tensor, is_start: Tensor | None = None, mask: Tensor | None = None) -> list[Tensor]:
         """Hidden states after every layer, each [B, T, D]; arguments as in `forward`."""
+        states: list[Tensor] = self.backbone.states(self._tokens(sids, is_start), mask)
+        return states
+
+    def _tokens(self, sids: Tensor, is_start: Tensor | None) -> Tensor:
         if is_start is None:
             is_start = torch.zeros(sids.shape[:2], dtype=torch.bool, device=sids.device)
             is_start[:, 0] = True
         x = torch.where(is_start.unsqueeze(-1), self.start, self.embed_items(sids))
-        states: list[Tensor] = self.backbone.states(self.dropout(x), mask)
-        return states
+        return self.dropout(x)  # type: ignore[no-any-return]
 
     def level_logits(self, hidden: Tensor, sids: Tensor) -> list[Tensor]:
         """Teacher-forced logits of every level: hidden [n, D], true sids [n, L] -> L tensors [n, K]."""

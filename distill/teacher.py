@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from pocketrec.distill.backbone import Backbone
 from pocketrec.distill.batches import Batch
-from pocketrec.distill.committee import CommitteeRanker
 from pocketrec.distill.config import TeacherConfig
 from pocketrec.distill.full_softmax import full_softmax_loss
+from pocketrec.distill.item_model import ItemRanker
 from pocketrec.runtime.errors import ConfigError, DataError, MissingExtraError
 
 HEAD = 256  # width in which items are scored
@@ -247,7 +247,7 @@ class Teacher(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
 
-class TeacherRanker(CommitteeRanker):
+class TeacherRanker(ItemRanker):
     """Ranks the whole catalogue by the teacher's logits (a `Ranker` of `distill.evaluation`)."""
 
     def __init__(self, model: Teacher) -> None:

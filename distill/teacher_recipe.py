@@ -145,10 +145,7 @@ def _selected(
         save_file({"starts": chosen.starts, "ends": chosen.ends}, partial)
         os.replace(partial, path)
     kept = load_arrays(path)
-    selected = Sequences(train.items, kept["starts"], kept["ends"])
-    share = selected.lengths.sum() / max(train.lengths.sum(), 1)
-    logger.info("the teacher learns from %d of %d histories, %.3f of the events", len(selected), len(train), share)
-    return selected
+    return Sequences(train.items, kept["starts"], kept["ends"])
 
 
 def _first(sources: ItemSources, n_items: int) -> ItemSources:

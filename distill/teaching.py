@@ -15,11 +15,13 @@ from torch import Tensor
 
 from pocketrec.distill.augment import augment
 from pocketrec.distill.batches import Batch
-from pocketrec.distill.committee import Committee, CommitteeRanker, fit_committee
+from pocketrec.distill.committee import Committee, fit_committee
 from pocketrec.distill.config import RunConfig, SoftLabelConfig
+from pocketrec.distill.item_model import ItemModel, ItemRanker
+from pocketrec.distill.losses import block_ends
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.recipes import measure
-from pocketrec.distill.soft_labels import ItemModel, write_soft_labels
+from pocketrec.distill.soft_labels import write_soft_labels
 from pocketrec.distill.splits import Sequences, Split
 from pocketrec.runtime.errors import ConfigError
 
@@ -48,7 +50,7 @@ def write_labels(
         advance(1)
     committee = Committee(members, weights)
     shown = {COMMITTEE: committee, **({"teacher LLM": members["llm"]} if "llm" in members else {})}
-    rankers = {name: CommitteeRanker(model, history) for name, model in shown.items()}
+    rankers = {name: ItemRanker(model, history) for name, model in shown.items()}
     test = measure(rankers, split, n_items, config.evaluation, progress)
     features = _features(members, config)
     train = labelled(split.train, config.soft_labels)
@@ -75,8 +77,7 @@ def _features(members: Mapping[str, ItemModel], config: RunConfig) -> Callable[[
 
     def features(batch: Batch) -> Tensor:
         states = teacher.hidden_states(batch)
-        layers = len(states)
-        ends = [layers * (b + 1) // blocks - 1 for b in range(blocks)]
+        ends = block_ends(len(states), blocks)
         return torch.stack([states[end].flatten(0, 1)[batch.loss_at] for end in ends], 1)
 
     return features

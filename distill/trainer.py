@@ -210,7 +210,7 @@ class _Loop:
                     state.epoch,
                     0,
                 )
-                _save_weights(kept, self.folder / "best.safetensors")
+                save_weights(kept, self.folder / "best.safetensors")
             else:
                 state.bad_validations += 1
             logger.info("epoch %d: %s", state.epoch, scores)
@@ -257,7 +257,8 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
-def _save_weights(model: nn.Module, path: Path) -> None:
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Write a model's weights as safetensors, whole or not at all."""
     partial = path.with_suffix(".partial")
     weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     save_file(weights, partial)

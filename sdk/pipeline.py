@@ -109,7 +109,7 @@ class Pipeline:
         outside = [name for name in ("interactions", "items", "images") if name in external]
         encoder = ("encoder",) if "encoder" in external else ()
         events, catalogue, sids = "data/events.safetensors", "data/catalogue.json", "sids/sids.npy"
-        sasrec = ("sasrec/best.safetensors",) if self.config.sasrec.enabled else ()
+        sasrec = (f"sasrec/{WEIGHTS}",) if self.config.sasrec.enabled else ()
         training = self._training(work, events, sids)
         student = f"{training[-1].name}/{WEIGHTS}"
         curve = f"{training[-1].name}/{CURVE}"
@@ -129,7 +129,7 @@ class Pipeline:
                   (BUNDLE,), work.export),
             Stage("report", "write the report", (),
                   (f"export/{BUNDLE}/manifest.json", "baselines/metrics.json", curve),
-                  (REPORT, "summary.json"), work.report),
+                  (REPORT, "summary.json"), lambda folder: work.report(folder, self.runner.seconds())),
         ]  # fmt: skip
 
     def _training(self, work: StageWork, events: str, sids: str) -> list[Stage]:

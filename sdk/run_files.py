@@ -38,6 +38,11 @@ def student_stage(config: RunConfig) -> str:
     return "distill" if config.teacher.enabled else "student"
 
 
+def weights_stage(config: RunConfig) -> str:
+    """The stage whose weights are exported."""
+    return student_stage(config) if config.preference.method == "none" else "preference"
+
+
 def influence_wanted(config: RunConfig) -> bool:
     """Whether SASRec is asked which histories the teacher LLM should learn from."""
     return config.teacher.select < 1 and config.teacher.select_by == "influence" and config.sasrec.enabled

@@ -79,10 +79,12 @@ def _dataset(report: Mapping[str, Any], split: Split, catalogue: StoredCatalogue
 
 def _curves(run: Path, config: RunConfig) -> tuple[list[Any], list[Any]]:
     losses, validation = [], []
-    trained = {"student": student_stage(config), "sasrec": "sasrec", "teacher": "teacher"}
+    trained = {"student": student_stage(config)}
+    if config.sasrec.enabled:
+        trained["sasrec"] = "sasrec"
+    if config.teacher.enabled and "llm" in config.soft_labels.members:
+        trained["teacher"] = "teacher"
     for model, stage in trained.items():
-        if not (run / stage / CURVE).exists():
-            continue
         curve = read_json(run / stage / CURVE)
         losses += [{"model": model, **point} for point in curve["losses"]]
         validation += [{"model": model, **point} for point in curve["validations"]]

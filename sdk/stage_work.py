@@ -16,8 +16,16 @@ import numpy as np
 from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import Progress
-from pocketrec.run_files import BUNDLE, CURVE, REPORT, influence_wanted, student_stage, versions, write_text
-from pocketrec.stages import finished_seconds
+from pocketrec.run_files import (
+    BUNDLE,
+    CURVE,
+    REPORT,
+    influence_wanted,
+    student_stage,
+    versions,
+    weights_stage,
+    write_text,
+)
 
 if TYPE_CHECKING:
     from pocketrec.distill.item_space import Sources
@@ -106,7 +114,8 @@ class StageWork:
         """Fit the committee, measure it, write its labels."""
         from pocketrec.distill.teaching import write_labels
 
-        summary = write_labels(self._members(), self._split(), self._n_items(), self.config, folder, self.progress)
+        split, n_items = self._split(), self._n_items()
+        summary = write_labels(self._members(split, n_items), split, n_items, self.config, folder, self.progress)
         write_text(folder / "committee.json", json.dumps(summary, indent=1))
 
     def distill(self, folder: Path) -> None:
@@ -147,13 +156,13 @@ class StageWork:
         metrics = measure_baselines(self._split(), n_items, sasrec, config.evaluation, self.progress)
         write_text(folder / "metrics.json", json.dumps(metrics, indent=1))
 
-    def _members(self) -> dict[str, Any]:
+    def _members(self, split: Split, n_items: int) -> dict[str, Any]:
         """The committee's members, trained."""
         from pocketrec.distill.committee import GraphMember
         from pocketrec.distill.recipes import load_sasrec
         from pocketrec.distill.teaching import labelled
 
-        config, n_items, history = self.config, self._n_items(), self.config.evaluation.max_history
+        config, history = self.config, self.config.evaluation.max_history
         out: dict[str, Any] = {}
         for name in config.soft_labels.members:
             if name == "llm":
@@ -161,8 +170,8 @@ class StageWork:
             elif name == "sasrec":
                 out[name] = load_sasrec(self.folder / "sasrec", config.sasrec, n_items, history)
             else:
-                train, folds = self._split().train, config.soft_labels.folds
-                out[name] = GraphMember(train, n_items, folds, labelled=labelled(train, config.soft_labels))
+                copies = labelled(split.train, config.soft_labels)
+                out[name] = GraphMember(split.train, n_items, config.soft_labels.folds, labelled=copies)
         return out
 
     def _load_teacher(self) -> Teacher:
@@ -218,8 +227,7 @@ class StageWork:
         split = self._split()
         catalogue = load_catalogue(self.folder / "data")
         ids = self._ids()
-        stage = student_stage(self.config) if self.config.preference.method == "none" else "preference"
-        student = load_student(self.folder / stage, self.config.student, ids)
+        student = load_student(self.folder / weights_stage(self.config), self.config.student, ids)
         write_bundle(
             folder / BUNDLE,
             student,
@@ -233,12 +241,15 @@ class StageWork:
             measure=lambda path: measure_bundle(path, catalogue.item_ids, split, self.config.evaluation, self.progress),
         )
 
-    def report(self, folder: Path) -> None:
-        """Write the report."""
+    def report(self, folder: Path, seconds: Mapping[str, float]) -> None:
+        """Write the report.
+
+        :param seconds: what each stage of the run took.
+        """
         from pocketrec.report import to_json, write_report
         from pocketrec.run_summary import summarise
 
-        summary = summarise(self.folder, self.config, finished_seconds(self.folder))
+        summary = summarise(self.folder, self.config, seconds)
         write_text(folder / "summary.json", to_json(summary))
         write_report(summary, folder / REPORT)
 

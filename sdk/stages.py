@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pocketrec.run_files import write_text
 from pocketrec.runtime.errors import ConfigError
 
 State = Literal["done", "to do", "changed"]
@@ -68,7 +68,7 @@ class StageRunner:
         """Tell of every stage whether it would be skipped."""
         out, upstream_fresh = [], True
         for stage in self.stages:
-            noted = _noted(self.folder / stage.name)
+            noted = self._noted(stage)
             state: State = "to do" if noted is None else "done"
             if noted is not None and not (upstream_fresh and self._is_done(stage, noted)):
                 state = "changed"
@@ -88,11 +88,15 @@ class StageRunner:
         forced = False
         for stage in self.stages:
             forced = forced or stage.name == start
-            noted = _noted(self.folder / stage.name)
+            noted = self._noted(stage)
             skipped = not forced and noted is not None and self._is_done(stage, noted)
             on_stage(stage, skipped)
             if not skipped:
                 self._do(stage, fresh=forced)
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds each finished stage took."""
+        return {s.name: noted["seconds"] for s in self.stages if (noted := self._noted(s)) is not None}
 
     def _do(self, stage: Stage, fresh: bool) -> None:
         folder, key = self.folder / stage.name, self._key(stage)
@@ -106,9 +110,14 @@ class StageRunner:
         stage.run(folder)
         outputs = {name: hash_path(folder / name) for name in stage.makes}
         note = {"key": key, "seconds": round(time.monotonic() - start, 2), "outputs": outputs}
-        partial = folder / (STATE_FILE + ".partial")
-        partial.write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, folder / STATE_FILE)
+        write_text(folder / STATE_FILE, json.dumps(note, indent=1))
+
+    def _noted(self, stage: Stage) -> dict[str, Any] | None:
+        try:
+            noted = json.loads((self.folder / stage.name / STATE_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return noted if isinstance(noted, dict) else None
 
     def _is_done(self, stage: Stage, noted: Mapping[str, Any]) -> bool:
         folder = self.folder / stage.name
@@ -123,20 +132,6 @@ class StageRunner:
     def _input_hash(self, name: str) -> str:
         path = self.folder / name
         return hash_path(path) if path.exists() else "missing"
-
-
-def finished_seconds(run: Path) -> dict[str, float]:
-    """Seconds that each finished stage of a run took, in the order of their ends."""
-    states = sorted(run.glob(f"*/{STATE_FILE}"), key=lambda path: path.stat().st_mtime)
-    return {path.parent.name: noted["seconds"] for path in states if (noted := _noted(path.parent)) is not None}
-
-
-def _noted(folder: Path) -> dict[str, Any] | None:
-    try:
-        noted = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return noted if isinstance(noted, dict) else None
 
 
 def hash_path(path: Path) -> str:

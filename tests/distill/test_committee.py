@@ -8,8 +8,8 @@ import torch
 
 from pocketrec.distill.augment import augment
 from pocketrec.distill.batches import WindowBatches
-from pocketrec.distill.committee import Committee, CommitteeRanker, GraphMember, Weights, fit_committee, histories_of
-from pocketrec.distill.soft_labels import history_batch
+from pocketrec.distill.committee import Committee, GraphMember, Weights, fit_committee, histories_of
+from pocketrec.distill.item_model import ItemRanker, history_batch
 from pocketrec.distill.splits import EvalSet, Sequences
 from pocketrec.runtime.errors import ConfigError
 
@@ -129,13 +129,13 @@ def test_people_who_never_come_back_teach_the_committee_not_to_repeat():
     repeats = Fixed(np.zeros(N_ITEMS))
     weights, _ = fit_committee({"flat": repeats}, questions(train), N_ITEMS, 20)
     assert weights.seen < -3
-    ranked = CommitteeRanker(Committee({"flat": repeats}, weights), 20).rank(train.last(3), 7, exclude_seen=False)
+    ranked = ItemRanker(Committee({"flat": repeats}, weights), 20).rank(train.last(3), 7, exclude_seen=False)
     for row, history in zip(ranked, train.last(3), strict=True):
         assert not set(row.tolist()) & set(history.tolist())
 
 
 def test_the_ranker_leaves_out_what_was_seen_and_pads():
-    ranker = CommitteeRanker(Fixed(np.arange(N_ITEMS)), 20)
+    ranker = ItemRanker(Fixed(np.arange(N_ITEMS)), 20)
     histories = Sequences.from_lists([[9, 8], []])
     assert ranker.rank(histories, 3, exclude_seen=True).tolist() == [[7, 6, 5], [9, 8, 7]]
     assert ranker.rank(histories, 12, exclude_seen=True)[0].tolist() == [7, 6, 5, 4, 3, 2, 1, 0, -1, -1, -1, -1]

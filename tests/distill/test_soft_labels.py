@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pocketrec.distill.batches import WindowBatches
 from pocketrec.distill.config import SoftLabelConfig
-from pocketrec.distill.soft_labels import SoftLabels, _windows, history_batch, write_soft_labels
+from pocketrec.distill.item_model import history_batch
+from pocketrec.distill.soft_labels import SoftLabels, _windows, write_soft_labels
 from pocketrec.distill.splits import Sequences
 from pocketrec.runtime.errors import TrainingError
 

@@ -13,8 +13,8 @@ from transformers import LlamaConfig, LlamaModel
 from pocketrec.distill.backbone import Backbone, drop_token_table
 from pocketrec.distill.batches import WindowBatches
 from pocketrec.distill.config import SasrecConfig, TeacherConfig, TrainConfig
+from pocketrec.distill.item_model import history_batch
 from pocketrec.distill.sasrec import Sasrec
-from pocketrec.distill.soft_labels import history_batch
 from pocketrec.distill.splits import Sequences, leave_one_out
 from pocketrec.distill.teacher import ItemSources, Teacher, TeacherRanker
 from pocketrec.distill.teacher_presets import PRESETS, apply_preset
