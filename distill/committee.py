@@ -4,8 +4,8 @@
     arithmetic: P(i) = Σ_m a_m P_m(i)^τ_m / Z_m
 
 On the path of the data: trained members in, `ItemModel` out, which `distill.soft_labels` asks at every training
-position and the evaluator ranks with. The graph member is cross-fitted: a user's positions are labelled by a graph
-that was counted without the user, since a graph that counted the very transition it is asked about only repeats it.
+position and the evaluator ranks with. Members that have seen the training positions are cross-fitted
+(`distill.cross_fit`): the graph always, SASRec where `soft_labels.sasrec_folds` says so.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pocketrec.distill.baselines import ItemGraph, TransitionGraph
 from pocketrec.distill.batches import Batch
+from pocketrec.distill.cross_fit import CrossFitted, UserFolds
 from pocketrec.distill.item_model import BATCH, ItemModel, history_batch
 from pocketrec.distill.splits import EvalSet, Sequences
 from pocketrec.runtime.errors import ConfigError
@@ -34,47 +35,39 @@ Combine = Literal["geometric", "arithmetic"]
 
 
 class GraphMember:
-    """A transition graph as an `ItemModel`, cross-fitted by folds of users."""
+    """A transition graph as an `ItemModel`."""
 
-    def __init__(
-        self, train: Sequences, n_items: int, folds: int = 5, seed: int = 0, labelled: Sequences | None = None
-    ) -> None:
-        """Count one graph of all training histories, and one without each fold's users.
-
-        :param folds: 1: no folds, every position is labelled by the whole graph.
-        :param labelled: the histories that batches come from, where they are not `train`: sequence i is of the user
-            of `train`'s sequence i % len(train), as `distill.augment` makes them.
-        """
-        labelled = train if labelled is None else labelled
+    def __init__(self, train: Sequences, n_items: int) -> None:
+        """Count transitions and popularity."""
         popularity = np.bincount(train.events(), minlength=n_items) + 1.0
         self.popularity = (popularity / popularity.sum()).astype(np.float32)
-        self.graphs: list[ItemGraph] = [TransitionGraph.fit(train, n_items)]
-        self.graph_of = np.zeros(len(labelled.items), np.int64)  # of each event: which graph may see it
-        if folds > 1:
-            fold = np.random.default_rng(seed).permutation(len(train)) % folds
-            for number in range(folds):
-                self.graphs.append(TransitionGraph.fit(train.take(np.flatnonzero(fold != number)), n_items))
-                theirs = labelled.take(np.flatnonzero(fold[np.arange(len(labelled)) % len(train)] == number))
-                self.graph_of[theirs.event_positions()] = number + 1
+        self.graph: ItemGraph = TransitionGraph.fit(train, n_items)
 
     def item_logits(self, batch: Batch) -> Tensor:
         """Logits over all items, float32 [n, n_items]."""
         owner, history, age = histories_of(batch)
-        out = np.empty((len(batch.loss_at), len(self.popularity)), np.float32)
-        events = batch.events.cpu().numpy()
-        graph_of = np.where(events < 0, 0, self.graph_of[events])
-        for number in np.unique(graph_of):
-            graph = self.graphs[number]
-            chosen = np.flatnonzero(graph_of == number)
-            mine = graph_of[owner] == number
-            rows = np.searchsorted(chosen, owner[mine])
-            weights = csr_array((graph.recency ** age[mine], (rows, history[mine])), (len(chosen), out.shape[1]))
-            reached = np.asarray((weights @ graph.edges).toarray(), np.float32)
-            total = reached.sum(1, keepdims=True)
-            share = np.where(total > 0, 1 - POPULAR, 0.0).astype(np.float32)
-            reached /= np.where(total > 0, total, 1)
-            out[chosen] = np.log(share * reached + (1 - share) * self.popularity)
-        return torch.from_numpy(out)
+        shape = len(batch.loss_at), len(self.popularity)
+        weights = csr_array((self.graph.recency**age, (owner, history)), shape)
+        reached = np.asarray((weights @ self.graph.edges).toarray(), np.float32)
+        total = reached.sum(1, keepdims=True)
+        share = np.where(total > 0, 1 - POPULAR, 0.0).astype(np.float32)
+        reached /= np.where(total > 0, total, 1)
+        return torch.from_numpy(np.log(share * reached + (1 - share) * self.popularity))
+
+
+def cross_fitted_graph(
+    train: Sequences, n_items: int, folds: int, seed: int = 0, labelled: Sequences | None = None
+) -> ItemModel:
+    """Count a graph of all training histories, and one without each fold's users (1: no folds).
+
+    :param labelled: the histories that batches come from, where they are not `train` (see `UserFolds.of_events`).
+    """
+    whole = GraphMember(train, n_items)
+    if folds == 1:
+        return whole
+    users = UserFolds.deal(len(train), folds, seed)
+    without = [GraphMember(users.without(train, fold), n_items) for fold in range(folds)]
+    return CrossFitted(whole, without, users.of_events(train if labelled is None else labelled))
 
 
 def histories_of(batch: Batch) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -152,6 +152,7 @@ class SoftLabelConfig(_Config, frozen=True):
     top: Positive = 128  # items kept a position
     features: NonNegative = 0  # aligned blocks of the teacher LLM whose hidden states are kept beside; 0: none
     folds: Positive = 5  # the graph's labels for a user come from a graph without the user's fold; 1: no folds
+    sasrec_folds: Positive = 1  # the same for SASRec, each fold trained anew; 1: it labels what it was trained on
     copies: NonNegative = 0  # changed copies of every history that are labelled and learnt from, too
     drop: Share = 0.2  # of a copy: probability that an event is left out
     swap: Share = 0.1  # of a copy: probability that an event changes places with the next

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from pocketrec.distill.baselines import CoOccurrence, Popularity, TransitionGrap
 from pocketrec.distill.batches import WindowBatches
 from pocketrec.distill.collaborative import collaborative_vectors
 from pocketrec.distill.config import DistillConfig, EvaluationConfig, SasrecConfig, StudentConfig, TrainConfig
+from pocketrec.distill.cross_fit import CrossFitted, UserFolds
 from pocketrec.distill.evaluation import Ranker, evaluate
+from pocketrec.distill.item_model import ItemModel
 from pocketrec.distill.losses import Distillation, HardLabels
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.ranking import StudentRanker
@@ -117,6 +120,35 @@ def load_sasrec(folder: Path, config: SasrecConfig, n_items: int, max_history: i
     model = Sasrec(config, n_items, max_history)
     model.load_state_dict(load_file(folder / "best.safetensors"))
     return model.eval()
+
+
+def train_sasrec_folds(
+    split: Split,
+    n_items: int,
+    config: SasrecConfig,
+    max_history: int,
+    folds: int,
+    folder: Path,
+    progress: Progress = SILENT,
+) -> None:
+    """Train a SASRec without each fold of users, in `folder/fold-<number>`, for labels by `cross_fitted_sasrec`."""
+    users = UserFolds.deal(len(split.train), folds)
+    for fold in range(folds):
+        rest = replace(split, train=users.without(split.train, fold))
+        train_sasrec(rest, n_items, config, max_history, folder / f"fold-{fold}", progress)
+
+
+def cross_fitted_sasrec(
+    whole: Sasrec, folder: Path, split: Split, config: SasrecConfig, folds: int, labelled: Sequences
+) -> ItemModel:
+    """Join the SASRec of everybody and those that `train_sasrec_folds` left in `folder` (1 fold: there are none).
+
+    :param labelled: the histories that batches come from (see `UserFolds.of_events`).
+    """
+    if folds == 1:
+        return whole
+    without = [load_sasrec(folder / f"fold-{f}", config, whole.n_items, whole.max_history) for f in range(folds)]
+    return CrossFitted(whole, without, UserFolds.deal(len(split.train), folds).of_events(labelled))
 
 
 def measure_baselines(

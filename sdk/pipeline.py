@@ -160,6 +160,12 @@ class Pipeline:
             if not self.config.sasrec.enabled:
                 raise ConfigError("soft_labels.members names sasrec, but sasrec.enabled is false; change one of them")
             needs.append(f"sasrec/{WEIGHTS}")
+            folds = tuple(f"fold-{fold}/{WEIGHTS}" for fold in range(self.config.soft_labels.sasrec_folds))
+            if len(folds) > 1:
+                first.append(Stage("sasrec-folds", "train SASRec without each fold of users",
+                                   ("sasrec", "data", "evaluation", "soft_labels.sasrec_folds"), (events,),
+                                   folds, work.sasrec_folds))  # fmt: skip
+                needs += [f"sasrec-folds/{name}" for name in folds]
         sections = ("soft_labels", "teacher", "sasrec", "data", "evaluation")
         start = (f"teacher/{WEIGHTS}",) if self.config.distill.start == "teacher" else ()
         return [

@@ -96,6 +96,14 @@ class StageWork:
         _, state = train_sasrec(split, self._n_items(), self.config.sasrec, history, folder, self.progress)
         _save_curve(folder, state)
 
+    def sasrec_folds(self, folder: Path) -> None:
+        """Train SASRec without each fold of users."""
+        from pocketrec.distill.recipes import train_sasrec_folds
+
+        config, history = self.config, self.config.evaluation.max_history
+        folds = config.soft_labels.sasrec_folds
+        train_sasrec_folds(self._split(), self._n_items(), config.sasrec, history, folds, folder, self.progress)
+
     def teacher(self, folder: Path) -> None:
         """Train the teacher LLM."""
         from pocketrec.distill.recipes import load_sasrec
@@ -158,20 +166,22 @@ class StageWork:
 
     def _members(self, split: Split, n_items: int) -> dict[str, Any]:
         """The committee's members, trained."""
-        from pocketrec.distill.committee import GraphMember
-        from pocketrec.distill.recipes import load_sasrec
+        from pocketrec.distill.committee import cross_fitted_graph
+        from pocketrec.distill.recipes import cross_fitted_sasrec, load_sasrec
         from pocketrec.distill.teaching import labelled
 
         config, history = self.config, self.config.evaluation.max_history
+        folds, copies = config.soft_labels.sasrec_folds, labelled(split.train, config.soft_labels)
         out: dict[str, Any] = {}
         for name in config.soft_labels.members:
             if name == "llm":
                 out[name] = self._load_teacher()
             elif name == "sasrec":
-                out[name] = load_sasrec(self.folder / "sasrec", config.sasrec, n_items, history)
+                whole = load_sasrec(self.folder / "sasrec", config.sasrec, n_items, history)
+                parts = self.folder / "sasrec-folds"
+                out[name] = cross_fitted_sasrec(whole, parts, split, config.sasrec, folds, copies)
             else:
-                copies = labelled(split.train, config.soft_labels)
-                out[name] = GraphMember(split.train, n_items, config.soft_labels.folds, labelled=copies)
+                out[name] = cross_fitted_graph(split.train, n_items, config.soft_labels.folds, labelled=copies)
         return out
 
     def _load_teacher(self) -> Teacher:

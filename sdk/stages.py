@@ -28,8 +28,8 @@ STATE_FILE = "stage.json"
 class Stage:
     """One step of a run.
 
-    sections: configuration sections it reads. needs: files it reads, relative to the run's folder. makes: files or
-    folders it leaves in its own folder. run: does the work, given that folder.
+    sections: configuration sections it reads, or single settings ("section.name"). needs: files it reads, relative to
+    the run's folder. makes: files or folders it leaves in its own folder. run: does the work, given that folder.
     """
 
     name: str
@@ -125,9 +125,15 @@ class StageRunner:
         return whole and noted["key"] == self._key(stage)
 
     def _key(self, stage: Stage) -> str:
-        sections = {name: self.config[name] for name in stage.sections}
+        sections = {name: self._setting(name) for name in stage.sections}
         inputs = {name: self.external.get(name) or self._input_hash(name) for name in stage.needs}
         return hashlib.sha256(json.dumps([sections, inputs], sort_keys=True).encode()).hexdigest()
+
+    def _setting(self, name: str) -> Any:
+        value: Any = self.config
+        for part in name.split("."):
+            value = value[part]
+        return value
 
     def _input_hash(self, name: str) -> str:
         path = self.folder / name

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pocketrec.distill.augment import augment
 from pocketrec.distill.batches import WindowBatches
-from pocketrec.distill.committee import Committee, GraphMember, Weights, fit_committee, histories_of
+from pocketrec.distill.committee import Committee, Weights, cross_fitted_graph, fit_committee, histories_of
 from pocketrec.distill.item_model import ItemRanker, history_batch
 from pocketrec.distill.splits import EvalSet, Sequences
 from pocketrec.runtime.errors import ConfigError
@@ -59,8 +58,8 @@ def test_what_a_position_has_seen_is_its_own_history():
 def test_a_user_is_labelled_by_a_graph_that_was_counted_without_them():
     lists = [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]] * 2 + [[0, 9]]
     train = Sequences.from_lists(lists)
-    once = GraphMember(train, N_ITEMS, folds=len(lists))
-    everybody = GraphMember(train, N_ITEMS, folds=1)
+    once = cross_fitted_graph(train, N_ITEMS, folds=len(lists))
+    everybody = cross_fitted_graph(train, N_ITEMS, folds=1)
     (micro_batches,) = WindowBatches(train, 20, 100, seed=0).epoch(0)
     batch = micro_batches[0]
     at = batch.events.tolist().index(train.ends[-1] - 1)  # the only transition from 0 to 9
@@ -69,20 +68,8 @@ def test_a_user_is_labelled_by_a_graph_that_was_counted_without_them():
     assert once.item_logits(batch)[at, 1].exp() > 0.8
 
 
-def test_a_copy_is_labelled_by_the_graph_without_its_user():
-    train = ring(users=6)
-    made = augment(train, 2, drop=0.3, swap=0.3)
-    member = GraphMember(train, N_ITEMS, folds=6, labelled=made)
-    for user in range(6):
-        graphs = {
-            int(member.graph_of[event]) for n in range(user, 18, 6) for event in range(made.starts[n], made.ends[n])
-        }
-        assert graphs == {int(member.graph_of[train.starts[user]])}
-    assert len(np.unique(member.graph_of)) == 6
-
-
 def test_graph_logits_are_a_distribution_with_and_without_history():
-    member = GraphMember(ring(), N_ITEMS)
+    member = cross_fitted_graph(ring(), N_ITEMS, folds=5)
     logits = member.item_logits(history_batch(Sequences.from_lists([[1, 2, 3], []]), 20))
     assert torch.allclose(logits.exp().sum(1), torch.ones(2), atol=1e-5)
     assert int(logits[0].argmax()) == 4
@@ -90,7 +77,7 @@ def test_graph_logits_are_a_distribution_with_and_without_history():
 
 def test_questions_after_training_are_asked_of_the_whole_graph():
     train = ring(users=7)
-    folds, whole = GraphMember(train, N_ITEMS, folds=7), GraphMember(train, N_ITEMS, folds=1)
+    folds, whole = cross_fitted_graph(train, N_ITEMS, folds=7), cross_fitted_graph(train, N_ITEMS, folds=1)
     batch = history_batch(train.last(3), 20)
     assert torch.equal(folds.item_logits(batch), whole.item_logits(batch))
 

@@ -56,6 +56,16 @@ def test_a_changed_input_or_setting_runs_the_stages_that_depend_on_it(tmp_path):
     assert Kitchen(tmp_path, {**oven, "dough": {"salt": 2}}, source="rye").states() == ["changed", "changed"]
 
 
+def test_a_stage_may_depend_on_a_single_setting(tmp_path):
+    def runner(salt, heat):
+        stage = Stage("dough", "knead", ("dough.salt",), (), (), lambda folder: None)
+        return StageRunner(tmp_path, [stage], {"dough": {"salt": salt, "heat": heat}}, {})
+
+    runner(salt=1, heat=200).run()
+    assert runner(salt=1, heat=250).status()[0].state == "done"
+    assert runner(salt=2, heat=200).status()[0].state == "changed"
+
+
 def test_a_changed_source_that_gives_the_same_dough_bakes_nothing_anew(tmp_path):
     Kitchen(tmp_path).run()
     assert Kitchen(tmp_path, source="rye").run() == ["dough"]
