@@ -35,7 +35,9 @@ def load_config(
     :param defaults: sections that the file may override.
     :raises ConfigError: if anything is unknown, of a wrong type, or out of range; the message gives its path.
     """
-    tree: dict[str, Any] = json.loads(json.dumps(dict(defaults or {})))
+    # Written out first, since a section's `train` has defaults of its own that a single setting must not undo.
+    tree: dict[str, Any] = config_to_dict(RunConfig())
+    _merge(tree, defaults or {})
     if path is not None:
         _merge(tree, _read(path))
     for setting in settings:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from pocketrec.config import config_to_dict, load_config
 from pocketrec.distill.config import RunConfig
@@ -22,6 +23,16 @@ def test_settings_win_over_the_file_and_the_file_over_defaults(tmp_path):
     config = load_config(file, ["train.epochs=7", "text.encoder=none"], {"train": {"epochs": 1, "ema": 0.5}})
     assert (config.train.epochs, config.train.batch_size, config.train.ema) == (7, 64, 0.5)
     assert (config.data.user, config.text.encoder) == ("who", "none")
+
+
+def test_a_setting_within_a_section_leaves_its_other_defaults_alone():
+    usual = RunConfig()
+    config = load_config(
+        None, ["teacher.train.epochs=3", "preference.train.seed=1"], {"sasrec": {"train": {"ema": 0.5}}}
+    )
+    assert config.teacher.train == replace(usual.teacher.train, epochs=3)
+    assert config.preference.train == replace(usual.preference.train, seed=1)
+    assert config.sasrec.train == replace(usual.sasrec.train, ema=0.5)
 
 
 def test_what_is_written_out_reads_back_the_same(tmp_path):
