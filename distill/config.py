@@ -81,6 +81,7 @@ class StudentConfig(_Config, frozen=True):
     kv_heads: Positive = 4
     ffn: Positive = 256
     decoder_dim: Positive = 256
+    pair_dim: NonNegative = 24  # width of the table of pairs of first codes; 0: no table
     max_history: Positive = 20
     dropout: Share = 0.3
     rope_theta: float = 10000.0

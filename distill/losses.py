@@ -159,12 +159,7 @@ def code_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> list[Tenso
     :param hidden: [n, D]. sids: int64 [n, W, L].
     :returns: float32, L tensors: [n, 1, K] at the first level, where there is no prefix yet, [n, W, K] at the others.
     """
-    prefix, out = None, []
-    for level in range(student.levels):
-        out.append(student.decoder(level, hidden[:, None], prefix).float().log_softmax(-1))
-        code = student.embed[level](sids[..., level])
-        prefix = code if prefix is None else prefix + code
-    return out
+    return [student.code_logits(level, hidden, sids).float().log_softmax(-1) for level in range(student.levels)]
 
 
 def item_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> Tensor:

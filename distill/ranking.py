@@ -43,12 +43,8 @@ class TorchEngine:
     @torch.inference_mode()
     def score_level(self, level: int, hidden: NDArray[np.float32], prefixes: NDArray[np.int64]) -> NDArray[np.float32]:
         """Log-probabilities of a level's codes: [B, D], [B, W, level] -> float32 [B, W, K]."""
-        h = torch.from_numpy(hidden).to(self._device).unsqueeze(1).expand(-1, prefixes.shape[1], -1)
-        prefix = None
-        if level > 0:
-            codes = torch.from_numpy(prefixes).to(self._device)
-            prefix = torch.stack([self.student.embed[i](codes[..., i]) for i in range(level)]).sum(0)
-        logits = self.student.decoder(level, h, prefix)
+        h, codes = (torch.from_numpy(array).to(self._device) for array in (hidden, prefixes))
+        logits = self.student.code_logits(level, h, codes)
         return logits.float().log_softmax(-1).cpu().numpy()  # type: ignore[no-any-return]
 
     def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:

@@ -52,8 +52,11 @@ def train_student(
     :param first_layers: a teacher's layers for the student's blocks to begin as; None: random.
     """
     torch.manual_seed(settings.seed)
-    student = Student(shape, ids.rows.shape[1], ids.codes)
+    student = Student(shape, ids.rows.shape[1], ids.codes, ids.rows)
     student.start_from(ids.codebooks.centroids * np.float32(ITEM_LENGTH / ids.space.length))
+    if student.pairs is not None:
+        vectors = collaborative_vectors(split.train, len(ids.rows), dim=shape.pair_dim, seed=settings.seed)
+        student.pairs.start_from(vectors, ids.rows)
     if first_layers is not None:
         student.start_from_layers(first_layers)
     questions = sample(split.valid, settings.validate_users, settings.seed)
@@ -78,7 +81,7 @@ def train_student(
 
 def load_student(folder: Path, shape: StudentConfig, ids: SemanticIds) -> Student:
     """Read the weights that `train_student` kept."""
-    student = Student(shape, ids.rows.shape[1], ids.codes)
+    student = Student(shape, ids.rows.shape[1], ids.codes, ids.rows)
     weights = load_file(folder / "best.safetensors")
     prefix = "student."  # what else the training module held (projections of features) stays behind
     student.load_state_dict({n.removeprefix(prefix): tensor for n, tensor in weights.items() if n.startswith(prefix)})

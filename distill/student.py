@@ -2,8 +2,9 @@
 
     P(item | history) = Π_l P(c_l | h, c_<l),   h = backbone([start, item_1, ..., item_N]) at the last position
 
-One token per item, not one per code: an item's token is the sum of its code embeddings, so an item never seen in
-training still has one, and sequences are `levels` times shorter than with flattened SIDs (TIGER, Rajput et al. 2023).
+One token per item, not one per code: an item's token is the sum of its code embeddings and that of their first pair
+(`distill.pair_table`), so an item never seen in training still has one, and sequences are `levels` times shorter than
+with flattened SIDs (TIGER, Rajput et al. 2023).
 The blocks are stock Llama (RMSNorm, RoPE, SwiGLU, optional grouped queries; Touvron et al. 2023, section 2.2), so
 that the same weights load in transformers and write as GGUF `llama`.
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketrec.distill.config import StudentConfig
+from pocketrec.distill.pair_table import PairTable
 from pocketrec.runtime.errors import ConfigError
 
 NORM_EPS = 1e-5
@@ -137,7 +139,7 @@ class Backbone(nn.Module):
 
 
 class SidDecoder(nn.Module):
-    """Per level: one hidden layer over `[h ; Σ emb(c_<l)]`, then K logits.
+    """Per level: one hidden layer over h and the prefix's embedding, then K logits.
 
     The first layer is kept as two matrices, so that the part of `h` is computed once for all beams.
     """
@@ -152,7 +154,7 @@ class SidDecoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, level: int, hidden: Tensor, prefix: Tensor | None) -> Tensor:
-        """Return logits [..., K] of a level from hidden [..., D] and the prefix's embedding sum [..., D]."""
+        """Return logits [..., K] of a level from hidden [..., D] and the prefix's embedding [..., D]."""
         z = self.from_hidden[level](hidden)
         if level > 0:
             z = z + self.from_prefix[level - 1](prefix)
@@ -160,12 +162,13 @@ class SidDecoder(nn.Module):
 
 
 class Student(nn.Module):
-    """The whole model: code embeddings, backbone, SID decoder."""
+    """The whole model: code embeddings, pair table, backbone, SID decoder."""
 
-    def __init__(self, config: StudentConfig, levels: int, codes: int) -> None:
+    def __init__(self, config: StudentConfig, levels: int, codes: int, sids: NDArray[np.integer] | None = None) -> None:
         """Build with random weights.
 
-        :raises ConfigError: if widths and heads do not divide.
+        :param sids: [n_items, L], the catalogue's semantic IDs, for the pair table; None: none.
+        :raises ConfigError: if widths and heads do not divide, or there are too many codes for a pair table.
         """
         super().__init__()
         if config.dim % config.heads or (config.dim // config.heads) % 2 or config.heads % config.kv_heads:
@@ -179,7 +182,12 @@ class Student(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.backbone = Backbone(config)
         self.decoder = SidDecoder(config, levels, codes)
+        self.pairs = None
+        if config.pair_dim and levels > 1 and sids is not None:
+            self.pairs = PairTable(config.dim, config.pair_dim, codes, sids, config.dropout)
         self.apply(_initialise)
+        if self.pairs is not None:
+            self.pairs.initialise()
         nn.init.normal_(self.start, std=0.02)
 
     @torch.no_grad()
@@ -220,8 +228,13 @@ class Student(nn.Module):
                 ) from error
 
     def embed_items(self, sids: Tensor) -> Tensor:
-        """Sum of code embeddings: int [..., L] -> [..., D]."""
-        return torch.stack([table(sids[..., level]) for level, table in enumerate(self.embed)]).sum(0)
+        """Item tokens: int [..., L] -> [..., D]."""
+        return self.embed_prefix(sids, self.levels)
+
+    def embed_prefix(self, sids: Tensor, level: int) -> Tensor:
+        """Sum of the embeddings of the first `level` ≥ 1 codes, and of their pair: int [..., ≥ level] -> [..., D]."""
+        codes = torch.stack([table(sids[..., i]) for i, table in zip(range(level), self.embed, strict=False)]).sum(0)
+        return codes if self.pairs is None or level < 2 else codes + self.pairs.tokens(sids)
 
     def forward(self, sids: Tensor, is_start: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Hidden states of token rows.
@@ -245,14 +258,19 @@ class Student(nn.Module):
         x = torch.where(is_start.unsqueeze(-1), self.start, self.embed_items(sids))
         return self.dropout(x)  # type: ignore[no-any-return]
 
+    def code_logits(self, level: int, hidden: Tensor, sids: Tensor) -> Tensor:
+        """Logits of a level's codes after prefixes: hidden [n, D], sids int [n, W, ≥ level] -> [n, W, K].
+
+        At the first level, where there is no prefix yet, W is 1.
+        """
+        if level == 0:
+            return self.decoder(0, hidden[:, None], None)  # type: ignore[no-any-return]
+        logits: Tensor = self.decoder(level, hidden[:, None], self.embed_prefix(sids, level))
+        return logits if self.pairs is None or level != 1 else logits + self.pairs.logits(hidden, sids[..., 0])
+
     def level_logits(self, hidden: Tensor, sids: Tensor) -> list[Tensor]:
         """Teacher-forced logits of every level: hidden [n, D], true sids [n, L] -> L tensors [n, K]."""
-        prefix = torch.zeros_like(hidden)
-        logits = []
-        for level in range(self.levels):
-            logits.append(self.decoder(level, hidden, prefix))
-            prefix = prefix + self.embed[level](sids[:, level])
-        return logits
+        return [self.code_logits(level, hidden, sids[:, None])[:, 0] for level in range(self.levels)]
 
     @property
     def parameters_count(self) -> int:

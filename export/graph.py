@@ -25,6 +25,7 @@ _TYPES = {
     "F16": TensorProto.FLOAT16,
     "I8": TensorProto.INT8,
     "U8": TensorProto.UINT8,
+    "I32": TensorProto.INT32,
 }
 
 

@@ -3,7 +3,7 @@
 Opset 20, plain operators. One sequence at a time: phones serve one user. The trie comes in as inputs, so the same
 file serves any catalogue of its SID space, and no host language needs search code. Shapes in comments: N items in
 the history, P cached tokens, T new tokens, S = P + T, D width, H heads, G key-value heads, r = H / G, d head width,
-M decoder width, K codes, B beams (input `beam`), C slots (`max_branch` of a level).
+M decoder width, K codes, R pairs, B beams (input `beam`), C slots (`max_branch` of a level).
 
 The search's rule, which `runtime/beam.py` states as the oracle: at each level every child of a beam scores the
 beam's score plus its code's log-probability; the best `beam` of all are kept, ties to the better parent, then to
@@ -137,12 +137,22 @@ def _tokens(g: Graph, spec: ModelSpec, past_tokens: str | None) -> tuple[str, st
     table, start = (g("Concat", t, g("MatMul", t, weight), axis=1) for t in (embeddings, g.weight("start")))
     of_level = g("Add", "history", g.const(np.arange(spec.levels) * spec.codes, np.int32))  # rows of the table
     items = g("ReduceSum", g("Gather", table, of_level, axis=0), g.ints(1), keepdims=0)  # [N, D + (H + 2·G)·d]
+    if spec.pair_dim:
+        first, second = (g("Gather", "history", g.const(level, np.int64), axis=1) for level in (0, 1))  # [N]
+        into = g("Concat", g.weight("pair.into"), g("MatMul", g.weight("pair.into"), weight), axis=1)
+        items = g("Add", items, g("MatMul", _pairs(g, spec, first, second), into))
     if past_tokens:
         is_first = g("Cast", g("Equal", past_tokens, g.ints(0)), to=INT64)
         start = g("Slice", start, g.ints(0), is_first, g.ints(0))  # one row, or none when continuing
     widths = g.ints(spec.dim, (spec.heads + 2 * spec.kv_heads) * spec.head_dim)
     x, projected = g.split("Split", 2, g("Concat", start, items, axis=0), widths, axis=1)
     return x, projected
+
+
+def _pairs(g: Graph, spec: ModelSpec, first: str, second: str) -> str:
+    """Embeddings of pairs of first codes, [n, P]."""
+    place = g("Add", g("Mul", first, g.const(spec.codes, np.int32)), second)
+    return g("Gather", g.weight("pair.table"), g("Gather", g.weight("pair.rows"), place, axis=0), axis=0)
 
 
 def _projections(g: Graph, spec: ModelSpec, layer: int, x: str, projected: str, last: bool) -> tuple[str, str]:
@@ -240,10 +250,11 @@ def _search(g: Graph, spec: ModelSpec, hidden: str) -> None:
     shared = g("Add", g("MatMul", hidden, g.weight("decoder.hidden")), g.weight("decoder.bias"))  # [1, L·M]
     of_level = g.split("Split", spec.levels, shared, axis=1, num_outputs=spec.levels) if spec.levels > 1 else [shared]
     # Of the beams: nodes, scores, and what their codes so far add to each later level of the decoder.
-    node, score, prefix, parent = "", "", dict[int, str](), ""
+    node, score, prefix, parent, first = "", "", dict[int, str](), "", ""
     for level in range(spec.levels):
         last = level + 1 == spec.levels
-        log_p = _log_probs(g, level, of_level[level], prefix.get(level))  # [B, K]
+        of_pairs = _pair_logits(g, spec, hidden, first) if level == 1 and spec.pair_dim else None
+        log_p = _log_probs(g, level, of_level[level], prefix.get(level), of_pairs)  # [B, K]
         slot, code, child = _children(g, spec.max_branch[level], log_p, node, score) if level else _root(g, log_p)
         score, best = _best(g, child, g("Add", "beam", g("Shape", "exclude")) if last else "beam")  # [B']
         node = g("Gather", slot, best, axis=0)
@@ -252,6 +263,11 @@ def _search(g: Graph, spec: ModelSpec, hidden: str) -> None:
             parent = g("Div", best, g.const(spec.max_branch[level], np.int64)) if level else ""
             later = range(level + 1, spec.levels)
             prefix = {i: _grow(g, level, i, code, prefix.get(i), parent) for i in later}
+            if level == 0:
+                first = code
+            elif level == 1 and spec.pair_dim:
+                pairs = _pairs(g, spec, g("Gather", first, parent, axis=0), code)
+                prefix = {i: g("Add", p, _of_pairs(g, i, pairs)) for i, p in prefix.items()}
     internal = g("Cast", g("Sub", g("Shape", "first_child"), g.ints(1)), to=INT32)
     row = g("Sub", node, internal)  # the best beam + M leaves, of which `exclude` can take M at most
     score, best = _best(g, _without_excluded(g, row, score), "beam")
@@ -301,8 +317,22 @@ def _grow(g: Graph, level: int, later: int, code: str, before: str | None, paren
     return g("Add", g("Gather", before, parent, axis=0), grown) if before else grown
 
 
-def _log_probs(g: Graph, level: int, shared: str, prefix: str | None) -> str:
+def _of_pairs(g: Graph, later: int, pairs: str) -> str:
+    """What pairs [B', P] add to a later level of the decoder, [B', M]."""
+    return g("MatMul", pairs, g("MatMul", g.weight("pair.into"), g.weight(f"decoder.{later}.prefix")))
+
+
+def _pair_logits(g: Graph, spec: ModelSpec, hidden: str, first: str) -> str:
+    """What pairs add to the logits of the second code, [B, K], for the beams' first codes."""
+    table = g("Transpose", g.weight("pair.table"), perm=[1, 0])
+    scores = g("MatMul", g("MatMul", hidden, g.weight("pair.query")), table)  # [1, 1 + R]
+    rows = g("Gather", g("Reshape", g.weight("pair.rows"), g.ints(spec.codes, spec.codes)), first, axis=0)  # [B, K]
+    return g("Gather", g("Reshape", scores, g.ints(-1)), rows, axis=0)
+
+
+def _log_probs(g: Graph, level: int, shared: str, prefix: str | None, of_pairs: str | None) -> str:
     """Log-probabilities of a level's codes, [B, K]."""
     z = g("Add", shared, prefix) if prefix else shared
     logits = g("MatMul", _silu(g, z), g.weight(f"decoder.{level}.out"))
-    return g("LogSoftmax", g("Add", logits, g.weight(f"decoder.{level}.out_bias")), axis=-1)
+    logits = g("Add", logits, g.weight(f"decoder.{level}.out_bias"))
+    return g("LogSoftmax", g("Add", logits, of_pairs) if of_pairs else logits, axis=-1)

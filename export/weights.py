@@ -3,19 +3,21 @@
 The ONNX graphs refer to this file, and the numpy reference reads it, so a bundle holds every weight once. Norm
 weights before a projection are folded into it (they are diagonal); the last norm is not, since h is public.
 
-Tensors (D width, H heads, G key-value heads, d head width, F ffn, M decoder width, K codes, L levels):
+Tensors (D width, H heads, G key-value heads, d head width, F ffn, M decoder width, K codes, L levels, R pairs, P width
+of the pair table), float32 but for `pair.rows`:
 `start` [1, D]; `embed.l` [K, D]; `layers.i.q` [D, H·d]; `layers.i.kv` [D, 2·G·d]; `layers.i.o` [H·d, D];
 `layers.i.gate_up` [D, 2·F]; `layers.i.down` [F, D]; `norm` [D]; `rope.cos`, `rope.sin` [max_history + 1, d];
 `decoder.hidden` [D, L·M]; `decoder.bias` [L·M]; `decoder.l.prefix` [D, M] (l ≥ 1); `decoder.l.out` [M, K];
-`decoder.l.out_bias` [K].
+`decoder.l.out_bias` [K]. With a pair table: `pair.rows` int32 [K·K], the table's row of a pair (0: none, zeros);
+`pair.table` [1 + R, P]; `pair.into` [P, D]; `pair.query` [D, P].
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
@@ -25,8 +27,8 @@ from pocketrec.distill.student import NORM_EPS, Student, rope_tables
 from pocketrec.runtime.bundle import ModelSpec
 
 
-def device_weights(student: Student) -> dict[str, NDArray[np.float32]]:
-    """Return the tensors of the module's docstring, float32."""
+def device_weights(student: Student) -> dict[str, NDArray[Any]]:
+    """Return the tensors of the module's docstring."""
     config = student.config
     cos, sin = rope_tables(config.max_history + 1, config.dim // config.heads, config.rope_theta)
     w = {name: tensor.detach().float().cpu() for name, tensor in student.state_dict().items()}
@@ -42,6 +44,10 @@ def device_weights(student: Student) -> dict[str, NDArray[np.float32]]:
         out[f"decoder.{level}.out_bias"] = w[f"decoder.out.{level}.bias"]
         if level > 0:
             out[f"decoder.{level}.prefix"] = w[f"decoder.from_prefix.{level - 1}.weight"].T
+    if student.pairs is not None:
+        out["pair.rows"] = student.pairs.row.flatten().to(torch.int32).cpu()
+        out["pair.table"] = w["pairs.table.weight"]
+        out["pair.into"], out["pair.query"] = w["pairs.into.weight"].T, w["pairs.query.weight"].T
     return {name: tensor.contiguous().numpy() for name, tensor in out.items()}
 
 
@@ -74,6 +80,6 @@ def model_spec(student: Student, sid_space: str, beam: int, max_branch: tuple[in
         kind="llama-sid", sid_space=sid_space, levels=student.levels, codes=student.codes,
         max_history=config.max_history, beam=beam, max_branch=max_branch, dim=config.dim, layers=config.layers,
         heads=config.heads, kv_heads=config.kv_heads, head_dim=config.dim // config.heads, ffn=config.ffn,
-        decoder_dim=config.decoder_dim, rope_theta=config.rope_theta, norm_eps=NORM_EPS,
+        decoder_dim=config.decoder_dim, pair_dim=0 if student.pairs is None else config.pair_dim, rope_theta=config.rope_theta, norm_eps=NORM_EPS,
         parameters=student.parameters_count,
     )  # fmt: skip

@@ -50,6 +50,7 @@ class ModelSpec:
     head_dim: int
     ffn: int
     decoder_dim: int
+    pair_dim: int  # width of the table of pairs of first codes; 0: none
     rope_theta: float
     norm_eps: float
     parameters: int
@@ -189,6 +190,7 @@ def _parse_model(fields: _Fields) -> ModelSpec:
         rope_theta=fields.number("rope_theta"),
         norm_eps=fields.number("norm_eps"),
         parameters=fields.integer("parameters", 1, 1 << 40),
+        pair_dim=fields.integer("pair_dim", 0),
         **{name: fields.integer(name, 1) for name in sizes},
     )
 

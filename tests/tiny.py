@@ -17,7 +17,7 @@ SPACE = "0" * 32
 
 
 def tiny_student(seed: int = 0, **shape: float) -> Student:
-    """Random weights, far enough from zero that scores differ."""
+    """Random weights, far enough from zero that scores differ; half of all pairs have a row in the pair table."""
     torch.manual_seed(seed)
     settings = {
         "dim": 16,
@@ -27,11 +27,14 @@ def tiny_student(seed: int = 0, **shape: float) -> Student:
         "ffn": 24,
         "decoder_dim": 12,
         "max_history": 6,
+        "pair_dim": 4,
     }
-    student = Student(StudentConfig(**{**settings, **shape}), LEVELS, CODES).eval()
+    student = Student(StudentConfig(**{**settings, **shape}), LEVELS, CODES, random_rows(60, seed=7)).eval()
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
+        if student.pairs is not None:
+            student.pairs.table.weight[0] = 0.0  # where training leaves it
     return student
 
 

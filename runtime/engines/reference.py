@@ -1,7 +1,7 @@
 """The model in numpy, from the bundle's weight file: slow, plain, and the oracle for every other engine.
 
 Weight names and shapes are those of `export/weights.py`. Shapes in comments: T tokens, D width, H heads, G
-key-value heads, d head width, M decoder width, K codes, B sequences, W beams.
+key-value heads, d head width, M decoder width, K codes, R pairs, B sequences, W beams.
 """
 
 from __future__ import annotations
@@ -28,16 +28,23 @@ class ReferenceModel:
     def encode(self, history: NDArray[np.int32]) -> Array:
         """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
         spec, w = self.spec, self.w
-        items = sum(
-            (w[f"embed.{level}"][history[:, level]] for level in range(spec.levels)),
-            np.zeros((len(history), spec.dim), np.float32),
-        )
-        x = np.concatenate((w["start"], items))  # [T, D]
+        x = np.concatenate((w["start"], self._embed(history, spec.levels)))  # [T, D]
         for layer in range(spec.layers):
             x = x + self._attend(layer, _norm(x, spec.norm_eps))
             gate, up = np.split(_norm(x, spec.norm_eps) @ w[f"layers.{layer}.gate_up"], 2, axis=-1)
             x = x + (_silu(gate) * up) @ w[f"layers.{layer}.down"]
         return np.asarray(_norm(x[-1:], spec.norm_eps) * w["norm"], np.float32)
+
+    def _embed(self, sids: NDArray[np.integer], level: int) -> Array:
+        """Sum of the embeddings of the first `level` codes, and of their pair: int [..., ≥ level] -> [..., D]."""
+        spec, w = self.spec, self.w
+        total = np.zeros((*sids.shape[:-1], spec.dim), np.float32)
+        for i in range(level):
+            total += w[f"embed.{i}"][sids[..., i]]
+        if spec.pair_dim and level > 1:
+            rows = w["pair.rows"][sids[..., 0].astype(np.int64) * spec.codes + sids[..., 1]]
+            total += w["pair.table"][rows] @ w["pair.into"]
+        return total
 
     def _attend(self, layer: int, x: Array) -> Array:
         spec, w, tokens = self.spec, self.w, len(x)
@@ -62,9 +69,13 @@ class ReferenceModel:
         z = hidden @ self.w["decoder.hidden"][:, part] + self.w["decoder.bias"][part]  # [B, M]
         z = np.broadcast_to(z[:, None], (*prefixes.shape[:2], width))
         if level > 0:
-            total = sum(self.w[f"embed.{i}"][prefixes[..., i]] for i in range(level))  # [B, W, D]
-            z = z + total @ self.w[f"decoder.{level}.prefix"]
-        return _log_softmax(_silu(z) @ self.w[f"decoder.{level}.out"] + self.w[f"decoder.{level}.out_bias"])
+            z = z + self._embed(prefixes, level) @ self.w[f"decoder.{level}.prefix"]
+        logits = _silu(z) @ self.w[f"decoder.{level}.out"] + self.w[f"decoder.{level}.out_bias"]
+        if level == 1 and self.spec.pair_dim:
+            scores = hidden @ self.w["pair.query"] @ self.w["pair.table"].T  # [B, 1 + R]
+            rows = self.w["pair.rows"].reshape(self.spec.codes, -1)[prefixes[..., 0]]  # [B, W, K]
+            logits = logits + np.take_along_axis(scores[:, None], rows, axis=2)
+        return _log_softmax(logits)
 
 
 class ReferenceEngine:

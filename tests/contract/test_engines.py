@@ -16,7 +16,12 @@ from pocketrec.runtime.trie import ItemTrie
 from tiny import CODES, LEVELS, SPACE, brute_force, random_rows, tiny_bundle, tiny_student
 
 NONE = np.empty(0, np.int32)
-SHAPES = {"plain": {}, "grouped": {"heads": 4, "kv_heads": 2, "layers": 3}, "one layer": {"layers": 1}}
+SHAPES = {
+    "plain": {},
+    "grouped": {"heads": 4, "kv_heads": 2, "layers": 3},
+    "one layer": {"layers": 1},
+    "no pairs": {"pair_dim": 0},
+}
 
 
 def trie_of(rows):
@@ -66,11 +71,13 @@ def test_a_narrow_beam_finds_what_the_reference_search_finds(engine, student, be
 
 
 def test_ties_go_to_the_better_parent_then_to_the_lower_code(engine, student, tmp_path):
-    flat = tiny_student(**{k: getattr(student.config, k) for k in ("heads", "kv_heads", "layers")})
+    flat = tiny_student(**{k: getattr(student.config, k) for k in ("heads", "kv_heads", "layers", "pair_dim")})
     with torch.no_grad():
         for out in flat.decoder.out:
             out.weight.zero_()
             out.bias.zero_()
+        if flat.pairs is not None:
+            flat.pairs.query.weight.zero_()
     if engine.name == "torch":
         tied = TorchEngine(flat)
     else:

@@ -33,7 +33,16 @@ FILES = (TRIE_FILE, "recommender.onnx", "README.md")
 
 
 def model(**changes: Any) -> ModelSpec:
-    sizes = {"dim": 8, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 4, "ffn": 16, "decoder_dim": 8}
+    sizes = {
+        "dim": 8,
+        "layers": 1,
+        "heads": 2,
+        "kv_heads": 1,
+        "head_dim": 4,
+        "ffn": 16,
+        "decoder_dim": 8,
+        "pair_dim": 4,
+    }
     fields: dict[str, Any] = {
         "kind": "llama-sid",
         "sid_space": "space-1",
