@@ -57,11 +57,10 @@ class Distillation(nn.Module):
 
     q_l is the teacher's item distribution summed over the trie: the probability of each code at level l among the
     items that share the true prefix c_<l (T²·KL as Hinton et al. 2015, section 2; up to the teacher's entropy). With
-    `sampled` = n, n items a position drawn from the teacher's distribution are spelt out in its place: an unbiased
-    estimate of the cross-entropy over whole items, Σ_i q(i)·−log p(i), which also teaches the prefixes that are not
-    the true one (Kim & Rush 2016, section 3.2). s_b and t_b are hidden states of student and teacher after b of B
-    aligned blocks, W_b a learned projection (SLMRec eq. 7 and 8); CE(s_b) reads the answer from a block that is not
-    the last (eq. 9).
+    `sampled` = n, the two together become a cross-entropy over whole items, which also teaches the prefixes that are
+    not the true one: see `expected_cross_entropy`; the temperature then only sharpens or flattens q. s_b and t_b are
+    hidden states of student and teacher after b of B aligned blocks, W_b a learned projection (SLMRec eq. 7 and 8);
+    CE(s_b) reads the answer from a block that is not the last (eq. 9).
     """
 
     sids: Tensor
@@ -94,32 +93,33 @@ class Distillation(nn.Module):
         """Return the summed loss over the batch's positions."""
         states = self.student.states(self.sids[batch.inputs], batch.is_start, batch.mask)
         states = [state.flatten(0, 1)[batch.loss_at] for state in states]  # [n, D] each
-        target = self.sids[batch.targets]  # [n, L]
-        logits = self.student.level_logits(states[-1], target)
-        total = self.config.hard * cross_entropy(logits, target)
-        if self.config.soft:
-            total = total + self.config.soft * self._soft(batch, states[-1], logits, target)
+        total = self._labels(batch, states[-1])
         if self.config.intermediate:
+            target = self.sids[batch.targets]
             for end in self.ends[:-1]:
                 early = self.student.level_logits(states[end], target)
                 total = total + self.config.intermediate * cross_entropy(early, target)
         return total + self._features(batch, states) if self.projections else total
 
-    def _soft(self, batch: Batch, hidden: Tensor, logits: list[Tensor], target: Tensor) -> Tensor:
-        temperature, count = self.config.temperature, self.config.sampled
+    def _labels(self, batch: Batch, hidden: Tensor) -> Tensor:
+        hard, soft, temperature = self.config.hard, self.config.soft, self.config.temperature
+        target = self.sids[batch.targets]  # [n, L]
+        if not soft:
+            return hard * cross_entropy(self.student.level_logits(hidden, target), target)
         rows, values = self.labels.at(batch.events.cpu().numpy())
         items = torch.from_numpy(rows.astype(np.int64)).to(hidden.device)
         p = torch.from_numpy(values).to(hidden.device).pow(1 / temperature)
         p = p / p.sum(1, keepdim=True).clamp(min=1e-9)
-        if count:
-            drawn = items.gather(1, torch.multinomial(p + 1e-9, count, replacement=True))  # [n, count]
-            goal = self.sids[drawn].flatten(0, 1)
-            spelt = self.student.level_logits(hidden.repeat_interleave(count, 0), goal)
-            return cross_entropy(spelt, goal) / count
-        total = torch.zeros((), device=hidden.device)
+        if self.config.sampled:
+            items = torch.cat((batch.targets[:, None], items), 1)
+            weights = torch.cat((torch.full_like(p[:, :1], hard), soft * p), 1)
+            return expected_cross_entropy(self.student, hidden, self.sids[items], weights, self.config.sampled)
+        logits = self.student.level_logits(hidden, target)
+        total = hard * cross_entropy(logits, target)
         for level, goal in zip(logits, level_marginals(self.sids[items], p, target, self.student.codes), strict=True):
-            total = total - (goal * (level.float() / temperature).log_softmax(-1)).sum()
-        return total * temperature**2
+            kl = -(goal * (level.float() / temperature).log_softmax(-1)).sum()
+            total = total + soft * temperature**2 * kl
+        return total
 
     def _features(self, batch: Batch, states: list[Tensor]) -> Tensor:
         wanted = torch.from_numpy(self.labels.features_at(batch.events.cpu().numpy())).to(states[0].device)
@@ -176,6 +176,30 @@ def cross_entropy(logits: list[Tensor], target: Tensor, label_smoothing: float =
         for n, level in enumerate(logits)
     ]
     return torch.stack(losses).sum()
+
+
+def expected_cross_entropy(student: Student, hidden: Tensor, sids: Tensor, weights: Tensor, count: int) -> Tensor:
+    """Estimate Σ_i w_i · −log p(i) over weighted items, summed over positions; unbiased.
+
+    The first level's part is exact. For each further level `count` prefixes are drawn by weight, and the codes behind
+    them are matched with their whole conditional distribution, not with the drawn item's code alone: sequence-level
+    distillation (Kim & Rush 2016, section 3.2) with what the trie can sum summed (Rao-Blackwell).
+
+    :param hidden: [n, D]. sids: int64 [n, M, L]. weights: float [n, M], with a positive sum in every row.
+    """
+    log_p = student.code_logits(0, hidden, sids[:, :1]).float().log_softmax(-1)[:, 0]  # [n, K]
+    total = -(weights * log_p.gather(1, sids[..., 0])).sum()
+    drawn = torch.multinomial(weights, count, replacement=True)  # [n, count]
+    prefixes = sids.gather(1, drawn[..., None].expand(-1, -1, sids.shape[2]))  # [n, count, L]
+    each = weights.sum(1, keepdim=True) / count  # what a drawn prefix stands for
+    mass = weights[:, None].expand(-1, count, -1)  # of the items behind each drawn prefix, [n, count, M]
+    for level in range(1, student.levels):
+        mass = mass * (sids[:, None, :, level - 1] == prefixes[..., level - 1, None])
+        goal = torch.zeros(*drawn.shape, student.codes, device=hidden.device)
+        goal.scatter_add_(2, sids[:, None, :, level].expand_as(mass), mass / mass.sum(2, keepdim=True))
+        log_p = student.code_logits(level, hidden, prefixes).float().log_softmax(-1)
+        total = total - (each[..., None] * goal * log_p).sum()
+    return total
 
 
 def level_marginals(sids: Tensor, probabilities: Tensor, target: Tensor, codes: int) -> list[Tensor]:

@@ -45,7 +45,7 @@ class TorchEngine:
         """Log-probabilities of a level's codes: [B, D], [B, W, level] -> float32 [B, W, K]."""
         h, codes = (torch.from_numpy(array).to(self._device) for array in (hidden, prefixes))
         logits = self.student.code_logits(level, h, codes)
-        return logits.float().log_softmax(-1).cpu().numpy()  # type: ignore[no-any-return]
+        return logits.float().log_softmax(-1).cpu().numpy()
 
     def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""

@@ -80,6 +80,6 @@ def model_spec(student: Student, sid_space: str, beam: int, max_branch: tuple[in
         kind="llama-sid", sid_space=sid_space, levels=student.levels, codes=student.codes,
         max_history=config.max_history, beam=beam, max_branch=max_branch, dim=config.dim, layers=config.layers,
         heads=config.heads, kv_heads=config.kv_heads, head_dim=config.dim // config.heads, ffn=config.ffn,
-        decoder_dim=config.decoder_dim, pair_dim=0 if student.pairs is None else config.pair_dim, rope_theta=config.rope_theta, norm_eps=NORM_EPS,
-        parameters=student.parameters_count,
+        decoder_dim=config.decoder_dim, pair_dim=config.pair_dim if student.pairs is not None else 0,
+        rope_theta=config.rope_theta, norm_eps=NORM_EPS, parameters=student.parameters_count,
     )  # fmt: skip

@@ -74,7 +74,7 @@ class ReferenceModel:
         if level == 1 and self.spec.pair_dim:
             scores = hidden @ self.w["pair.query"] @ self.w["pair.table"].T  # [B, 1 + R]
             rows = self.w["pair.rows"].reshape(self.spec.codes, -1)[prefixes[..., 0]]  # [B, W, K]
-            logits = logits + np.take_along_axis(scores[:, None], rows, axis=2)
+            logits = logits + np.take_along_axis(scores[:, None], rows.astype(np.int64), axis=2)
         return _log_softmax(logits)
 
 

@@ -125,10 +125,24 @@ def test_sampled_targets_estimate_the_cross_entropy_over_items(train, tmp_path):
     assert estimate == pytest.approx(exact, rel=0.01)
 
 
+def test_hard_and_sampled_soft_labels_are_one_mixture(train, tmp_path):
+    """On average, hard · CE(true item) + soft · Σ_i q(i) · −log p(i), whatever the shares."""
+    student, labels = tiny_student(seed=0).eval(), labels_of(train, tmp_path)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        apart = 0.3 * loss(train, labels, student, hard=1.0) + 0.7 * loss(
+            train, labels, student, soft=1.0, sampled=4000, temperature=0.5
+        )
+        together = loss(train, labels, student, hard=0.3, soft=0.7, sampled=4000, temperature=0.5)
+        single = [loss(train, labels, student, hard=0.3, soft=0.7, sampled=1, temperature=0.5) for _ in range(400)]
+    assert float(together) == pytest.approx(float(apart), rel=0.01)
+    assert float(np.mean(single)) == pytest.approx(float(apart), rel=0.02)
+
+
 def test_soft_labels_at_temperature_are_weighted_by_its_square(train, tmp_path):
     """T² · CE(q^(1/T), p^(1/T)) at level 0, by hand; a student of equal logits makes it a constant."""
     student = tiny_student(seed=0)
-    for parameter in student.decoder.out.parameters():
+    for parameter in [*student.decoder.out.parameters(), student.pairs.query.weight]:
         torch.nn.init.zeros_(parameter)
     found = loss(train, labels_of(train, tmp_path), student, soft=1.0, temperature=2.0).item()
     positions, levels = len(batch_of(train).events), ROWS.shape[1]
