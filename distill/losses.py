@@ -65,15 +65,23 @@ class Distillation(nn.Module):
 
     sids: Tensor
 
-    def __init__(self, student: Student, sids: NDArray[np.integer], labels: SoftLabels, config: DistillConfig) -> None:
+    def __init__(
+        self,
+        student: Student,
+        sids: NDArray[np.integer],
+        labels: SoftLabels,
+        config: DistillConfig,
+        unlikelihood: float = 0.0,
+    ) -> None:
         """Wrap a student.
 
         :param sids: [n_items, L], the catalogue's semantic IDs.
         :param labels: of the histories that the batches come from.
+        :param unlikelihood: weight of `unlikelihood_of_seen`.
         :raises ConfigError: if the student has fewer layers than aligned blocks, or the labels lack the features.
         """
         super().__init__()
-        self.student, self.labels, self.config = student, labels, config
+        self.student, self.labels, self.config, self.unlikelihood = student, labels, config, unlikelihood
         self.register_buffer("sids", torch.from_numpy(sids.astype(np.int64)), persistent=False)
         self.projections = nn.ModuleList()
         layers = student.config.layers
@@ -94,6 +102,8 @@ class Distillation(nn.Module):
         states = self.student.states(self.sids[batch.inputs], batch.is_start, batch.mask)
         states = [state.flatten(0, 1)[batch.loss_at] for state in states]  # [n, D] each
         total = self._labels(batch, states[-1])
+        if self.unlikelihood:
+            total = total + self.unlikelihood * unlikelihood_of_seen(self.student, self.sids, states[-1], batch)
         if self.config.intermediate:
             target = self.sids[batch.targets]
             for end in self.ends[:-1]:

@@ -67,7 +67,7 @@ def train_student(
 
     model: nn.Module = HardLabels(student, ids.rows, settings.label_smoothing, settings.unlikelihood)
     if labels is not None:
-        model = Distillation(student, ids.rows, labels, distill or DistillConfig())
+        model = Distillation(student, ids.rows, labels, distill or DistillConfig(), settings.unlikelihood)
     return fit(
         model,
         window_batches(split.train, shape.max_history, settings),

@@ -94,6 +94,23 @@ def test_unlikelihood_is_that_of_every_seen_item_on_average(train):
     assert np.mean(draws) == pytest.approx(exact, rel=0.05)
 
 
+def test_unlikelihood_is_added_to_either_loss(train, tmp_path):
+    student, labels, batch = tiny_student(seed=0).eval(), labels_of(train, tmp_path), batch_of(train)
+    sids = torch.from_numpy(ROWS.astype(np.int64))
+    with torch.no_grad():
+        hidden = student(sids[batch.inputs], batch.is_start, batch.mask).flatten(0, 1)[batch.loss_at]
+        torch.manual_seed(0)
+        expected = 0.7 * float(unlikelihood_of_seen(student, sids, hidden, batch))
+        hard = DistillConfig(hard=1.0, soft=0.0)
+        for without, with_it in (
+            (HardLabels(student, ROWS), HardLabels(student, ROWS, 0.0, 0.7)),
+            (Distillation(student, ROWS, labels, hard), Distillation(student, ROWS, labels, hard, 0.7)),
+        ):
+            torch.manual_seed(0)
+            found = float(with_it.eval()(batch)) - float(without.eval()(batch))
+            assert found == pytest.approx(expected, rel=1e-3)
+
+
 def test_a_certain_teacher_makes_soft_labels_hard(train, tmp_path):
     student = tiny_student(seed=0)
 
