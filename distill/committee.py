@@ -109,10 +109,19 @@ class Committee:
     @torch.inference_mode()
     def item_logits(self, batch: Batch) -> Tensor:
         """Log-probabilities over all items, up to a constant, float32 [n, n_items]."""
+        return self.combine(self.parts(batch), batch)
+
+    @torch.inference_mode()
+    def parts(self, batch: Batch) -> dict[str, Tensor]:
+        """Every member's log-probabilities over all items, float32 [n, n_items]."""
+        return {name: member.item_logits(batch).float().log_softmax(1) for name, member in self.members.items()}
+
+    def combine(self, parts: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """Make members' log-probabilities one, up to a constant."""
         names, weights = list(self.members), self.weights
-        parts = [self.members[name].item_logits(batch).float().log_softmax(1) for name in names]
         exponents, shares = ([values[name] for name in names] for values in (weights.exponents, weights.shares))
-        logits = _mix(parts, weights.combine, torch.tensor(exponents), torch.tensor(shares).log())
+        chosen = [parts[name] for name in names]
+        logits = _mix(chosen, weights.combine, torch.tensor(exponents), torch.tensor(shares).log())
         return logits + weights.seen * _seen(batch, logits.shape[1])
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 from pocketrec.distill.augment import augment
 from pocketrec.distill.batches import Batch
 from pocketrec.distill.committee import Committee, fit_committee
+from pocketrec.distill.committee_ranking import COMMITTEE, SharedLists, SharedRanker
 from pocketrec.distill.config import RunConfig, SoftLabelConfig
-from pocketrec.distill.item_model import ItemModel, ItemRanker
+from pocketrec.distill.item_model import ItemModel
 from pocketrec.distill.losses import block_ends
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.recipes import measure
@@ -26,7 +27,7 @@ from pocketrec.distill.splits import Sequences, Split
 from pocketrec.runtime.errors import ConfigError
 
 LABELS = "labels"
-COMMITTEE = "committee"
+TITLES = {"llm": "teacher LLM"}
 
 
 def write_labels(
@@ -49,8 +50,8 @@ def write_labels(
         weights, quality = fit_committee(members, split.valid, n_items, history, config.soft_labels.combine)
         advance(1)
     committee = Committee(members, weights)
-    shown = {COMMITTEE: committee, **({"teacher LLM": members["llm"]} if "llm" in members else {})}
-    rankers = {name: ItemRanker(model, history) for name, model in shown.items()}
+    shared = SharedLists(committee, [name for name in members if name == "llm"], history)
+    rankers = {TITLES.get(name, name): SharedRanker(shared, name) for name in (COMMITTEE, *shared.members)}
     test = measure(rankers, split, n_items, config.evaluation, progress)
     features = _features(members, config)
     train = labelled(split.train, config.soft_labels)
