@@ -40,13 +40,14 @@ from pocketrec.runtime.recommender import Recommender
 FEATURES = {"cosine": 1.0, "norm": 0.1}  # SLMRec's weights
 ROWS: dict[str, dict[str, Any] | None] = {
     "no teacher": None,
-    "soft, along the true prefix": {"hard": 0.3, "soft": 0.7},
-    "soft, sampled items": {"hard": 0.3, "soft": 0.7, "sampled": 2},
-    "soft alone, sampled items": {"hard": 0.0, "soft": 1.0, "sampled": 2},
+    "soft, along the true prefix": {"hard": 0.3, "soft": 0.7, "sampled": 0, "temperature": 1.0},
+    "soft, sampled prefixes, T = 1": {"hard": 0.3, "soft": 0.7, "temperature": 1.0},
+    "soft, sampled prefixes": {"hard": 0.3, "soft": 0.7},
+    "soft alone, sampled prefixes": {"hard": 0.0, "soft": 1.0},
     "intermediate": {"hard": 1.0, "soft": 0.0, "intermediate": 1.0},
     "cosine": {"hard": 1.0, "soft": 0.0, "cosine": 1.0},
     "norm": {"hard": 1.0, "soft": 0.0, "norm": 0.1},
-    "all": {"hard": 0.3, "soft": 0.7, "sampled": 2, "intermediate": 0.3, **FEATURES},
+    "all": {"hard": 0.3, "soft": 0.7, "intermediate": 0.3, **FEATURES},
 }
 
 

@@ -165,8 +165,8 @@ class DistillConfig(_Config, frozen=True):
 
     hard: Weight = 0.3  # cross-entropy of the true item
     soft: Weight = 0.7  # of the teacher's distribution, per level along the true prefix
-    sampled: NonNegative = 0  # further targets drawn from the teacher's distribution, a position
-    temperature: Annotated[float, Meta(gt=0.0)] = 1.0
+    sampled: NonNegative = 1  # prefixes drawn a position to match whole items; 0: along the true prefix alone
+    temperature: Annotated[float, Meta(gt=0.0)] = 0.5  # of the teacher's distribution; below 1: sharper
     cosine: Weight = 0.0  # features: 1 - cos at aligned blocks
     norm: Weight = 0.0  # features: L2 distance at aligned blocks
     intermediate: Weight = 0.0  # cross-entropy from intermediate blocks

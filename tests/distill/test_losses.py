@@ -42,7 +42,7 @@ def labels_of(train, folder, features=None, top=N_ITEMS):
 
 
 def loss(train, labels, student=None, **weights):
-    settings = {"hard": 0.0, "soft": 0.0, **weights}
+    settings = {"hard": 0.0, "soft": 0.0, "sampled": 0, "temperature": 1.0, **weights}
     model = Distillation(student or tiny_student(seed=0), ROWS, labels, DistillConfig(**settings)).eval()
     return model(batch_of(train))
 
