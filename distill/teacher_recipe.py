@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
@@ -75,7 +76,8 @@ def train_teacher(
         assert isinstance(kept, Teacher)
         return validation_scores(TeacherRanker(kept), questions, n_items, max_history)
 
-    train = _selected(split.train, model, surrogate, config, folder, progress)
+    with PartialState().main_process_first():  # it scores, the others read what it chose
+        train = _selected(split.train, model, surrogate, config, folder, progress)
     batches = window_batches(train, max_history, settings)
     state = fit(model, batches, validate, settings, folder, progress, "training the teacher")
     return model, state
@@ -111,6 +113,8 @@ def _backbone(config: TeacherConfig, n_items: int, max_history: int, folder: Pat
         if written["asked"] == asked:
             return shape_only(folder / SHAPE, written["prompt_tokens"])
     backbone = read_backbone(config)
+    if not PartialState().is_main_process:
+        return backbone
     folder.mkdir(parents=True, exist_ok=True)
     save_shape(backbone.body, folder / SHAPE)
     kept = {"n_items": n_items, "max_history": max_history, "prompt_tokens": len(backbone.prompt), "asked": asked}

@@ -37,11 +37,13 @@ def write_labels(
     config: RunConfig,
     folder: Path,
     progress: Progress = SILENT,
+    shares: tuple[int, int] = (0, 1),
 ) -> dict[str, Any]:
     """Fit the committee on validation questions and write its labels into `folder/labels`.
 
     :param members: trained models by their names in `soft_labels.members`.
     :param split: its training part is what gets labels, with the copies of `labelled`.
+    :param shares: (rank, world): with several processes all fit, the first measures, each writes its share of labels.
     :returns: weights, negative log-likelihoods on validation (nats), test measures of the committee and of the
         teacher LLM (convention → measure → value), and what the labels cost.
     """
@@ -52,12 +54,12 @@ def write_labels(
     committee = Committee(members, weights)
     shared = SharedLists(committee, [name for name in members if name == "llm"], history)
     rankers = {TITLES.get(name, name): SharedRanker(shared, name) for name in (COMMITTEE, *shared.members)}
-    test = measure(rankers, split, n_items, config.evaluation, progress)
+    test = measure(rankers, split, n_items, config.evaluation, progress) if shares[0] == 0 else {}
     features = _features(members, config)
     train = labelled(split.train, config.soft_labels)
     labels = write_soft_labels(
         folder / LABELS, committee.item_logits, train, n_items, history, config.soft_labels, progress,
-        features=features,
+        shares, features,
     )  # fmt: skip
     return {"weights": asdict(weights), "valid_nll": quality, "test": test, "labels": labels}
 

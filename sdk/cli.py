@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pocketrec.processes import Processes
 from pocketrec.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,11 +50,12 @@ Position = Annotated[str | None, typer.Option("--position", help="The log's orde
 def _stderr() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True)
+    return Console(stderr=True, quiet=not Processes.launched().main)
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    if Processes.launched().main:
+        typer.echo(json.dumps(value, ensure_ascii=False))
 
 
 @app.callback()
@@ -240,9 +242,11 @@ def _columns(*names: str | None) -> list[str]:
 
 def _pipeline(out: Path, interactions: Path, items: Path | None, config: Any) -> Pipeline:
     from pocketrec.console import RichProgress
+    from pocketrec.distill.progress import SILENT
     from pocketrec.pipeline import Pipeline
 
-    return Pipeline(out, interactions, items, config, RichProgress(_stderr()))
+    progress = RichProgress(_stderr()) if Processes.launched().main else SILENT
+    return Pipeline(out, interactions, items, config, progress)
 
 
 def _run(pipeline: Pipeline, start: str | None, as_json: bool) -> RunResult:
@@ -319,7 +323,7 @@ def _show_sample(result: RunResult, history: list[str]) -> None:
 def _stdout() -> Console:
     from rich.console import Console
 
-    return Console()
+    return Console(quiet=not Processes.launched().main)
 
 
 def _print_recommendations(title: str, found: Any) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.processes import Processes
 from pocketrec.run_files import BUNDLE, CURVE, REPORT, WEIGHTS, influence_wanted, read_json, read_teachers, write_text
 from pocketrec.runtime.errors import ConfigError, DataError
 from pocketrec.stage_work import StageWork
@@ -52,6 +53,7 @@ class Pipeline:
         items: str | Path | None,
         config: RunConfig,
         progress: Progress = SILENT,
+        processes: Processes | None = None,
     ) -> None:
         """Prepare a run.
 
@@ -60,6 +62,7 @@ class Pipeline:
         :param items: the catalogue; None: the items of the log, known by their ids alone.
         :param config: from `pocketrec.config.load_config`.
         :param progress: told about all long work.
+        :param processes: where several work on the run; None: what `accelerate launch` says, if it started this.
         :raises DataError: if an input file does not exist.
         """
         self.folder, self.config, self.progress = Path(run), config, progress
@@ -72,7 +75,9 @@ class Pipeline:
         encoder = Path(config.text.encoder)
         if encoder.exists():
             external["encoder"] = _file_hash(encoder)
-        self.runner = StageRunner(self.folder, self._stages(external), config_to_dict(config), external)
+        self.processes = processes or Processes.launched()
+        stages = self._stages(external)
+        self.runner = StageRunner(self.folder, stages, config_to_dict(config), external, self.processes)
 
     def status(self) -> list[StageStatus]:
         """Tell of every stage whether it is done, to do, or overtaken by a change."""
@@ -88,9 +93,9 @@ class Pipeline:
         :raises PocketRecError: whatever a stage refuses; what is finished stays, and the next run goes on from there.
         """
         begun = time.monotonic()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        settings = json.dumps(config_to_dict(self.config), indent=1)
-        write_text(self.folder / "config.json", settings)
+        if self.processes.main:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(self.folder / "config.json", json.dumps(config_to_dict(self.config), indent=1))
         self.runner.run(start, on_stage)
         bundle = self.folder / "export" / BUNDLE
         metrics = read_json(bundle / "manifest.json")["metrics"]
@@ -105,7 +110,9 @@ class Pipeline:
         )
 
     def _stages(self, external: Mapping[str, str]) -> list[Stage]:
-        work = StageWork(self.folder, (self.interactions, self.items), self.config, self.progress, external)
+        work = StageWork(
+            self.folder, (self.interactions, self.items), self.config, self.progress, external, self.processes
+        )
         outside = [name for name in ("interactions", "items", "images") if name in external]
         encoder = ("encoder",) if "encoder" in external else ()
         events, catalogue, sids = "data/events.safetensors", "data/catalogue.json", "sids/sids.npy"
@@ -120,7 +127,7 @@ class Pipeline:
             Stage("sids", "learn codebooks, give every item a semantic ID", ("sid", "data"),
                   (events, "text/vectors.npy"), ("codebooks.safetensors", "sids.npy", "quality.json"), work.sids),
             *([Stage("sasrec", "train SASRec", ("sasrec", "data", "evaluation"), (events,),
-                     (WEIGHTS, CURVE), work.sasrec)] if sasrec else []),
+                     (WEIGHTS, CURVE), work.sasrec, together=True)] if sasrec else []),
             *training,
             Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"), (events, *sasrec),
                   ("metrics.json",), work.baselines),
@@ -138,11 +145,11 @@ class Pipeline:
             stages = self._teaching(work, events, sids)
         else:
             stages = [Stage("student", "train the student", ("student", "train", "data"), (events, sids),
-                            (WEIGHTS, CURVE), work.student)]  # fmt: skip
+                            (WEIGHTS, CURVE), work.student, together=True)]  # fmt: skip
         if self.config.preference.method != "none":
             stages.append(
                 Stage("preference", "refine the student, kept if better", ("preference", "student", "data"),
-                      (events, sids, f"{stages[-1].name}/{WEIGHTS}"), (WEIGHTS, CURVE), work.preference)
+                      (events, sids, f"{stages[-1].name}/{WEIGHTS}"), (WEIGHTS, CURVE), work.preference, together=True)
             )  # fmt: skip
         return stages
 
@@ -154,7 +161,7 @@ class Pipeline:
             text = "text/vectors.npy"
             surrogate = (f"sasrec/{WEIGHTS}",) if influence_wanted(self.config) else ()
             first = [Stage("teacher", "train the teacher LLM", ("teacher", "sid", "data", "evaluation"),
-                           (events, text, sids, *surrogate), (WEIGHTS, CURVE), work.teacher)]  # fmt: skip
+                           (events, text, sids, *surrogate), (WEIGHTS, CURVE), work.teacher, together=True)]  # fmt: skip
             needs.append(f"teacher/{WEIGHTS}")
         if "sasrec" in members:
             if not self.config.sasrec.enabled:
@@ -164,17 +171,17 @@ class Pipeline:
             if len(folds) > 1:
                 first.append(Stage("sasrec-folds", "train SASRec without each fold of users",
                                    ("sasrec", "data", "evaluation", "soft_labels.sasrec_folds"), (events,),
-                                   folds, work.sasrec_folds))  # fmt: skip
+                                   folds, work.sasrec_folds, together=True))  # fmt: skip
                 needs += [f"sasrec-folds/{name}" for name in folds]
         sections = ("soft_labels", "teacher", "sasrec", "data", "evaluation")
         start = (f"teacher/{WEIGHTS}",) if self.config.distill.start == "teacher" else ()
         return [
             *first,
             Stage("soft-labels", "fit the committee, write its labels", sections, tuple(needs),
-                  ("committee.json", "labels"), work.soft_labels),
+                  ("committee.json", "labels"), work.soft_labels, together=True),
             Stage("distill", "distil the student", ("student", "train", "data", "distill"),
                   (events, sids, "soft-labels/labels", *start),
-                  (WEIGHTS, CURVE), work.distill),
+                  (WEIGHTS, CURVE), work.distill, together=True),
         ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import Progress
+from pocketrec.processes import Processes
 from pocketrec.run_files import (
     BUNDLE,
     CURVE,
@@ -45,6 +46,7 @@ class StageWork:
         config: RunConfig,
         progress: Progress,
         external: Mapping[str, str],
+        processes: Processes,
     ) -> None:
         """Prepare.
 
@@ -52,7 +54,7 @@ class StageWork:
         :param external: hashes of the files from outside the run.
         """
         self.folder, self.inputs, self.config = run, inputs, config
-        self.progress, self.external = progress, external
+        self.progress, self.external, self.processes = progress, external, processes
 
     def data(self, folder: Path) -> None:
         """Read, clean and check the log and the catalogue."""
@@ -86,7 +88,7 @@ class StageWork:
 
         split, ids = self._split(), self._ids()
         state = train_student(split, ids, self.config.student, self.config.train, folder, self.progress)
-        _save_curve(folder, state)
+        self._save_curve(folder, state)
 
     def sasrec(self, folder: Path) -> None:
         """Train SASRec."""
@@ -94,7 +96,7 @@ class StageWork:
 
         split, history = self._split(), self.config.evaluation.max_history
         _, state = train_sasrec(split, self._n_items(), self.config.sasrec, history, folder, self.progress)
-        _save_curve(folder, state)
+        self._save_curve(folder, state)
 
     def sasrec_folds(self, folder: Path) -> None:
         """Train SASRec without each fold of users."""
@@ -116,15 +118,17 @@ class StageWork:
             split, self._teacher_sources(), self._n_items(), self.config.teacher, history, folder, self.progress,
             surrogate,
         )  # fmt: skip
-        _save_curve(folder, state)
+        self._save_curve(folder, state)
 
     def soft_labels(self, folder: Path) -> None:
         """Fit the committee, measure it, write its labels."""
         from pocketrec.distill.teaching import write_labels
 
         split, n_items = self._split(), self._n_items()
-        summary = write_labels(self._members(split, n_items), split, n_items, self.config, folder, self.progress)
-        write_text(folder / "committee.json", json.dumps(summary, indent=1))
+        shares = self.processes.rank, self.processes.world
+        members = self._members(split, n_items)
+        summary = write_labels(members, split, n_items, self.config, folder, self.progress, shares)
+        self._note(folder / "committee.json", summary)
 
     def distill(self, folder: Path) -> None:
         """Distil the student."""
@@ -141,7 +145,7 @@ class StageWork:
             split, ids, self.config.student, self.config.train, folder, self.progress, labels, self.config.distill,
             layers,
         )  # fmt: skip
-        _save_curve(folder, state)
+        self._save_curve(folder, state)
 
     def preference(self, folder: Path) -> None:
         """Refine the student by preferences; its start comes through where validation did not improve."""
@@ -151,8 +155,9 @@ class StageWork:
         config, ids = self.config, self._ids()
         start = load_student(self.folder / student_stage(config), config.student, ids)
         refined, result = refine(start, self._split(), ids, config.preference, config.student, folder, self.progress)
-        save_student(refined, folder)
-        write_text(folder / CURVE, json.dumps(result, indent=1))
+        if self.processes.main:
+            save_student(refined, folder)
+        self._note(folder / CURVE, result)
 
     def baselines(self, folder: Path) -> None:
         """Fit and measure the baselines."""
@@ -277,6 +282,10 @@ class StageWork:
             "versions": versions(),
         }
 
+    def _save_curve(self, folder: Path, state: LoopState) -> None:
+        self._note(folder / CURVE, {"losses": state.losses, "validations": state.validations})
 
-def _save_curve(folder: Path, state: LoopState) -> None:
-    write_text(folder / CURVE, json.dumps({"losses": state.losses, "validations": state.validations}))
+    def _note(self, path: Path, content: Any) -> None:
+        """Write JSON, once for all processes."""
+        if self.processes.main:
+            write_text(path, json.dumps(content, indent=1))

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pocketrec.processes import Processes
 from pocketrec.run_files import write_text
 from pocketrec.runtime.errors import ConfigError
 
 State = Literal["done", "to do", "changed"]
 STATE_FILE = "stage.json"
+ALONE = Processes()
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Stage:
 
     sections: configuration sections it reads, or single settings ("section.name"). needs: files it reads, relative to
     the run's folder. makes: files or folders it leaves in its own folder. run: does the work, given that folder.
+    together: all processes run it; otherwise the main one alone.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Stage:
     needs: tuple[str, ...]
     makes: tuple[str, ...]
     run: Callable[[Path], None]
+    together: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,12 @@ class StageRunner:
     """Runs stages in order inside a run's folder."""
 
     def __init__(
-        self, folder: Path, stages: Sequence[Stage], config: Mapping[str, Any], external: Mapping[str, str]
+        self,
+        folder: Path,
+        stages: Sequence[Stage],
+        config: Mapping[str, Any],
+        external: Mapping[str, str],
+        processes: Processes = ALONE,
     ) -> None:
         """Prepare.
 
@@ -63,6 +72,7 @@ class StageRunner:
         :param external: hashes of files from outside the run, by the names under which stages need them.
         """
         self.folder, self.stages, self.config, self.external = folder, tuple(stages), config, external
+        self.processes = processes
 
     def status(self) -> list[StageStatus]:
         """Tell of every stage whether it would be skipped."""
@@ -101,16 +111,23 @@ class StageRunner:
     def _do(self, stage: Stage, fresh: bool) -> None:
         folder, key = self.folder / stage.name, self._key(stage)
         begun = folder / "begun.json"
-        # Half-finished work is only worth resuming if it was begun with the same inputs.
-        if fresh or not begun.exists() or begun.read_text(encoding="utf-8") != key:
-            shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        begun.write_text(key, encoding="utf-8")
         start = time.monotonic()
-        stage.run(folder)
-        outputs = {name: hash_path(folder / name) for name in stage.makes}
-        note = {"key": key, "seconds": round(time.monotonic() - start, 2), "outputs": outputs}
-        write_text(folder / STATE_FILE, json.dumps(note, indent=1))
+        self.processes.wait()  # everybody has seen that the stage is to do
+        if self.processes.main:
+            # Half-finished work is only worth resuming if it was begun with the same inputs.
+            if fresh or not begun.exists() or begun.read_text(encoding="utf-8") != key:
+                shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            begun.write_text(key, encoding="utf-8")
+        self.processes.wait()
+        if self.processes.main or stage.together:
+            stage.run(folder)
+        self.processes.wait()
+        if self.processes.main:
+            outputs = {name: hash_path(folder / name) for name in stage.makes}
+            note = {"key": key, "seconds": round(time.monotonic() - start, 2), "outputs": outputs}
+            write_text(folder / STATE_FILE, json.dumps(note, indent=1))
+        self.processes.wait()
 
     def _noted(self, stage: Stage) -> dict[str, Any] | None:
         try:
