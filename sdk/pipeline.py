@@ -161,7 +161,8 @@ class Pipeline:
             text = "text/vectors.npy"
             surrogate = (f"sasrec/{WEIGHTS}",) if influence_wanted(self.config) else ()
             first = [Stage("teacher", "train the teacher LLM", ("teacher", "sid", "data", "evaluation"),
-                           (events, text, sids, *surrogate), (WEIGHTS, CURVE), work.teacher, together=True)]  # fmt: skip
+                           (events, text, sids, *surrogate), (WEIGHTS, CURVE), work.teacher,
+                           together=True)]  # fmt: skip
             needs.append(f"teacher/{WEIGHTS}")
         if "sasrec" in members:
             if not self.config.sasrec.enabled:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Processes:
-    """This process's number among `world`; the first one is the main one."""
+    """Number of this process among `world`; the first one is the main one."""
 
     rank: int = 0
     world: int = 1

@@ -70,7 +70,7 @@ def test_two_processes_make_the_run_of_one(inputs, tmp_path):
     two = train(inputs, tmp_path / "two", *LAUNCH)
     for stage in ("sasrec", "teacher", "distill"):
         ours, theirs = losses(tmp_path / "one", stage), losses(tmp_path / "two", stage)
-        assert len(ours) > 2
+        assert len(ours) >= 2
         np.testing.assert_allclose(ours, theirs, rtol=2e-3)
     split = load_split(tmp_path / "one" / "data", DataConfig())
     labels = [SoftLabels(tmp_path / name / "soft-labels" / "labels", split.train) for name in ("one", "two")]
