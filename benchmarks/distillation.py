@@ -4,7 +4,7 @@ r"""The ablation of distillation: each loss alone and all together, over several
         --interactions DATA/interactions.csv.gz --items DATA/items.csv.gz
     python benchmarks/distillation.py runs/beauty-teacher --seeds 0 1 2 --out ablation.json
 
-Takes semantic IDs and soft labels from the finished run, trains a student for every row and seed, exports it, and
+Rows say what differs from the run's own `[distill]`. Takes semantic IDs and soft labels from the finished run, trains a student for every row and seed, exports it, and
 measures the exported files through the runtime, on validation and on test, seen items kept and excluded. Rows that
 stand in the output file are not trained again, so an interrupted run goes on. Rows with features need a run whose
 `soft_labels.features` is 2; they are left out otherwise, and the output says so.
@@ -24,7 +24,7 @@ from rich.console import Console
 
 from pocketrec.config import load_config
 from pocketrec.console import RichProgress
-from pocketrec.distill.config import DistillConfig, RunConfig
+from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import Progress
 from pocketrec.distill.recipes import CONVENTIONS, load_student, train_student
 from pocketrec.distill.semantic_ids import SemanticIds
@@ -82,7 +82,7 @@ def run_row(
     split, ids = load_split(run / "data", config.data), SemanticIds.load(run / "sids")
     histories = labelled(split.train, config.soft_labels) if weights else split.train
     labels = SoftLabels(run / "soft-labels/labels", histories) if weights else None
-    settings = DistillConfig(**weights) if weights else None
+    settings = msgspec.structs.replace(config.distill, **weights) if weights else None
     if settings and (settings.cosine or settings.norm) and labels and not labels.features:
         return {"left out": "the run's soft labels hold no features"}
     train = msgspec.structs.replace(config.train, seed=seed)
