@@ -4,10 +4,11 @@ r"""The ablation of distillation: each loss alone and all together, over several
         --interactions DATA/interactions.csv.gz --items DATA/items.csv.gz
     python benchmarks/distillation.py runs/beauty-teacher --seeds 0 1 2 --out ablation.json
 
-Rows say what differs from the run's own `[distill]`. Takes semantic IDs and soft labels from the finished run, trains a student for every row and seed, exports it, and
-measures the exported files through the runtime, on validation and on test, seen items kept and excluded. Rows that
-stand in the output file are not trained again, so an interrupted run goes on. Rows with features need a run whose
-`soft_labels.features` is 2; they are left out otherwise, and the output says so.
+Takes semantic IDs and soft labels from the finished run, trains a student for every row and seed, exports it, and
+measures the exported files through the runtime, on validation and on test, seen items kept and excluded. Rows say what
+differs from the run's own `[distill]`. Those that stand in the output file are not trained again, so an interrupted run
+goes on. Rows with features need a run whose `soft_labels.features` is 2; they are left out otherwise, and the output
+says so.
 """
 
 from __future__ import annotations
