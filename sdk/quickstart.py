@@ -15,8 +15,7 @@ from pocketrec.runtime.errors import MissingExtraError
 DEFAULTS: dict[str, Any] = {
     "data": {"item_core": 5, "user_core": 5},
     "sid": {"text_dim": 32, "collaborative_dim": 96, "collaborative_weight": 2.0, "window": 3},
-    # Hard labels and no pair table: with 671 people both learn by heart (docs/decisions/0008-the-pair-table.md).
-    "student": {"dropout": 0.2, "pair_dim": 0},
+    "student": {"dropout": 0.2},
     "train": {"epochs": 24, "batch_size": 64, "validate_every": 3, "validate_users": 0},
     "sasrec": {
         "dim": 64,

@@ -123,6 +123,7 @@ def test_a_committee_of_sasrec_and_the_graph_teaches_the_student(trained, log, t
     shutil.copytree(trained[0], run)
     more = ("--set", "teacher.enabled=true", "--set", 'soft_labels.members=["sasrec","graph"]', "--json")
     more += ("--set", "preference.method=s-dpo", "--set", "soft_labels.copies=1", "--set", "soft_labels.sasrec_folds=2")
+    more += ("--set", "student.pair_dim=8")
     code, out, err = train(log, run, *more)
     assert code == 0, err
     assert err.count("done before") == 5  # all but the stages that a teacher changes
