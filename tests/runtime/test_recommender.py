@@ -68,24 +68,19 @@ def catalogue() -> ItemTrie:
 
 def recommender(beam: int = 24, trie: ItemTrie | None = None) -> Recommender:
     trie = trie or catalogue()
+    sizes = {"dim": 5, "layers": 1, "heads": 1, "kv_heads": 1, "head_dim": 5, "ffn": 5, "decoder_dim": 5, "pair_dim": 0}
     model = ModelSpec(
-        "llama-sid",
-        "s",
-        LEVELS,
-        CODES,
-        MAX_HISTORY,
-        beam,
-        (CODES,) * LEVELS,
-        5,
-        1,
-        1,
-        1,
-        5,
-        5,
-        5,
-        1e4,
-        1e-6,
-        60,
+        kind="llama-sid",
+        sid_space="s",
+        levels=LEVELS,
+        codes=CODES,
+        max_history=MAX_HISTORY,
+        beam=beam,
+        max_branch=(CODES,) * LEVELS,
+        rope_theta=1.0,
+        norm_eps=1.0,
+        parameters=1,
+        **sizes,
     )
     return Recommender(TableEngine(), trie, Manifest(model, CatalogueSpec(len(trie), "s"), {}, {}))
 
