@@ -161,7 +161,7 @@ def _conventions(summary: RunSummary) -> list[str]:
 
 @dataclass(frozen=True)
 class _Standing:
-    """The student's value of a measure under a convention, and the best baseline's, if there is one."""
+    """The student's value of a measure under a convention, and the best of the others, if there are any."""
 
     convention: str
     own: float
@@ -192,9 +192,9 @@ def _verdict(summary: RunSummary, conventions: Sequence[str]) -> str:
         return f"{text}."
     difference = change(standing.own, standing.best).lstrip("+" + MINUS)
     if difference.startswith("±"):
-        return f"{text}, as for the best baseline, {standing.rival}."
+        return f"{text}, as for the best of the others, {standing.rival}."
     more = "more" if standing.own > standing.best else "fewer"
-    return f"{text}: {difference} {more} than for the best baseline, {standing.rival}."
+    return f"{text}: {difference} {more} than for the best of the others, {standing.rival}."
 
 
 def _headlines(summary: RunSummary, conventions: Sequence[str]) -> Iterator[Headline]:

@@ -241,7 +241,7 @@ def test_the_best_of_each_column_is_bold_and_baselines_stand_beside_the_student(
     assert [t for t in page.texts["small"] if t[0] in "+−"] == ["−0.0600", "−69.0 pt", "+0.0200", "+0.0 pt"]
     assert (
         "The next item is among the bundle’s ten recommendations for 8 % of the test users (seen kept): "
-        "20.0 % fewer than for the best baseline, SASRec."
+        "20.0 % fewer than for the best of the others, SASRec."
     ) in page.texts["p"]
     assert "−20.0 % against SASRec (0.1000)" in page.texts["dd"]
 
