@@ -76,7 +76,7 @@ def train_teacher(
         assert isinstance(kept, Teacher)
         return validation_scores(TeacherRanker(kept), questions, n_items, max_history)
 
-    with PartialState().main_process_first():  # it scores, the others read what it chose
+    with PartialState(cpu=settings.cpu).main_process_first():  # it scores, the others read what it chose
         train = _selected(split.train, model, surrogate, config, folder, progress)
     batches = window_batches(train, max_history, settings)
     state = fit(model, batches, validate, settings, folder, progress, "training the teacher")
@@ -113,7 +113,7 @@ def _backbone(config: TeacherConfig, n_items: int, max_history: int, folder: Pat
         if written["asked"] == asked:
             return shape_only(folder / SHAPE, written["prompt_tokens"])
     backbone = read_backbone(config)
-    if not PartialState().is_main_process:
+    if not PartialState(cpu=config.train.cpu).is_main_process:
         return backbone
     folder.mkdir(parents=True, exist_ok=True)
     save_shape(backbone.body, folder / SHAPE)

@@ -77,9 +77,9 @@ def recommender(beam: int = 24, trie: ItemTrie | None = None) -> Recommender:
         max_history=MAX_HISTORY,
         beam=beam,
         max_branch=(CODES,) * LEVELS,
-        rope_theta=1.0,
-        norm_eps=1.0,
-        parameters=1,
+        rope_theta=1e4,
+        norm_eps=1e-6,
+        parameters=60,
         **sizes,
     )
     return Recommender(TableEngine(), trie, Manifest(model, CatalogueSpec(len(trie), "s"), {}, {}))
