@@ -230,7 +230,10 @@ class Teacher(nn.Module):
     def item_logits(self, batch: Batch) -> Tensor:
         """Logits over all items at the batch's positions, [n, N]; the batch may be on any device."""
         batch = batch.to(self.start.device)
-        hidden = self.hidden(batch).flatten(0, 1)[batch.loss_at]  # [n, D]
+        return self.scores(self.hidden(batch).flatten(0, 1)[batch.loss_at])
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Logits over all items of hidden states [n, D] -> [n, N]."""
         return torch.addmm(self.bias, self.query(hidden), self.item_matrix().T)
 
     def layers(self) -> nn.ModuleList:

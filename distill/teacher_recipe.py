@@ -63,11 +63,7 @@ def train_teacher(
     """
     config = apply_preset(config)
     settings = config.train
-    torch.manual_seed(settings.seed)
-    backbone = _backbone(config, n_items, max_history, folder)
-    model = Teacher(config, backbone, sources, n_items, max_history)
-    if "id" in config.sources:
-        model.start_from(collaborative_vectors(split.train, n_items, dim=config.source_dim, seed=settings.seed))
+    model = new_teacher(config, split.train, sources, n_items, max_history, folder)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info("teacher: %d parameters, %d of them trained", model.parameters_count, trained)
     questions = sample(split.valid, settings.validate_users, settings.seed)
@@ -81,6 +77,21 @@ def train_teacher(
     batches = window_batches(train, max_history, settings)
     state = fit(model, batches, validate, settings, folder, progress, "training the teacher")
     return model, state
+
+
+def new_teacher(
+    config: TeacherConfig, train: Sequences, sources: ItemSources, n_items: int, max_history: int, folder: Path
+) -> Teacher:
+    """Build a teacher as it is before training; its architecture is written into `folder`.
+
+    :param config: with its preset applied.
+    """
+    torch.manual_seed(config.train.seed)
+    backbone = _backbone(config, n_items, max_history, folder)
+    model = Teacher(config, backbone, sources, n_items, max_history)
+    if "id" in config.sources:
+        model.start_from(collaborative_vectors(train, n_items, dim=config.source_dim, seed=config.train.seed))
+    return model
 
 
 def load_teacher(folder: Path, config: TeacherConfig, sources: ItemSources, n_items: int) -> Teacher:
@@ -144,12 +155,17 @@ def _selected(
             effort = effort_scores(gradient_effort(model, [model.project]), train, history, progress=progress)
             lengths = np.maximum(train.lengths, 1)
             scores = combine(influence / lengths, effort / lengths, EFFORT)
-        chosen = select_histories(train, config.select, scores, seed=config.train.seed)
-        partial = path.with_suffix(".partial")
-        save_file({"starts": chosen.starts, "ends": chosen.ends}, partial)
-        os.replace(partial, path)
+        save_selection(select_histories(train, config.select, scores, seed=config.train.seed), folder)
     kept = load_arrays(path)
     return Sequences(train.items, kept["starts"], kept["ends"])
+
+
+def save_selection(chosen: Sequences, folder: Path) -> None:
+    """Note which histories a teacher that is trained in `folder` learns from, where `teacher.select` is below 1."""
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / (SELECTED + ".partial")
+    save_file({"starts": chosen.starts, "ends": chosen.ends}, partial)
+    os.replace(partial, folder / SELECTED)
 
 
 def _first(sources: ItemSources, n_items: int) -> ItemSources:

@@ -5,10 +5,10 @@ On the path of the data: after the teacher LLM and SASRec are trained, before th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,7 +24,10 @@ from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.recipes import measure
 from pocketrec.distill.soft_labels import write_soft_labels
 from pocketrec.distill.splits import Sequences, Split
-from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from pocketrec.distill.teacher import Teacher
 
 LABELS = "labels"
 TITLES = {"llm": "teacher LLM"}
@@ -47,19 +50,19 @@ def write_labels(
     :returns: weights, negative log-likelihoods on validation (nats), test measures of the committee and of the
         teacher LLM (convention → measure → value), and what the labels cost.
     """
-    history = config.evaluation.max_history
+    history, tap = config.evaluation.max_history, _tap(members, config)
     with progress.track("fitting the committee", 1) as advance:
         weights, quality = fit_committee(members, split.valid, n_items, history, config.soft_labels.combine)
         advance(1)
     committee = Committee(members, weights)
+    labeller = Committee({**members, "llm": tap}, weights) if tap else committee
     shared = SharedLists(committee, [name for name in members if name == "llm"], history)
     rankers = {TITLES.get(name, name): SharedRanker(shared, name) for name in (COMMITTEE, *shared.members)}
     test = measure(rankers, split, n_items, config.evaluation, progress) if shares[0] == 0 else {}
-    features = _features(members, config)
     train = labelled(split.train, config.soft_labels)
     labels = write_soft_labels(
-        folder / LABELS, committee.item_logits, train, n_items, history, config.soft_labels, progress,
-        shares, features,
+        folder / LABELS, labeller.item_logits, train, n_items, history, config.soft_labels, progress,
+        shares, tap.features if tap else None,
     )  # fmt: skip
     return {"weights": asdict(weights), "valid_nll": quality, "test": test, "labels": labels}
 
@@ -69,18 +72,36 @@ def labelled(train: Sequences, config: SoftLabelConfig) -> Sequences:
     return augment(train, config.copies, config.drop, config.swap)
 
 
-def _features(members: Mapping[str, ItemModel], config: RunConfig) -> Callable[[Batch], Tensor] | None:
-    """The teacher LLM's hidden states after aligned blocks, [n, blocks, D], where they are wanted."""
-    blocks = config.soft_labels.features
-    if not blocks:
+class FeatureTap:
+    """A teacher LLM as a committee's member that keeps the hidden states its last logits came from.
+
+    Labels and features of a batch are then one forward pass.
+    """
+
+    def __init__(self, teacher: Teacher, blocks: int) -> None:
+        """Take a teacher; `blocks` aligned blocks of it are wanted."""
+        self.teacher, self.blocks = teacher, blocks
+        self._last: tuple[Batch, Tensor] | None = None
+
+    def item_logits(self, batch: Batch) -> Tensor:
+        """The teacher's logits over all items, [n, n_items]."""
+        states = self.teacher.hidden_states(batch)
+        at = [states[end].flatten(0, 1)[batch.loss_at] for end in block_ends(len(states), self.blocks)]
+        self._last = batch, torch.stack(at, 1)
+        return self.teacher.scores(at[-1])  # the last block ends with the last layer
+
+    def features(self, batch: Batch) -> Tensor:
+        """Hidden states after the blocks, [n, blocks, D], of the batch whose logits were asked for last."""
+        if self._last is None or self._last[0] is not batch:
+            raise TrainingError("features are kept for the newest batch alone; ask for its logits first")
+        return self._last[1]
+
+
+def _tap(members: Mapping[str, ItemModel], config: RunConfig) -> FeatureTap | None:
+    """The teacher LLM with its features kept, where they are wanted."""
+    if not config.soft_labels.features:
         return None
     if "llm" not in members:
         raise ConfigError("soft_labels.features are the teacher LLM's; name llm in soft_labels.members, or set it to 0")
     teacher: Any = members["llm"]
-
-    def features(batch: Batch) -> Tensor:
-        states = teacher.hidden_states(batch)
-        ends = block_ends(len(states), blocks)
-        return torch.stack([states[end].flatten(0, 1)[batch.loss_at] for end in ends], 1)
-
-    return features
+    return FeatureTap(teacher, config.soft_labels.features)

@@ -27,12 +27,12 @@ from pocketrec.run_files import (
     weights_stage,
     write_text,
 )
+from pocketrec.run_sources import item_sources, teacher_sources
 
 if TYPE_CHECKING:
-    from pocketrec.distill.item_space import Sources
     from pocketrec.distill.semantic_ids import SemanticIds
     from pocketrec.distill.splits import Split
-    from pocketrec.distill.teacher import ItemSources, Teacher
+    from pocketrec.distill.teacher import Teacher
     from pocketrec.distill.trainer import LoopState
 
 
@@ -80,7 +80,7 @@ class StageWork:
         """Learn codebooks, give every item a semantic ID."""
         from pocketrec.distill.semantic_ids import build_semantic_ids
 
-        build_semantic_ids(self._item_sources(), self.config.sid, self.progress).save(folder)
+        build_semantic_ids(item_sources(self.folder, self.config), self.config.sid, self.progress).save(folder)
 
     def student(self, folder: Path) -> None:
         """Train the student on hard labels."""
@@ -115,8 +115,8 @@ class StageWork:
         if influence_wanted(self.config):
             surrogate = load_sasrec(self.folder / "sasrec", self.config.sasrec, self._n_items(), history)
         _, state = train_teacher(
-            split, self._teacher_sources(), self._n_items(), self.config.teacher, history, folder, self.progress,
-            surrogate,
+            split, teacher_sources(self.folder, self.config), self._n_items(), self.config.teacher, history, folder,
+            self.progress, surrogate,
         )  # fmt: skip
         self._save_curve(folder, state)
 
@@ -192,29 +192,8 @@ class StageWork:
     def _load_teacher(self) -> Teacher:
         from pocketrec.distill.teacher_recipe import load_teacher
 
-        return load_teacher(self.folder / "teacher", self.config.teacher, self._teacher_sources(), self._n_items())
-
-    def _teacher_sources(self) -> ItemSources:
-        from pocketrec.distill.teacher import ItemSources
-
-        given, ids = self._item_sources(), self._ids()
-        return ItemSources(given.text, given.collaborative, given.image, ids.rows, ids.codes)
-
-    def _item_sources(self) -> Sources:
-        from pocketrec.distill.collaborative import collaborative_vectors
-        from pocketrec.distill.item_space import Sources
-        from pocketrec.distill.text import normalise
-
-        text = np.load(self.folder / "text" / "vectors.npy")
-        sid = self.config.sid
-        collaborative = collaborative_vectors(
-            self._split().train, len(text), dim=sid.collaborative_dim, window=sid.window, seed=sid.seed
-        )
-        images = self.folder / "data" / "images.npy"
-        return Sources(
-            text=text if text.shape[1] else None,
-            collaborative=collaborative,
-            image=normalise(np.load(images)) if images.exists() else None,
+        return load_teacher(
+            self.folder / "teacher", self.config.teacher, teacher_sources(self.folder, self.config), self._n_items()
         )
 
     def _split(self) -> Split:

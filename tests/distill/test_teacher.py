@@ -19,7 +19,8 @@ from pocketrec.distill.splits import Sequences, leave_one_out
 from pocketrec.distill.teacher import ItemSources, Teacher, TeacherRanker
 from pocketrec.distill.teacher_presets import PRESETS, apply_preset
 from pocketrec.distill.teacher_recipe import load_teacher, train_teacher
-from pocketrec.runtime.errors import ConfigError, DataError
+from pocketrec.distill.teaching import FeatureTap
+from pocketrec.runtime.errors import ConfigError, DataError, TrainingError
 
 ITEMS, HISTORY, WIDTH = 20, 6, 32
 SHAPE = LlamaConfig(
@@ -92,6 +93,17 @@ def test_hidden_states_are_one_a_block_and_end_in_the_last():
         assert [s.shape for s in states] == [(*batch.inputs.shape, WIDTH)] * SHAPE.num_hidden_layers
         torch.testing.assert_close(states[-1], model.hidden(batch))
         assert (states[0] - states[1]).abs().max() > 0.1
+
+
+def test_a_tap_gives_the_logits_and_the_states_they_came_from():
+    model, batch = teacher(2), history_batch(HISTORIES, HISTORY)
+    tap = FeatureTap(model, 2)
+    with torch.no_grad():
+        torch.testing.assert_close(tap.item_logits(batch), model.item_logits(batch))
+        states = [state.flatten(0, 1)[batch.loss_at] for state in model.hidden_states(batch)]
+    torch.testing.assert_close(tap.features(batch), torch.stack(states, 1))
+    with pytest.raises(TrainingError, match="newest batch"):
+        tap.features(history_batch(HISTORIES, HISTORY))
 
 
 def test_item_tokens_enter_at_the_scale_of_words_and_logits_start_small():

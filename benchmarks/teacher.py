@@ -1,0 +1,160 @@
+r"""What the teacher LLM brings: pretrained against random weights, and chosen against random histories.
+
+    pocketrec train --config benchmarks/beauty-teacher.toml --out runs/beauty-teacher \
+        --interactions DATA/interactions.csv.gz --items DATA/items.csv.gz
+    python benchmarks/teacher.py runs/beauty-teacher --out teachers.json
+
+Takes data, text vectors, semantic IDs and SASRec from the finished run, trains a teacher for every row and seed, and
+measures it on a fixed sample of test questions, seen items kept and excluded. "Of the data" means that the other
+histories are gone for everything the teacher learns from, its items' first vectors too; "chosen" means that it is
+fine-tuned on that share (DEALRec), while SASRec and those vectors know all histories. Rows that stand in the output
+file are not trained again, so an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.console import Console
+
+from pocketrec.config import load_config
+from pocketrec.console import RichProgress
+from pocketrec.distill.config import RunConfig
+from pocketrec.distill.evaluation import evaluate
+from pocketrec.distill.progress import Progress
+from pocketrec.distill.recipes import CONVENTIONS, load_sasrec, sample
+from pocketrec.distill.selection import combine, effort_scores, gradient_effort, influence_scores, select_histories
+from pocketrec.distill.splits import Sequences, Split
+from pocketrec.distill.store import load_split
+from pocketrec.distill.teacher import Teacher, TeacherRanker
+from pocketrec.distill.teacher_presets import apply_preset
+from pocketrec.distill.teacher_recipe import EFFORT, new_teacher, save_selection, train_teacher
+from pocketrec.run_files import write_text
+from pocketrec.run_sources import teacher_sources
+
+# name: (pretrained, share of the data, share chosen, chosen by, epochs)
+ROWS: dict[str, tuple[bool, float, float, str, int]] = {
+    "pretrained, 5 % of the data": (True, 0.05, 1.0, "random", 12),
+    "random weights, 5 % of the data": (False, 0.05, 1.0, "random", 12),
+    "2 % chosen by influence and effort": (True, 1.0, 0.02, "influence", 12),
+    "2 % chosen at random": (True, 1.0, 0.02, "random", 12),
+    "5 % chosen by influence and effort": (True, 1.0, 0.05, "influence", 12),
+    "5 % chosen at random": (True, 1.0, 0.05, "random", 12),
+    "random weights, all data": (False, 1.0, 1.0, "random", 3),
+    "pretrained, all data": (True, 1.0, 1.0, "random", 3),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--out", type=Path, default=Path("teachers.json"), help="results; gone on with if it is there")
+    parser.add_argument("--work", type=Path, default=Path("teachers"), help="folder of checkpoints and scores")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
+    parser.add_argument("--users", type=int, default=4000, help="test questions, drawn with seed 0; 0: all")
+    arguments = parser.parse_args()
+    config = load_config(arguments.run / "config.json")
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    progress = RichProgress(Console(stderr=True))
+    for seed in arguments.seeds:
+        for name in arguments.rows:
+            key = f"{name} / seed {seed}"
+            if key not in results:
+                bench = Bench(arguments.run, arguments.work, config, seed, arguments.users, progress)
+                results[key] = bench.row(name)
+                write_text(arguments.out, json.dumps(results, indent=1))
+    print(table(results))
+
+
+class Bench:
+    """Trains and measures the teachers of one seed."""
+
+    def __init__(self, run: Path, work: Path, config: RunConfig, seed: int, users: int, progress: Progress) -> None:
+        self.run, self.work, self.seed, self.users, self.progress = run, work, seed, users, progress
+        self.config, self.history = config, config.evaluation.max_history
+        self.split, self.sources = load_split(run / "data", config.data), teacher_sources(run, config)
+        self.n_items = len(np.load(run / "text/vectors.npy"))
+
+    def row(self, name: str) -> dict[str, Any]:
+        """Train, measure, and forget the weights."""
+        pretrained, share, select, chosen_by, epochs = ROWS[name]
+        train = msgspec.structs.replace(
+            self.config.teacher.train, epochs=epochs, seed=self.seed, patience=epochs,
+            validate_every=1 if epochs < 6 else 3,
+        )  # fmt: skip
+        teacher = msgspec.structs.replace(
+            self.config.teacher, enabled=True, pretrained=pretrained, select=select, train=train
+        )
+        split, folder = self.split, self.work / re.sub(r"\W+", "-", f"{name} seed {self.seed}")
+        begun = time.monotonic()
+        if share < 1:
+            split = replace(split, train=select_histories(split.train, share, seed=self.seed))
+        chosen = split.train
+        if select < 1:
+            scores = self.scores() if chosen_by == "influence" else None
+            chosen = select_histories(chosen, select, scores, seed=self.seed)
+            save_selection(chosen, folder)
+        model, state = train_teacher(split, self.sources, self.n_items, teacher, self.history, folder, self.progress)
+        out: dict[str, Any] = {
+            "histories": int((chosen.lengths > 0).sum()),
+            "events": int(chosen.lengths.sum()),
+            "train_seconds": round(state.seconds, 1),
+            "best_epoch": state.best_epoch,
+            "validations": state.validations,
+        }
+        out |= measure(model, self.split, self.n_items, self.history, self.users)
+        out["seconds"] = round(time.monotonic() - begun, 1)
+        shutil.rmtree(folder)
+        return out
+
+    def scores(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """DEALRec's scores per event, made once and shared by the rows."""
+        path = self.work / f"scores-{self.seed}.npy"
+        if not path.exists():
+            surrogate = load_sasrec(self.run / "sasrec", self.config.sasrec, self.n_items, self.history)
+            model: Teacher = new_teacher(
+                apply_preset(self.config.teacher), self.split.train, self.sources, self.n_items, self.history, self.work
+            )
+            train: Sequences = self.split.train
+            influence = influence_scores(surrogate, train, self.history, seed=self.seed, progress=self.progress)
+            effort = effort_scores(gradient_effort(model, [model.project]), train, self.history, progress=self.progress)
+            lengths = np.maximum(train.lengths, 1)
+            np.save(path, combine(influence / lengths, effort / lengths, EFFORT))
+        return np.load(path)
+
+
+def measure(model: Teacher, split: Split, n_items: int, history: int, users: int) -> dict[str, Any]:
+    """Test questions, both conventions."""
+    ranker, questions = TeacherRanker(model), sample(split.test, users)
+    out = {}
+    for convention, exclude in CONVENTIONS.items():
+        found = evaluate(
+            ranker, questions, n_items=n_items, item_counts=None, max_history=history, exclude_seen=exclude
+        ).to_dict()
+        out[convention] = {name: found[name] for name in ("recall@10", "ndcg@10")}
+    return out
+
+
+def table(results: dict[str, Any]) -> str:
+    """A row a result."""
+    columns = [(c, m) for c in CONVENTIONS for m in ("recall@10", "ndcg@10")]
+    lines = ["| teacher | events | training s | " + " | ".join(f"{c}: {m}" for c, m in columns) + " |"]
+    lines.append("|---" * (3 + len(columns)) + "|")
+    for key, row in results.items():
+        cells = " | ".join(f"{row[c][m]:.4f}" for c, m in columns)
+        lines.append(f"| {key} | {row['events']:,} | {row['train_seconds']:.0f} | {cells} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
