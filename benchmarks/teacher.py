@@ -98,7 +98,7 @@ class Bench:
         split, folder = self.split, self.work / re.sub(r"\W+", "-", f"{name} seed {self.seed}")
         begun = time.monotonic()
         if share < 1:
-            split = replace(split, train=select_histories(split.train, share, seed=self.seed))
+            split = replace(split, train=select_histories(split.train, share, None, seed=self.seed))
         chosen = split.train
         if select < 1:
             scores = self.scores() if chosen_by == "influence" else None
