@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +28,14 @@ from rich.console import Console
 from pocketrec.config import load_config
 from pocketrec.console import RichProgress
 from pocketrec.distill.config import RunConfig
+from pocketrec.distill.preference import refine
 from pocketrec.distill.progress import Progress
-from pocketrec.distill.recipes import CONVENTIONS, load_student, train_student
+from pocketrec.distill.recipes import CONVENTIONS, load_student, sample, train_student
 from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.soft_labels import SoftLabels
-from pocketrec.distill.splits import Sequences, Split
+from pocketrec.distill.splits import Sequences
 from pocketrec.distill.store import load_catalogue, load_split
+from pocketrec.distill.student import Student
 from pocketrec.distill.teaching import labelled
 from pocketrec.export.bundle import write_bundle
 from pocketrec.export.measure import evaluate_bundle
@@ -50,6 +54,11 @@ ROWS: dict[str, dict[str, Any] | None] = {
     "norm": {"hard": 1.0, "soft": 0.0, "norm": 0.1},
     "all": {"hard": 0.3, "soft": 0.7, "intermediate": 0.3, **FEATURES},
 }
+BASE = "soft, sampled prefixes"  # what the preference stages start from
+REFINED = {
+    "then S-DPO": {"method": "s-dpo", "learning_rate": 1e-5},
+    "then GRPO": {"method": "grpo", "learning_rate": 1e-4},
+}
 
 
 def main() -> None:
@@ -57,7 +66,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a finished run with a teacher")
     parser.add_argument("--out", type=Path, default=Path("ablation.json"), help="results; gone on with if it is there")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
+    parser.add_argument("--rows", nargs="+", choices=[*ROWS, *REFINED], default=[*ROWS, *REFINED], metavar="ROW")
+    parser.add_argument("--work", type=Path, default=Path("ablation"), help="folder of checkpoints")
+    parser.add_argument("--questions", type=int, default=0, help="sample of validation and of test users; 0: all")
     parser.add_argument("--epochs", type=int, help="of every student; default: the run's")
     parser.add_argument("--users", type=float, default=1.0, help="share of training histories (drawn with seed 0)")
     arguments = parser.parse_args()
@@ -68,44 +79,77 @@ def main() -> None:
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     progress = RichProgress(Console(stderr=True))
     for seed in arguments.seeds:
+        bench = Bench(arguments.run, arguments.work, config, seed, arguments.users, arguments.questions, progress)
         for name in arguments.rows:
-            key = f"{name} / seed {seed} / users {arguments.users} / epochs {config.train.epochs}"
+            key = f"{name} / {bench.about}"
             if key not in results:
-                results[key] = run_row(arguments.run, config, ROWS[name], seed, arguments.users, progress)
+                results[key] = bench.refined(name) if name in REFINED else bench.trained(name)
                 write_text(arguments.out, json.dumps(results, indent=1))
     print(table(results))
 
 
-def run_row(
-    run: Path, config: RunConfig, weights: dict[str, Any] | None, seed: int, users: float, progress: Progress
-) -> dict[str, Any]:
-    """Train, export and measure one student; validation and test, both conventions."""
-    split, ids = load_split(run / "data", config.data), SemanticIds.load(run / "sids")
-    histories = labelled(split.train, config.soft_labels) if weights else split.train
-    labels = SoftLabels(run / "soft-labels/labels", histories) if weights else None
-    settings = msgspec.structs.replace(config.distill, **weights) if weights else None
-    if settings and (settings.cosine or settings.norm) and labels and not labels.features:
-        return {"left out": "the run's soft labels hold no features"}
-    train = msgspec.structs.replace(config.train, seed=seed)
-    cut = Split(part(histories, users), split.valid, split.test, split.rule)
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        state = train_student(cut, ids, config.student, train, place, progress, labels, settings)
-        catalogue = load_catalogue(run / "data")
-        student = load_student(place, config.student, ids)
-        write_bundle(
-            place / "bundle", student, ids.rows, catalogue.item_ids, None, ids.sid_space,
-            beam=config.export.beam, headroom=config.export.branch_headroom, provenance={},
-        )  # fmt: skip
-        out: dict[str, Any] = {"seconds": round(state.seconds, 1), "best_epoch": state.best_epoch}
-        with Recommender.load(place / "bundle") as recommender:
-            for name, questions in (("valid", split.valid), ("test", split.test)):
-                for convention, exclude in CONVENTIONS.items():
-                    found = evaluate_bundle(
-                        recommender, catalogue.item_ids, questions, exclude_seen=exclude, progress=progress
-                    )
-                    out[f"{name}, {convention}"] = {m: found[m] for m in ("recall@10", "ndcg@10")}
-    return out
+class Bench:
+    """Trains, exports and measures the students of one seed."""
+
+    def __init__(
+        self, run: Path, work: Path, config: RunConfig, seed: int, users: float, questions: int, progress: Progress
+    ) -> None:
+        self.run, self.work, self.config, self.progress = run, work, config, progress
+        self.seed, self.users, self.questions = seed, users, questions
+        self.split, self.ids = load_split(run / "data", config.data), SemanticIds.load(run / "sids")
+        self.item_ids = load_catalogue(run / "data").item_ids
+        self.about = f"seed {seed} / users {users} / epochs {config.train.epochs}"
+
+    def trained(self, name: str) -> dict[str, Any]:
+        """A student trained with a row's losses."""
+        weights, config = ROWS[name], self.config
+        histories = labelled(self.split.train, config.soft_labels) if weights is not None else self.split.train
+        labels = SoftLabels(self.run / "soft-labels/labels", histories) if weights is not None else None
+        settings = msgspec.structs.replace(config.distill, **weights) if weights is not None else None
+        if settings and (settings.cosine or settings.norm) and labels and not labels.features:
+            return {"left out": "the run's soft labels hold no features"}
+        train = msgspec.structs.replace(config.train, seed=self.seed)
+        cut, folder = replace(self.split, train=part(histories, self.users)), self.folder(name)
+        state = train_student(cut, self.ids, config.student, train, folder, self.progress, labels, settings)
+        out = {"seconds": round(state.seconds, 1), "best_epoch": state.best_epoch}
+        return out | self.measured(load_student(folder, config.student, self.ids))
+
+    def refined(self, name: str) -> dict[str, Any]:
+        """The student of `BASE`, which must be trained before, after a preference stage."""
+        method = REFINED[name]
+        train = msgspec.structs.replace(
+            self.config.preference.train, seed=self.seed, learning_rate=method["learning_rate"]
+        )
+        preference = msgspec.structs.replace(self.config.preference, method=method["method"], train=train)
+        start = load_student(self.folder(BASE), self.config.student, self.ids)
+        cut = replace(self.split, train=part(self.split.train, self.users))
+        student, result = refine(
+            start, cut, self.ids, preference, self.config.student, self.folder(name), self.progress
+        )
+        return {"kept": result["kept"]} | self.measured(student)
+
+    def folder(self, name: str) -> Path:
+        """Where a row's checkpoints lie."""
+        return self.work / re.sub(r"\W+", "-", f"{name} {self.about}")
+
+    def measured(self, student: Student) -> dict[str, Any]:
+        """Export a student and measure the exported files; validation and test, both conventions."""
+        out: dict[str, Any] = {}
+        with tempfile.TemporaryDirectory() as place:
+            bundle = Path(place) / "bundle"
+            write_bundle(
+                bundle, student, self.ids.rows, self.item_ids, None, self.ids.sid_space,
+                beam=self.config.export.beam, headroom=self.config.export.branch_headroom, provenance={},
+            )  # fmt: skip
+            with Recommender.load(bundle) as recommender:
+                for name, questions in (("valid", self.split.valid), ("test", self.split.test)):
+                    asked = sample(questions, self.questions)
+                    for convention, exclude in CONVENTIONS.items():
+                        found = evaluate_bundle(
+                            recommender, self.item_ids, asked, exclude_seen=exclude, progress=self.progress
+                        )
+                        out[f"{name}, {convention}"] = {m: found[m] for m in ("recall@10", "ndcg@10")}
+        return out
 
 
 def part(train: Sequences, share: float) -> Sequences:
