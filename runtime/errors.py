@@ -27,5 +27,9 @@ class TrainingError(PocketRecError):
     """A stage could not produce something worth keeping (collapsed codebook, diverged loss)."""
 
 
+class ExportError(PocketRecError):
+    """An exported file cannot be made, or lost more than was allowed."""
+
+
 class MissingExtraError(PocketRecError):
     """A feature needs an optional dependency that is not installed; the message names the extra."""

@@ -218,21 +218,46 @@ def recommend(
         _stderr().print(f"[yellow]not in the catalogue, skipped:[/yellow] {', '.join(found.unknown)}")
 
 
-@app.command(epilog="Example: [bold]pocketrec inspect runs/first/export/bundle[/bold]")
-def inspect(bundle: Bundle, as_json: Json = False) -> None:
-    """Check a bundle's every file and show its manifest."""
+@app.command(epilog="Example: [bold]pocketrec inspect runs/first/export/bundle --operators[/bold]")
+def inspect(
+    bundle: Bundle,
+    operators: Annotated[bool, typer.Option("--operators", help="List the ONNX operators of the graphs.")] = False,
+    ort_config: Annotated[
+        Path | None,
+        typer.Option("--ort-config", help="Write the operators as ONNX Runtime's reduced builds read them."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Check a bundle's every file and show its manifest: shape, files, provenance, what was measured on it."""
     from pocketrec.runtime.bundle import open_bundle
 
     opened = open_bundle(bundle)
     opened.load_trie()
     manifest = opened.manifest.to_dict()
+    if operators or ort_config:
+        manifest["operators"] = _operators(opened, ort_config)
     if as_json:
         _print_json(manifest)
         return
     _print_pairs("model", manifest["model"])
     _print_pairs("files", {name: f"{entry['bytes']:,} bytes" for name, entry in manifest["files"].items()})
+    _print_pairs("catalogue", manifest["catalogue"])
+    _print_pairs("trained from", {k: v for k, v in manifest["provenance"].items() if k != "config"})
     for convention, measured in manifest["metrics"].items():
         _print_pairs(f"measured on the test split, {convention}", measured)
+    if operators:
+        _print_pairs("operators", {domain: ", ".join(names) for domain, names in manifest["operators"].items()})
+
+
+def _operators(opened: Any, ort_config: Path | None) -> dict[str, list[str]]:
+    """Operator names by domain; written as ONNX Runtime's configuration where a file is named."""
+    from pocketrec.export.operators import operators, reduced_build_config
+    from pocketrec.run_files import write_text
+
+    found = operators(opened)
+    if ort_config:
+        write_text(ort_config, reduced_build_config(found).rstrip())
+    return {f"{domain} {opset}": sorted(names) for (domain, opset), names in sorted(found.items())}
 
 
 def _columns(*names: str | None) -> list[str]:

@@ -203,6 +203,15 @@ def test_inspect_shows_the_checked_manifest(trained):
     assert "model.safetensors" in out
 
 
+def test_inspect_lists_operators_and_writes_them_for_a_reduced_build(trained, tmp_path):
+    _, result = trained
+    code, out, _ = pocketrec("inspect", result["bundle"], "--operators", "--ort-config", tmp_path / "ops", "--json")
+    assert code == 0
+    names = json.loads(out)["operators"]["ai.onnx 20"]
+    assert {"TopK", "Gather", "MatMul"} <= set(names)
+    assert f"ai.onnx;20;{','.join(names)}\n" in (tmp_path / "ops").read_text()
+
+
 def test_data_check_lists_findings_with_rows(log, tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text((log / "log.csv").read_text() + "u1,i-unknown,1600000000\nu2,i3,yesterday\n")
