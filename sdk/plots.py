@@ -29,12 +29,17 @@ class Tick:
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of a line; `label` shows when it is pointed at. Only a marked one is seen otherwise."""
+    """A point of a line; `label` shows when it is pointed at. Only a marked one is seen otherwise.
+
+    name: text that stands beside it, on the side that `anchor` leaves free; "": none.
+    """
 
     x: float
     y: float
     label: str
     marked: bool
+    name: str = ""
+    anchor: str = "start"
 
 
 @dataclass(frozen=True)
@@ -184,6 +189,22 @@ def line_chart(
         Line(one.hue, _path([(x(a), y(b)) for a, b in one.points]), tuple(_dots(one, x, y))) for one in series
     )
     return Chart(description, width, height, x.ticks, y.ticks, x_label, lines)
+
+
+def dot_chart(points: Sequence[tuple[str, Point]], description: str, *, x_label: str, hue: int = 0) -> Chart:
+    """Draw named points; both axes start at 0, so that distances are what they look like.
+
+    :param points: (name, (x, y)), at least one; the first is drawn as what the others are compared with.
+    """
+    width, height = 640.0, 300.0
+    x = make_axis(0, max(a for _, (a, _) in points), LEFT, width - RIGHT, count=6, snap=True)
+    y = make_axis(0, max(b for _, (_, b) in points), height - BOTTOM, TOP, count=5, snap=True)
+    dots = [
+        Dot(x(a), y(b), f"{name}: {a:.3g}, {b:.4g}", True, name, "start" if x(a) < width * 0.7 else "end")
+        for name, (a, b) in points
+    ]
+    flat = Line(None, _path([(x.start, dots[0].y), (x.end, dots[0].y)]))
+    return Chart(description, width, height, x.ticks, y.ticks, x_label, (flat, Line(hue, "", tuple(dots))))
 
 
 def rank_chart(counts: Sequence[int], top: float, even: float, description: str, *, hue: int = 0) -> Chart:

@@ -58,6 +58,16 @@ class Artifact(TypedDict, total=False):
     rss_mb: float | None
 
 
+# Not a class, because of the keys' names. agreement@10: with the first row's ten; peak_mb: MiB of a whole process.
+GateRow = TypedDict(
+    "GateRow",
+    {
+        "artifact": str, "bytes": int, "recall@10": float, "ndcg@10": float, "agreement@10": float,
+        "p50_ms": float, "peak_mb": float,
+    },
+)  # fmt: skip
+
+
 class SemanticIds(TypedDict, total=False):
     """How the catalogue fills the codebooks. `use`, `entropy_bits`, `counts` have one entry per level.
 
@@ -110,6 +120,7 @@ class RunSummary:
     metrics: system → convention ("seen kept", "seen excluded") → measure → value. The first system is the
     exported bundle, the others are its baselines. Known measures: recall@k, ndcg@k, mrr, coverage@10 (share
     of the catalogue recommended to anybody), popularity@10, invalid (share); others are shown after them.
+    gates: what exports in other formats measure on validation questions; the first row is the float32 model.
     seconds: stage → seconds it took. next_command: what to try next, a shell line.
     """
 
@@ -119,6 +130,7 @@ class RunSummary:
     validation: Sequence[ValidationPoint] = field(default_factory=list)
     metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
     artifact: Artifact | None = None
+    gates: Sequence[GateRow] = field(default_factory=list)
     semantic_ids: SemanticIds | None = None
     popularity_bias: PopularityBias | None = None
     examples: Sequence[Example] = field(default_factory=list)

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pocketrec.plots import Chart, Point, Series, line_chart, rank_chart, share_chart, thin
+from pocketrec.plots import Chart, Point, Series, dot_chart, line_chart, rank_chart, share_chart, thin
 from pocketrec.report_text import label
 
 if TYPE_CHECKING:
-    from pocketrec.report import LossPoint, PopularityBias, RunSummary, SemanticIds, ValidationPoint
+    from pocketrec.report import GateRow, LossPoint, PopularityBias, RunSummary, SemanticIds, ValidationPoint
 
 OWN, OTHER = 0, 5  # hues: the student's, and that of whatever it is shown beside
 
@@ -112,3 +112,11 @@ def bias_figures(bias: PopularityBias) -> Iterator[Figure]:
         x_label = f"items, {order} popular first"
         hue = OTHER if i else OWN
         yield Figure(label(system), (share_chart(share, taken, bins, top, description, x_label=x_label, hue=hue),))
+
+
+def gate_figures(gates: Sequence[GateRow]) -> Iterator[Figure]:
+    """Yield how good each exported file is by its size."""
+    points = [(gate["artifact"], (gate["bytes"] / 1e6, gate["ndcg@10"])) for gate in gates]
+    words = "; ".join(f"{name} {x:.2f} MB, {y:.4f}" for name, (x, y) in points)
+    chart = dot_chart(points, f"NDCG@10 on validation by megabytes: {words}.", x_label="megabytes of the bundle")
+    yield Figure("NDCG@10 by size", (chart,))

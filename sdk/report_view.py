@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pocketrec.report_figures import Figure, bias_figures, codebook_figures, training_figures
+from pocketrec.report_figures import Figure, bias_figures, codebook_figures, gate_figures, training_figures
 from pocketrec.report_text import (
     MINUS,
     NBSP,
@@ -28,7 +28,7 @@ from pocketrec.report_text import (
 )
 
 if TYPE_CHECKING:
-    from pocketrec.report import Artifact, PopularityBias, RunSummary, SemanticIds
+    from pocketrec.report import Artifact, GateRow, PopularityBias, RunSummary, SemanticIds
 
 DEFAULT_CONVENTION = "seen excluded"  # what an app does, so what the headline shows
 
@@ -102,6 +102,8 @@ class Page:
     coverage: tuple[Meter, ...]
     bias: tuple[Figure, ...]
     bias_rows: tuple[tuple[str, tuple[str, ...]], ...]
+    gates: tuple[Figure, ...]
+    gate_rows: tuple[tuple[str, tuple[str, ...]], ...]
     facts: Pairs
     files: tuple[Meter, ...]
     timings: tuple[Meter, ...]
@@ -125,6 +127,7 @@ def build_page(summary: RunSummary) -> Page:
         "catalogue": ("Catalogue", coverage or bias),
         "examples": ("Examples", summary.examples),
         "data": ("Data", summary.dataset),
+        "formats": ("Formats", summary.gates),
         "bundle": ("Bundle", files),
         "timings": ("Time", summary.seconds),
         "configuration": ("Configuration", summary.configuration),
@@ -144,6 +147,8 @@ def build_page(summary: RunSummary) -> Page:
         coverage=coverage,
         bias=tuple(bias_figures(bias)) if bias else (),
         bias_rows=tuple(_bias_rows(bias)) if bias else (),
+        gates=tuple(gate_figures(summary.gates)) if summary.gates else (),
+        gate_rows=tuple(_gate_rows(summary.gates)),
         facts=tuple((label(name), fact(name, value)) for name, value in summary.dataset.items() if name != "findings"),
         files=_meters(files, size),
         timings=_meters({label(stage): took for stage, took in summary.seconds.items()}, duration),
@@ -295,6 +300,19 @@ def _bias_rows(bias: PopularityBias) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "Training interactions", tuple(map(percent, bias["interactions"]))
     for name, shares in bias["recommended"].items():
         yield label(name), tuple(map(percent, shares))
+
+
+def _gate_rows(gates: Sequence[GateRow]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for gate in gates:
+        first = gates[0]["ndcg@10"]
+        lost = NONE if gate is gates[0] or not first else f"{gate['ndcg@10'] / first - 1:+.1%}".replace("-", MINUS)
+        yield (
+            gate["artifact"],
+            (
+                size(gate["bytes"]), f"{gate['recall@10']:.4f}", f"{gate['ndcg@10']:.4f}", lost,
+                percent(gate["agreement@10"]), f"{gate['p50_ms']:.3g}{NBSP}ms", f"{gate['peak_mb']:,.0f}{NBSP}MB",
+            ),
+        )  # fmt: skip
 
 
 def _meters(values: Mapping[str, float], write: Callable[[float], str]) -> tuple[Meter, ...]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketrec.plots import Series, line_chart, make_axis, nice_step, rank_chart, share_chart, thin
+from pocketrec.plots import Series, dot_chart, line_chart, make_axis, nice_step, rank_chart, share_chart, thin
 
 values = st.floats(-1e6, 1e6, allow_nan=False)
 epochs = st.floats(0, 1e4, allow_nan=False)
@@ -67,6 +67,22 @@ def test_the_marked_point_stands_out_and_the_others_do_not():
     (line,) = line_chart([Series("up", 0, [(0.0, 1.0), (1.0, 3.0), (2.0, 2.0)], marked=(1.0, 3.0))], "words").lines
     assert [dot.marked for dot in line.dots] == [False, True, False]
     assert line.dots[1].label == "up, epoch 1: 3"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.text(max_size=9), st.tuples(st.floats(1e-6, 1e3), st.floats(0, 1e4).map(lambda v: round(v) / 1e4))
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_named_points_stay_inside_the_frame_and_keep_their_names(named):
+    chart = dot_chart(named, "words", x_label="megabytes")
+    dots = chart.lines[1].dots
+    assert [dot.name for dot in dots] == [name for name, _ in named]
+    assert all(chart.left <= dot.x <= chart.right and 0 <= dot.y <= chart.bottom for dot in dots)
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=600))

@@ -28,6 +28,7 @@ SECTIONS = {
     "examples": {"examples"},
     "dataset": {"data"},
     "artifact": {"bundle"},
+    "gates": {"formats"},
     "metrics+artifact": {"overview", "quality", "bundle"},
     "seconds": {"timings"},
     "configuration": {"configuration"},
@@ -67,6 +68,18 @@ def summary(text: str = "plain") -> RunSummary:
             "p50_ms": 1.75,
             "p95_ms": 2.5,
         },
+        gates=[
+            {
+                "artifact": name,
+                "bytes": size,
+                "recall@10": 0.1,
+                "ndcg@10": ndcg,
+                "agreement@10": 0.9,
+                "p50_ms": 1.0,
+                "peak_mb": 60.0,
+            }
+            for name, size, ndcg in (("float32", 4_000_000, 0.05), (text, 1_000_000, 0.049))
+        ],
         semantic_ids={
             "levels": 2,
             "codes": 4,
@@ -180,7 +193,7 @@ def test_the_page_is_well_formed_and_its_references_resolve():
 def test_every_chart_says_in_words_what_it_shows():
     page = rendered()
     charts = [attrs for tag, attrs in page.elements if tag == "svg" and "aria-hidden" not in attrs]
-    assert len(charts) == len(page.texts["desc"]) == 10  # 2 × (loss, rate), 2 validation, 2 levels, 2 systems
+    assert len(charts) == len(page.texts["desc"]) == 11  # 2 × (loss, rate), 2 validation, 2 levels, 2 systems, sizes
     assert all(attrs["role"] == "img" for attrs in charts)
     assert "Training loss of Student: 3 at epoch 0, 0.375 at 1.75." in page.texts["desc"]
     assert (
@@ -251,6 +264,12 @@ def test_both_conventions_are_shown_the_apps_own_first():
     assert page.texts["h3"][:2] == ["Seen excluded", "Seen kept"]
     assert "Recall@10, seen excluded" in page.texts["dt"]
     assert "0.0800 with seen kept" in page.texts["dd"]
+
+
+def test_formats_say_what_they_lost_against_the_first():
+    page = rendered()
+    assert "−2.0%" in page.texts["td"]
+    assert "NDCG@10 on validation by megabytes: float32 4.00 MB, 0.0500; plain 1.00 MB, 0.0490." in page.texts["desc"]
 
 
 def test_hits_are_marked_in_words():
