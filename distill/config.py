@@ -196,6 +196,7 @@ class ExportConfig(_Config, frozen=True):
 
     beam: Annotated[int, Meta(ge=1, le=1024)] = 20
     titles: bool = True
+    quantize: Literal["none", "fp16", "int8", "int4"] = "none"  # how weights are stored
     # Room for growth: slots per level are this many times the largest branch of today's trie (at most `codes`).
     branch_headroom: Annotated[float, Meta(ge=1.0)] = 1.5
 

@@ -52,20 +52,23 @@ def write_bundle(
     headroom: float,
     provenance: Mapping[str, Any],
     measure: Measure | None = None,
+    quantize: str = "none",
 ) -> Manifest:
     """Write a bundle folder; an older one of the same name is replaced when the new one is whole.
 
     :param sids: [n_items, L], in the order of `item_ids` and `titles`.
     :param measure: called with the finished, still nameless bundle; what it returns becomes the manifest's metrics.
+    :param quantize: how weights are stored, a name of `export.quantize.SCHEMES`.
+    :raises ConfigError: on an unknown quantisation.
     :raises TrieError: if SIDs or ids are not unique.
     """
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     trie = ItemTrie.from_rows(sids, item_ids, codes_per_level=student.codes, titles=titles, sid_space=sid_space)
-    spec = model_spec(student, sid_space, beam, slots(trie, headroom))
+    spec = model_spec(student, sid_space, beam, slots(trie, headroom), quantize)
     trie.save(partial / TRIE_FILE)
-    write_weights(student, partial / WEIGHTS)
+    write_weights(student, partial / WEIGHTS, quantize)
     graphs = write_graphs(spec, partial / WEIGHTS)
     manifest = _finish(partial, spec, trie, graphs, provenance, {})
     if measure is not None:

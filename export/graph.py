@@ -18,11 +18,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from pocketrec.runtime.weights import INT4, INT8, MIDDLE, SCALE, blocked_axis
+
 OPSET = 20
 IR_VERSION = 9
 _TYPES = {
     "F32": TensorProto.FLOAT,
     "F16": TensorProto.FLOAT16,
+    "U16": TensorProto.UINT16,
     "I8": TensorProto.INT8,
     "U8": TensorProto.UINT8,
     "I32": TensorProto.INT32,
@@ -61,6 +64,7 @@ class Graph:
         self._weights = weights
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
+        self._decoded: dict[str, str] = {}
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def __call__(self, op: str, *inputs: str, **attributes: Any) -> str:
@@ -74,9 +78,41 @@ class Graph:
         return names
 
     def weight(self, name: str) -> str:
-        """Return the name of a tensor of the weight file."""
-        if name not in self._initializers:
-            self._initializers[name] = self._weights.external(name)
+        """Return the name of a tensor of the weight file, decoded to float32 where it is stored as something less.
+
+        The nodes of the decoding have constants alone as inputs, so ONNX Runtime runs them once, at load
+        (`pocketrec.runtime.weights` has the rule).
+        """
+        if name not in self._decoded:
+            self._decoded[name] = self._decode(name)
+        return self._decoded[name]
+
+    def _decode(self, name: str) -> str:
+        tensors = self._weights.tensors
+        if name + INT8 in tensors:
+            values = self("Cast", self._stored(name + INT8), to=TensorProto.FLOAT)
+            return self("Mul", values, self("Cast", self._stored(name + SCALE), to=TensorProto.FLOAT))
+        if name + INT4 in tensors:
+            return self._decode_int4(name)
+        stored = self._stored(name)
+        return self("Cast", stored, to=TensorProto.FLOAT) if tensors[name][0] == "F16" else stored
+
+    def _decode_int4(self, name: str) -> str:
+        packed, scale = self._stored(name + INT4), self._stored(name + SCALE)
+        (rows, columns), shape = self._weights.tensors[name + INT4][1], self._weights.tensors[name + SCALE][1]
+        axis = blocked_axis(tuple(shape))
+        low = self("BitwiseAnd", packed, self.const(15, np.uint8))
+        high = self("BitShift", packed, self.const(4, np.uint8), direction="RIGHT")
+        values = self("Cast", self("Concat", low, high, axis=axis), to=TensorProto.FLOAT)
+        values = self("Sub", values, self.const(MIDDLE, np.float32))
+        blocks = (shape[0], -1, shape[2]) if axis == 0 else (shape[0], shape[1], -1)
+        scaled = self("Mul", self("Reshape", values, self.ints(*blocks)), self("Cast", scale, to=TensorProto.FLOAT))
+        whole = (rows * 2, columns) if axis == 0 else (rows, columns * 2)
+        return self("Reshape", scaled, self.ints(*whole))
+
+    def _stored(self, name: str) -> str:
+        """The name of a tensor as it lies in the weight file."""
+        self._initializers[name] = self._weights.external(name)
         return name
 
     def const(self, value: Any, dtype: type[np.generic]) -> str:

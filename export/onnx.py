@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from pocketrec.export.graph import Graph, WeightFile, value
 from pocketrec.runtime.bundle import ModelSpec
@@ -152,7 +152,16 @@ def _tokens(g: Graph, spec: ModelSpec, past_tokens: str | None) -> tuple[str, st
 def _pairs(g: Graph, spec: ModelSpec, first: str, second: str) -> str:
     """Embeddings of pairs of first codes, [n, P]."""
     place = g("Add", g("Mul", first, g.const(spec.codes, np.int32)), second)
-    return g("Gather", g.weight("pair.table"), g("Gather", g.weight("pair.rows"), place, axis=0), axis=0)
+    return g("Gather", g.weight("pair.table"), g("Gather", _pair_rows(g, spec), place, axis=0), axis=0)
+
+
+def _pair_rows(g: Graph, spec: ModelSpec) -> str:
+    """Row of every pair in the pair table, [K·K]; 0: a pair that no item has. Made once, at load."""
+    keys = g("Cast", g.weight("pair.keys"), to=INT64)
+    one = g.const(1, np.int32)
+    after = g("Cast", g("Add", g("Squeeze", g("Shape", keys)), g.const(1, np.int64)), to=INT32)
+    nobody = g("ConstantOfShape", g.ints(spec.codes**2), value=numpy_helper.from_array(np.zeros(1, np.int32)))
+    return g("ScatterElements", nobody, keys, g("Range", one, after, one), axis=0)
 
 
 def _projections(g: Graph, spec: ModelSpec, layer: int, x: str, projected: str, last: bool) -> tuple[str, str]:
@@ -326,7 +335,7 @@ def _pair_logits(g: Graph, spec: ModelSpec, hidden: str, first: str) -> str:
     """What pairs add to the logits of the second code, [B, K], for the beams' first codes."""
     table = g("Transpose", g.weight("pair.table"), perm=[1, 0])
     scores = g("MatMul", g("MatMul", hidden, g.weight("pair.query")), table)  # [1, 1 + R]
-    rows = g("Gather", g("Reshape", g.weight("pair.rows"), g.ints(spec.codes, spec.codes)), first, axis=0)  # [B, K]
+    rows = g("Gather", g("Reshape", _pair_rows(g, spec), g.ints(spec.codes, spec.codes)), first, axis=0)  # [B, K]
     return g("Gather", g("Reshape", scores, g.ints(-1)), rows, axis=0)
 
 

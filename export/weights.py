@@ -4,12 +4,12 @@ The ONNX graphs refer to this file, and the numpy reference reads it, so a bundl
 weights before a projection are folded into it (they are diagonal); the last norm is not, since h is public.
 
 Tensors (D width, H heads, G key-value heads, d head width, F ffn, M decoder width, K codes, L levels, R pairs, P width
-of the pair table), float32 but for `pair.rows`:
+of the pair table), float32 but for `pair.keys`; `export.quantize` may store them as less:
 `start` [1, D]; `embed.l` [K, D]; `layers.i.q` [D, H·d]; `layers.i.kv` [D, 2·G·d]; `layers.i.o` [H·d, D];
 `layers.i.gate_up` [D, 2·F]; `layers.i.down` [F, D]; `norm` [D]; `rope.cos`, `rope.sin` [max_history + 1, d];
 `decoder.hidden` [D, L·M]; `decoder.bias` [L·M]; `decoder.l.prefix` [D, M] (l ≥ 1); `decoder.l.out` [M, K];
-`decoder.l.out_bias` [K]. With a pair table: `pair.rows` int32 [K·K], the table's row of a pair (0: none, zeros);
-`pair.table` [1 + R, P]; `pair.into` [P, D]; `pair.query` [D, P].
+`decoder.l.out_bias` [K]. With a pair table: `pair.keys` uint16 or int32 [R], rising, c1·K + c2 of the pairs that rows
+1 to R of `pair.table` [1 + R, P] are for (row 0, zeros, is for all others); `pair.into` [P, D]; `pair.query` [D, P].
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save
 from torch import Tensor
 
 from pocketrec.distill.student import NORM_EPS, Student, rope_tables
+from pocketrec.export.quantize import quantize
 from pocketrec.runtime.bundle import ModelSpec
 
 
@@ -45,7 +47,8 @@ def device_weights(student: Student) -> dict[str, NDArray[Any]]:
         if level > 0:
             out[f"decoder.{level}.prefix"] = w[f"decoder.from_prefix.{level - 1}.weight"].T
     if student.pairs is not None:
-        out["pair.rows"] = student.pairs.row.flatten().to(torch.int32).cpu()
+        keys = student.pairs.row.flatten().nonzero()[:, 0].cpu().numpy()  # rising, as rows are numbered
+        out["pair.keys"] = torch.from_numpy(keys.astype(np.uint16 if student.codes <= 256 else np.int32))
         out["pair.table"] = w["pairs.table.weight"]
         out["pair.into"], out["pair.query"] = w["pairs.into.weight"].T, w["pairs.query.weight"].T
     return {name: tensor.contiguous().numpy() for name, tensor in out.items()}
@@ -66,14 +69,20 @@ def _layer(w: dict[str, Tensor], name: str) -> dict[str, Tensor]:
     }
 
 
-def write_weights(student: Student, path: Path) -> None:
-    """Write `device_weights` as a safetensors file; the same weights give the same bytes."""
+def write_weights(student: Student, path: Path, scheme: str = "none") -> None:
+    """Write `device_weights` as a safetensors file; the same weights give the same bytes.
+
+    :param scheme: how they are stored, a name of `export.quantize.SCHEMES`.
+    """
+    stored = quantize(device_weights(student), scheme)
     partial = path.with_suffix(".partial")
-    partial.write_bytes(save(dict(sorted(device_weights(student).items()))))
+    partial.write_bytes(save(dict(sorted(stored.items()))))
     os.replace(partial, path)
 
 
-def model_spec(student: Student, sid_space: str, beam: int, max_branch: tuple[int, ...]) -> ModelSpec:
+def model_spec(
+    student: Student, sid_space: str, beam: int, max_branch: tuple[int, ...], quantization: str = "none"
+) -> ModelSpec:
     """Describe a student for a bundle's manifest."""
     config = student.config
     return ModelSpec(
@@ -82,4 +91,5 @@ def model_spec(student: Student, sid_space: str, beam: int, max_branch: tuple[in
         heads=config.heads, kv_heads=config.kv_heads, head_dim=config.dim // config.heads, ffn=config.ffn,
         decoder_dim=config.decoder_dim, pair_dim=config.pair_dim if student.pairs is not None else 0,
         rope_theta=config.rope_theta, norm_eps=NORM_EPS, parameters=student.parameters_count,
+        quantization=quantization,
     )  # fmt: skip

@@ -54,6 +54,7 @@ class ModelSpec:
     rope_theta: float
     norm_eps: float
     parameters: int
+    quantization: str = "none"  # how the weights are stored
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,7 @@ def _parse_model(fields: _Fields) -> ModelSpec:
         norm_eps=fields.number("norm_eps"),
         parameters=fields.integer("parameters", 1, 1 << 40),
         pair_dim=fields.integer("pair_dim", 0),
+        quantization=fields.text("quantization") if "quantization" in fields.data else "none",
         **{name: fields.integer(name, 1) for name in sizes},
     )
 

@@ -231,6 +231,7 @@ class StageWork:
             ids.sid_space,
             beam=self.config.export.beam,
             headroom=self.config.export.branch_headroom,
+            quantize=self.config.export.quantize,
             provenance=self._provenance(split.rule),
             measure=lambda path: measure_bundle(path, catalogue.item_ids, split, self.config.evaluation, self.progress),
         )

@@ -44,11 +44,11 @@ def random_rows(n: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.stack(np.unravel_index(numbers, (CODES,) * LEVELS), 1).astype(np.uint8)
 
 
-def tiny_bundle(folder: Path, student: Student, rows: NDArray[np.uint8], beam: int = 4) -> Path:
+def tiny_bundle(folder: Path, student: Student, rows: NDArray[np.uint8], beam: int = 4, **how: str) -> Path:
     """Write a bundle whose graphs have room for any catalogue of the SID space."""
     ids = [f"item-{i}" for i in range(len(rows))]
     titles = [f"Title {i}" for i in range(len(rows))]
-    write_bundle(folder, student, rows, ids, titles, SPACE, beam=beam, headroom=CODES, provenance={})
+    write_bundle(folder, student, rows, ids, titles, SPACE, beam=beam, headroom=CODES, provenance={}, **how)
     return folder
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from pocketrec.runtime.beam import beam_search
 from pocketrec.runtime.bundle import Bundle, ModelSpec
 from pocketrec.runtime.trie import ItemTrie
+from pocketrec.runtime.weights import read_weights
 
 WEIGHTS = "model.safetensors"
 Array = NDArray[np.float32]
@@ -24,6 +24,10 @@ class ReferenceModel:
     def __init__(self, spec: ModelSpec, weights: dict[str, Array]) -> None:
         """Take a model's shape and its tensors."""
         self.spec, self.w = spec, weights
+        self._pair_rows = np.zeros(spec.codes**2 if spec.pair_dim else 0, np.int64)  # 0: none
+        if spec.pair_dim:
+            keys = weights["pair.keys"]
+            self._pair_rows[keys] = np.arange(1, len(keys) + 1)
 
     def encode(self, history: NDArray[np.int32]) -> Array:
         """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
@@ -42,7 +46,7 @@ class ReferenceModel:
         for i in range(level):
             total += w[f"embed.{i}"][sids[..., i]]
         if spec.pair_dim and level > 1:
-            rows = w["pair.rows"][sids[..., 0].astype(np.int64) * spec.codes + sids[..., 1]]
+            rows = self._pair_rows[sids[..., 0].astype(np.int64) * spec.codes + sids[..., 1]]
             total += w["pair.table"][rows] @ w["pair.into"]
         return total
 
@@ -73,7 +77,7 @@ class ReferenceModel:
         logits = _silu(z) @ self.w[f"decoder.{level}.out"] + self.w[f"decoder.{level}.out_bias"]
         if level == 1 and self.spec.pair_dim:
             scores = hidden @ self.w["pair.query"] @ self.w["pair.table"].T  # [B, 1 + R]
-            rows = self.w["pair.rows"].reshape(self.spec.codes, -1)[prefixes[..., 0]]  # [B, W, K]
+            rows = self._pair_rows.reshape(self.spec.codes, -1)[prefixes[..., 0]]  # [B, W, K]
             logits = logits + np.take_along_axis(scores[:, None], rows.astype(np.int64), axis=2)
         return _log_softmax(logits)
 
@@ -85,7 +89,7 @@ class ReferenceEngine:
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         """Read the weights; `threads` is there for the protocol, numpy decides for itself."""
-        self.model = ReferenceModel(bundle.manifest.model, load_file(bundle.file(WEIGHTS)))
+        self.model = ReferenceModel(bundle.manifest.model, read_weights(bundle.file(WEIGHTS)))
 
     def search(
         self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int
