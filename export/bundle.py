@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,16 @@ from pocketrec.runtime.trie import ItemTrie
 
 CARD = "README.md"
 
-Measure = Callable[[Path], Mapping[str, Any]]
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on a bundle's files: `metrics` on the test questions, `gates` against other exports."""
+
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    gates: Sequence[Mapping[str, Any]] = ()
+
+
+Measure = Callable[[Path], Measured]
 
 
 def slots(trie: ItemTrie, headroom: float) -> tuple[int, ...]:
@@ -57,7 +67,8 @@ def write_bundle(
     """Write a bundle folder; an older one of the same name is replaced when the new one is whole.
 
     :param sids: [n_items, L], in the order of `item_ids` and `titles`.
-    :param measure: called with the finished, still nameless bundle; what it returns becomes the manifest's metrics.
+    :param measure: called with the finished, still nameless bundle; what it returns goes into the manifest. Where it
+        raises, nothing takes the final name.
     :param quantize: how weights are stored, a name of `export.quantize.SCHEMES`.
     :raises ConfigError: on an unknown quantisation.
     :raises TrieError: if SIDs or ids are not unique.
@@ -70,7 +81,7 @@ def write_bundle(
     trie.save(partial / TRIE_FILE)
     write_weights(student, partial / WEIGHTS, quantize)
     graphs = write_graphs(spec, partial / WEIGHTS)
-    manifest = _finish(partial, spec, trie, graphs, provenance, {})
+    manifest = _finish(partial, spec, trie, graphs, provenance, Measured())
     if measure is not None:
         manifest = _finish(partial, spec, trie, graphs, provenance, measure(partial))
     old = out.with_name(out.name + ".old")
@@ -88,16 +99,17 @@ def _finish(
     trie: ItemTrie,
     graphs: Mapping[str, str],
     provenance: Mapping[str, Any],
-    metrics: Mapping[str, Any],
+    measured: Measured,
 ) -> Manifest:
-    (folder / CARD).write_text(_model_card(spec, len(trie), metrics), encoding="utf-8")
+    (folder / CARD).write_text(_model_card(spec, len(trie), measured.metrics), encoding="utf-8")
     manifest = Manifest(
         model=spec,
         catalogue=CatalogueSpec(items=len(trie), sid_space=trie.sid_space),
         files={p.name: describe_file(p) for p in sorted(folder.iterdir()) if p.name != MANIFEST_FILE},
         graphs=dict(graphs),
         provenance=dict(provenance),
-        metrics=dict(metrics),
+        metrics=dict(measured.metrics),
+        gates=tuple(measured.gates),
     )
     write_manifest(folder, manifest)
     return manifest

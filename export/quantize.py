@@ -23,6 +23,7 @@ from pocketrec.runtime.weights import INT4, INT8, MIDDLE, SCALE
 
 BLOCK = 32  # values that share a scale, at most
 CANDIDATES = np.linspace(0.7, 1.1, 17, dtype=np.float32)  # scales tried, relative to that of the largest value
+INT8_STEPS, INT4_STEPS = (127, -127), (7, -8)
 SMALLEST = 6e-5  # the least normal float16; a smaller scale would lose its digits
 _TABLES = re.compile(r"embed\.\d+|pair\.table")  # looked up row by row
 _KEPT = re.compile(r"start|norm|rope\..*|pair\.keys|.*bias")  # small, and every value counts
@@ -63,7 +64,7 @@ def int8(name: str, array: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     """Round to [-127, 127] with a scale per output channel; per row of an embedding, per column of the pair table."""
     by_row = name.startswith("embed.")
     groups = array[:, None, :] if by_row else array.T[:, None, :]  # [channels, 1, values]
-    codes, scale = _round(groups, 127, -127)
+    codes, scale = _round(groups, *INT8_STEPS)
     scale = scale.reshape(-1, 1) if by_row else scale.reshape(1, -1)
     codes = codes[:, 0] if by_row else codes[:, 0].T
     return {name + INT8: np.ascontiguousarray(codes).astype(np.int8), name + SCALE: scale}
@@ -80,7 +81,7 @@ def int4(name: str, array: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
     if length % 2 or array.shape[1] == 1:
         return int8(name, array)
     groups = (array if axis else array.T).reshape(-1, length // block, block)  # [other axis, blocks, values]
-    codes, scale = _round(groups, 7, -8)
+    codes, scale = _round(groups, *INT4_STEPS)
     flat = (codes + MIDDLE).reshape(-1, length).astype(np.uint8)  # [other axis, length]
     packed = flat[:, : length // 2] | flat[:, length // 2 :] << 4
     scale = scale[:, :, None] if axis else np.ascontiguousarray(scale.T[:, None])

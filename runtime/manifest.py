@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -75,7 +75,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A bundle's table of contents. `provenance` and `metrics` are free JSON objects."""
+    """A bundle's table of contents. `provenance`, `metrics` and the rows of `gates` are free JSON objects.
+
+    metrics: of these files on the test questions. gates: what they lost against other exports of the same model.
+    """
 
     model: ModelSpec
     catalogue: CatalogueSpec
@@ -83,6 +86,7 @@ class Manifest:
     graphs: Mapping[str, str]  # role -> file name
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    gates: Sequence[Mapping[str, Any]] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -95,6 +99,7 @@ class Manifest:
             "graphs": dict(self.graphs),
             "provenance": dict(self.provenance),
             "metrics": dict(self.metrics),
+            "gates": [dict(row) for row in self.gates],
         }
 
     def to_json(self) -> bytes:
@@ -140,6 +145,7 @@ def parse_manifest(content: bytes) -> Manifest:
         graphs={role: graphs.text(role) for role in graphs.data},
         provenance=top.fields("provenance").data,
         metrics=top.fields("metrics").data,
+        gates=top.objects("gates") if "gates" in top.data else (),
         schema_version=version,
     )
     for what, name in {
@@ -234,6 +240,12 @@ class _Fields:
         value = self.data.get(name)
         if not isinstance(value, list) or len(value) != count or not all(_is_integer(v, low, high) for v in value):
             self.refuse(name, f"a list of {count} whole numbers from {low} to {high}")
+        return tuple(value)
+
+    def objects(self, name: str) -> tuple[dict[str, Any], ...]:
+        value = self.data.get(name)
+        if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+            self.refuse(name, "a list of objects")
         return tuple(value)
 
     def number(self, name: str) -> float:

@@ -15,12 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pocketrec.exporting import Exported, TrainedStudent
     from pocketrec.pipeline import Pipeline, RunResult
     from pocketrec.runtime.errors import PocketRecError
     from pocketrec.runtime.recommender import Recommendation, Recommendations, Recommender
     from pocketrec.runtime.trie import ItemTrie
 
 _HOMES = {
+    "Exported": "pocketrec.exporting",
     "ItemTrie": "pocketrec.runtime.trie",
     "Pipeline": "pocketrec.pipeline",
     "PocketRecError": "pocketrec.runtime.errors",
@@ -28,9 +30,11 @@ _HOMES = {
     "Recommendations": "pocketrec.runtime.recommender",
     "Recommender": "pocketrec.runtime.recommender",
     "RunResult": "pocketrec.pipeline",
+    "TrainedStudent": "pocketrec.exporting",
 }
 
 __all__ = [
+    "Exported",
     "ItemTrie",
     "Pipeline",
     "PocketRecError",
@@ -38,6 +42,7 @@ __all__ = [
     "Recommendations",
     "Recommender",
     "RunResult",
+    "TrainedStudent",
 ]
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pocketrec.cli_export import EXAMPLE as EXPORT_EXAMPLE
+from pocketrec.cli_export import export
+from pocketrec.cli_output import print_json, stderr, stdout
 from pocketrec.processes import Processes
 from pocketrec.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from pocketrec.pipeline import Pipeline, RunResult
 
 app = typer.Typer(
@@ -45,17 +46,6 @@ User = Annotated[str | None, typer.Option("--user", help="The log's user column 
 Item = Annotated[str | None, typer.Option("--item", help="The log's item column.")]
 Timestamp = Annotated[str | None, typer.Option("--timestamp", help="The log's time column.")]
 Position = Annotated[str | None, typer.Option("--position", help="The log's order column, where it has no time.")]
-
-
-def _stderr() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, quiet=not Processes.launched().main)
-
-
-def _print_json(value: Any) -> None:
-    if Processes.launched().main:
-        typer.echo(json.dumps(value, ensure_ascii=False))
 
 
 @app.callback()
@@ -143,7 +133,7 @@ def data_check(
     columns = _columns(user, item, timestamp, position)
     report = check_data(interactions, items, load_config(config_file, [*columns, *(settings or ())]).data)
     if as_json:
-        _print_json(report.to_dict())
+        print_json(report.to_dict())
     else:
         _show_check(report.to_dict())
     if any(finding.severity == "error" for finding in report.findings):
@@ -186,10 +176,10 @@ def evaluate(
         config = load_config(None, [*_columns(user, item, timestamp, position), *(settings or ())], defaults)
         measured = evaluate_log(
             recommender, bundle, interactions, config.data, split=split, max_history=max_history, beam=beam,
-            exclude_seen=exclude_seen, progress=RichProgress(_stderr()),
+            exclude_seen=exclude_seen, progress=RichProgress(stderr()),
         )  # fmt: skip
     if as_json:
-        _print_json(measured)
+        print_json(measured)
     else:
         _print_pairs(f"{bundle}, {split}", measured)
 
@@ -211,11 +201,11 @@ def recommend(
         found = recommender.recommend(ids, k=k, exclude_seen=not include_seen)
     if as_json:
         items = [{"item_id": r.item_id, "score": r.score, "title": r.title} for r in found]
-        _print_json({"items": items, "unknown": list(found.unknown)})
+        print_json({"items": items, "unknown": list(found.unknown)})
         return
     _print_recommendations("recommended", found)
     if found.unknown:
-        _stderr().print(f"[yellow]not in the catalogue, skipped:[/yellow] {', '.join(found.unknown)}")
+        stderr().print(f"[yellow]not in the catalogue, skipped:[/yellow] {', '.join(found.unknown)}")
 
 
 @app.command(epilog="Example: [bold]pocketrec inspect runs/first/export/bundle --operators[/bold]")
@@ -237,7 +227,7 @@ def inspect(
     if operators or ort_config:
         manifest["operators"] = _operators(opened, ort_config)
     if as_json:
-        _print_json(manifest)
+        print_json(manifest)
         return
     _print_pairs("model", manifest["model"])
     _print_pairs("files", {name: f"{entry['bytes']:,} bytes" for name, entry in manifest["files"].items()})
@@ -260,6 +250,9 @@ def _operators(opened: Any, ort_config: Path | None) -> dict[str, list[str]]:
     return {f"{domain} {opset}": sorted(names) for (domain, opset), names in sorted(found.items())}
 
 
+app.command(epilog=EXPORT_EXAMPLE)(export)
+
+
 def _columns(*names: str | None) -> list[str]:
     given = zip(("user", "item", "timestamp", "position"), names, strict=True)
     return [f"data.{column}={json.dumps(name)}" for column, name in given if name is not None]
@@ -270,7 +263,7 @@ def _pipeline(out: Path, interactions: Path, items: Path | None, config: Any) ->
     from pocketrec.distill.progress import SILENT
     from pocketrec.pipeline import Pipeline
 
-    progress = RichProgress(_stderr()) if Processes.launched().main else SILENT
+    progress = RichProgress(stderr()) if Processes.launched().main else SILENT
     return Pipeline(out, interactions, items, config, progress)
 
 
@@ -281,7 +274,7 @@ def _run(pipeline: Pipeline, start: str | None, as_json: bool) -> RunResult:
     from pocketrec.console import metrics_table
     from pocketrec.pipeline import flat_metrics
 
-    console = _stderr()
+    console = stderr()
     console.print("[bold]configuration[/bold]")
     for section, values in config_to_dict(pipeline.config).items():
         shown = " ".join(f"{k}={json.dumps(v, separators=(',', ':'))}" for k, v in values.items())
@@ -293,7 +286,7 @@ def _run(pipeline: Pipeline, start: str | None, as_json: bool) -> RunResult:
 
     result = pipeline.run(start, on_stage)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "run": str(result.run),
                 "bundle": str(result.bundle),
@@ -306,7 +299,7 @@ def _run(pipeline: Pipeline, start: str | None, as_json: bool) -> RunResult:
         )
         return result
     size = sum(p.stat().st_size for p in result.bundle.iterdir())
-    out = _stdout()
+    out = stdout()
     out.print(
         metrics_table(
             {"student (bundle)": result.metrics, **result.teachers, **result.baselines}, "Test split, all items ranked"
@@ -321,10 +314,10 @@ def _show_stages(pipeline: Pipeline, as_json: bool) -> None:
 
     states = pipeline.status()
     if as_json:
-        _print_json({"stages": [{"name": s.name, "state": s.state, "seconds": s.seconds} for s in states]})
+        print_json({"stages": [{"name": s.name, "state": s.state, "seconds": s.seconds} for s in states]})
         return
     rows = [(s.name, s.does, s.state, "" if s.seconds is None else f"{s.seconds:.1f} s") for s in states]
-    _stdout().print(plain_table("stages", ("stage", "does", "state", "took"), rows))
+    stdout().print(plain_table("stages", ("stage", "does", "state", "took"), rows))
 
 
 def _show_sample(result: RunResult, history: list[str]) -> None:
@@ -335,7 +328,7 @@ def _show_sample(result: RunResult, history: list[str]) -> None:
         rows = table.find(history)
         titles = [t for t in table.titles(rows[rows >= 0]) if t]
         found = recommender.recommend(history, k=10)
-    out = _stdout()
+    out = stdout()
     out.print(f"\n[bold]after[/bold] {' · '.join(titles)}", soft_wrap=True)
     _print_recommendations("recommended", found)
     out.print(
@@ -345,24 +338,18 @@ def _show_sample(result: RunResult, history: list[str]) -> None:
     )
 
 
-def _stdout() -> Console:
-    from rich.console import Console
-
-    return Console(quiet=not Processes.launched().main)
-
-
 def _print_recommendations(title: str, found: Any) -> None:
     from pocketrec.console import plain_table
 
     rows = [(n, r.item_id, r.title or "", f"{r.score:.3f}") for n, r in enumerate(found, start=1)]
-    _stdout().print(plain_table(title, ("", "item", "title", "log-probability"), rows))
+    stdout().print(plain_table(title, ("", "item", "title", "log-probability"), rows))
 
 
 def _print_pairs(title: str, pairs: dict[str, Any]) -> None:
     from pocketrec.console import plain_table
 
     shown = [(k, f"{v:.4f}" if isinstance(v, float) else v) for k, v in pairs.items()]
-    _stdout().print(plain_table(title, ("", ""), shown))
+    stdout().print(plain_table(title, ("", ""), shown))
 
 
 def _show_check(report: dict[str, Any]) -> None:
@@ -375,7 +362,7 @@ def _show_check(report: dict[str, Any]) -> None:
         (marks.get(f["severity"], ""), f["code"], f["count"], f["what"], f["rule"], _places(f["examples"]))
         for f in report["findings"]
     ]
-    out = _stdout()
+    out = stdout()
     out.print(plain_table("findings", ("", "code", "count", "what", "rule", "first rows"), rows))
 
 

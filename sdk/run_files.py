@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 BUNDLE, REPORT = "bundle", "report.html"
 WEIGHTS, CURVE = "best.safetensors", "curve.json"
+GATES = "gates.json"  # what exports of the run's student measured
 PACKAGES = ("numpy", "onnx", "onnxruntime", "polars", "scikit-learn", "torch", "transformers")
 
 

@@ -18,7 +18,7 @@ from pocketrec.distill.store import StoredCatalogue, load_catalogue, load_split
 from pocketrec.export.measure import BundleRanker, bundle_bytes
 from pocketrec.report import Artifact, Example, PopularityBias, RunSummary
 from pocketrec.report import SemanticIds as SemanticIdsPart
-from pocketrec.run_files import BUNDLE, CURVE, read_json, read_teachers, student_stage, versions
+from pocketrec.run_files import BUNDLE, CURVE, GATES, read_json, read_teachers, student_stage, versions
 from pocketrec.runtime.recommender import Recommender
 
 STUDENT = "student (exported bundle)"
@@ -56,6 +56,7 @@ def summarise(run: Path, config: RunConfig, seconds: Mapping[str, float]) -> Run
         validation=validation,
         metrics={STUDENT: manifest["metrics"], **teachers, **read_json(run / "baselines" / "metrics.json")},
         artifact=artifact,
+        gates=read_json(run / GATES)["rows"] if (run / GATES).exists() else [],
         semantic_ids=_semantic_ids(SemanticIds.load(run / "sids"), config),
         popularity_bias=_popularity_bias(counts, ranked),
         examples=examples,

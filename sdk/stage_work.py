@@ -215,7 +215,7 @@ class StageWork:
         """Write the bundle and measure it through the runtime."""
         from pocketrec.distill.recipes import load_student
         from pocketrec.distill.store import load_catalogue
-        from pocketrec.export.bundle import write_bundle
+        from pocketrec.export.bundle import Measured, write_bundle
         from pocketrec.export.measure import measure_bundle
 
         split = self._split()
@@ -233,7 +233,9 @@ class StageWork:
             headroom=self.config.export.branch_headroom,
             quantize=self.config.export.quantize,
             provenance=self._provenance(split.rule),
-            measure=lambda path: measure_bundle(path, catalogue.item_ids, split, self.config.evaluation, self.progress),
+            measure=lambda path: Measured(
+                measure_bundle(path, catalogue.item_ids, split, self.config.evaluation, self.progress)
+            ),
         )
 
     def report(self, folder: Path, seconds: Mapping[str, float]) -> None:

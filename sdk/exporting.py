@@ -1,0 +1,162 @@
+"""A trained student, and its way into a bundle of any format, past the gates."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pocketrec.config import load_config
+from pocketrec.distill.config import RunConfig
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.run_files import GATES, read_json, versions, weights_stage, write_text
+from pocketrec.runtime.errors import DataError
+
+if TYPE_CHECKING:
+    from pocketrec.distill.student import Student
+    from pocketrec.export.bundle import Measured
+    from pocketrec.export.formats import Format
+    from pocketrec.export.gates import Gate
+
+QUESTIONS = 4000  # validation users that the gates ask
+MAX_DROP = 0.02  # share of ndcg@10 that an export may lose
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A bundle, and what it and its siblings measured; the first gate is the float32 model's."""
+
+    bundle: Path
+    gates: tuple[Gate, ...]
+
+
+class TrainedStudent:
+    """The student of a finished run."""
+
+    def __init__(self, run: Path, config: RunConfig, student: Student) -> None:
+        """Take what `load` read."""
+        self.run, self.config, self.student = run, config, student
+
+    @classmethod
+    def load(cls, run: str | Path) -> TrainedStudent:
+        """Read the student of a run's folder.
+
+        :raises DataError: if it holds no trained student.
+        """
+        from pocketrec.distill.recipes import load_student
+        from pocketrec.distill.semantic_ids import SemanticIds
+
+        folder = Path(run)
+        if not (folder / "config.json").is_file():
+            raise DataError(f"{folder} is no folder of a run (no config.json); give the --out of `pocketrec train`")
+        config = load_config(folder / "config.json")
+        weights = folder / weights_stage(config)
+        if not (weights / "best.safetensors").is_file():
+            raise DataError(f"{weights} holds no trained weights; finish the run with `pocketrec train` first")
+        return cls(folder, config, load_student(weights, config.student, SemanticIds.load(folder / "sids")))
+
+    def export(
+        self,
+        out: str | Path,
+        format: str | None = None,
+        quantize: str | None = None,
+        preset: str | None = None,
+        *,
+        max_drop: float = MAX_DROP,
+        questions: int = QUESTIONS,
+        compare: bool = False,
+        progress: Progress = SILENT,
+    ) -> Exported:
+        """Write a bundle, measure its files beside the float32 model's, and refuse it if it lost too much.
+
+        :param out: the bundle's folder; an older one is replaced when the new one has passed.
+        :param format, quantize, preset: a row of `export.formats.FORMATS`; float32 ONNX if left out.
+        :param max_drop: share of ndcg@10 that it may lose.
+        :param questions: validation users that are asked; 0: all.
+        :param compare: measure every other format beside it, too.
+        :raises ConfigError: on an unknown format.
+        :raises ExportError: if it lost more; nothing takes the name `out` then.
+        """
+        from pocketrec.export.formats import FORMATS, find_format
+
+        wanted = find_format(format, quantize, preset)
+        others = [row for row in FORMATS if row != wanted and (compare or row == FORMATS[0])]
+        gates: list[Gate] = []
+        with tempfile.TemporaryDirectory() as place:
+            bundles = [(row.artifact, Path(place) / row.artifact.replace(" ", "-")) for row in others]
+            for row, (_, folder) in zip(others, bundles, strict=True):
+                self._write(folder, row)
+
+            def measure(path: Path) -> Measured:
+                gates.extend(self._gates([*bundles, (wanted.artifact, path)], max_drop, questions, progress))
+                return self._measured(path, gates, progress)
+
+            self._write(Path(out), wanted, measure)
+        self._note(gates, questions)
+        return Exported(Path(out), tuple(gates))
+
+    def _gates(
+        self, bundles: Sequence[tuple[str, Path]], max_drop: float, questions: int, progress: Progress
+    ) -> list[Gate]:
+        from pocketrec.distill.recipes import sample
+        from pocketrec.distill.store import load_catalogue, load_split
+        from pocketrec.export.gates import measure_gates, refuse_losses
+
+        asked = sample(load_split(self.run / "data", self.config.data).valid, questions)
+        found = measure_gates(bundles, load_catalogue(self.run / "data").item_ids, asked, progress)
+        refuse_losses([found[0], found[-1]], max_drop)
+        return found
+
+    def _measured(self, path: Path, gates: Sequence[Gate], progress: Progress) -> Measured:
+        from pocketrec.distill.store import load_catalogue, load_split
+        from pocketrec.export.bundle import Measured
+        from pocketrec.export.measure import measure_bundle
+
+        split, ids = load_split(self.run / "data", self.config.data), load_catalogue(self.run / "data").item_ids
+        rows = [{k: v for k, v in gate.to_dict().items() if not k.startswith(("p50", "peak"))} for gate in gates]
+        return Measured(measure_bundle(path, ids, split, self.config.evaluation, progress), rows)
+
+    def _write(self, folder: Path, row: Format, measure: Any = None) -> None:
+        from pocketrec.distill.semantic_ids import SemanticIds
+        from pocketrec.distill.store import load_catalogue
+        from pocketrec.export.bundle import write_bundle
+
+        ids, catalogue = SemanticIds.load(self.run / "sids"), load_catalogue(self.run / "data")
+        write_bundle(
+            folder,
+            self.student,
+            ids.rows,
+            catalogue.item_ids,
+            catalogue.titles if self.config.export.titles else None,
+            ids.sid_space,
+            beam=self.config.export.beam,
+            headroom=self.config.export.branch_headroom,
+            provenance=self._provenance(),
+            measure=measure,
+            quantize=row.quantize,
+        )
+
+    def _provenance(self) -> dict[str, Any]:
+        """That of the run's own bundle, where it has one."""
+        manifest = self.run / "export" / "bundle" / "manifest.json"
+        return dict(read_json(manifest)["provenance"]) if manifest.exists() else {"versions": versions()}
+
+    def _note(self, gates: Sequence[Gate], questions: int) -> None:
+        """Keep the rows for the run's report, beside those of other exports asked the same, and draw it again."""
+        from pocketrec.report import from_json, to_json, write_report
+
+        path, summary = self.run / GATES, self.run / "report" / "summary.json"
+        before: dict[str, Any] = read_json(path) if path.exists() else {"questions": questions, "rows": []}
+        rows = {row["artifact"]: row for row in before["rows"] if before["questions"] == questions}
+        first, *rest = (gate.to_dict() for gate in gates)
+        kept = {name: row for name, row in rows.items() if name != first["artifact"]}
+        kept |= {row["artifact"]: row for row in rest}
+        merged: list[Any] = [first, *kept.values()]
+        write_text(path, json.dumps({"questions": questions, "rows": merged}, indent=1))
+        if summary.exists():
+            shown = replace(from_json(summary.read_bytes()), gates=merged)
+            write_text(summary, to_json(shown).rstrip())
+            write_report(shown, self.run / "report" / "report.html")
