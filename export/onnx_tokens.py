@@ -1,0 +1,271 @@
+"""Device graphs of a converted Llama that spells items token by token; inputs and outputs are those of `export/onnx.py`.
+
+The model reads [prompt ; L tokens per history item] and spells the next item in L further tokens. Codes become tokens
+inside the graph, the history is read once, and the search is unrolled: each beam's newest token attends to the keys and
+values of the history, which all beams share, and to those of its own earlier codes, which are gathered by parent. The
+first code's probabilities come from the last position of the history, so level 0 needs no pass of its own.
+
+Scores. A code's log-probability is the log-softmax over the model's whole vocabulary, and only then are tokens left
+out that lead to no item: so does `generate` with `prefix_allowed_tokens_fn`, whose processors run after the softmax. An
+item's score is therefore `sequences_scores` of `generate` with length_penalty 0, or L times that with the default 1.
+
+Without a prompt, an empty history is read as the start token (`tokens[L·K]`); a history that is not empty does not begin
+with it. Shapes in comments as in `export/onnx.py`; further V vocabulary and l own codes of a beam.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from pocketrec.export.graph import Graph, WeightFile, value
+from pocketrec.export.onnx import (
+    FLOAT,
+    INT32,
+    INT64,
+    _best,
+    _children,
+    _newest,
+    _norm,
+    _past,
+    _results,
+    _root,
+    _rotate,
+    _silu,
+    _trie_inputs,
+    _without_excluded,
+)
+from pocketrec.runtime.bundle import ModelSpec
+
+Cache = list[tuple[str, str]]  # by layer: keys and values
+
+
+def write_token_graphs(spec: ModelSpec, weights: Path) -> dict[str, str]:
+    """Write the three graphs beside their weight file.
+
+    :param spec: the model's shape, of kind "llama-tokens".
+    :param weights: the `model.safetensors` of `export.token_weights`.
+    :returns: role → file name.
+    """
+    file = WeightFile(weights)
+    for role, build in _BUILDERS.items():
+        path = weights.with_name(f"{role}.onnx")
+        path.write_bytes(build(spec, file).SerializeToString(deterministic=True))
+        onnx.checker.check_model(str(path), full_check=True)
+    return {role: f"{role}.onnx" for role in _BUILDERS}
+
+
+def token_encoder_graph(spec: ModelSpec, file: WeightFile) -> onnx.ModelProto:
+    """History → h, with cached keys and values.
+
+    history int32 [N, L]; past float32 [layers, 2, G, P, d] → hidden [1, D]; present [layers, 2, G, P + T, d]. With
+    P = 0 the prompt is put first, or the start token if there is neither prompt nor item; otherwise N ≥ 1. A session
+    without a prompt begins at its first item: what the start token left must not be continued.
+    """
+    model = _Llama(spec, file)
+    g = model.g
+    hidden, cache = model.encode(cached=True)
+    g.rename(hidden, "hidden")
+    flat = g("Concat", *(g("Unsqueeze", t, g.ints(0)) for layer in cache for t in layer), axis=0)
+    g.rename(g("Reshape", flat, g.ints(spec.layers, 2, spec.kv_heads, -1, spec.head_dim)), "present")
+    inputs = [value("history", INT32, ["items", spec.levels]), _cache(spec, "past", "past_tokens")]
+    return g.model("encoder", inputs, [_hidden(spec), _cache(spec, "present", "tokens")])
+
+
+def token_search_graph(spec: ModelSpec, file: WeightFile) -> onnx.ModelProto:
+    """H, the cache and a trie → leaf rows and log-probabilities, best first.
+
+    hidden float32 [1, D]; present float32 [layers, 2, G, S, d]; first_child int32; codes uint8 or uint16; exclude int32
+    [M]; beam int64 [1] → rows int32, scores float32.
+    """
+    model = _Llama(spec, file)
+    cache = [(_past(model.g, layer, 0, "present"), _past(model.g, layer, 1, "present")) for layer in range(spec.layers)]
+    model.search("hidden", cache)
+    inputs = [_hidden(spec), _cache(spec, "present", "tokens"), *_trie_inputs(spec)]
+    return model.g.model("search", inputs, _results())
+
+
+def token_recommender_graph(spec: ModelSpec, file: WeightFile) -> onnx.ModelProto:
+    """History and a trie → leaf rows and log-probabilities: both graphs in one call, without a cache from outside."""
+    model = _Llama(spec, file)
+    model.search(*model.encode(cached=False))
+    inputs = [value("history", INT32, ["items", spec.levels]), *_trie_inputs(spec)]
+    return model.g.model("recommender", inputs, _results())
+
+
+_BUILDERS = {"encoder": token_encoder_graph, "search": token_search_graph, "recommender": token_recommender_graph}
+
+
+def _hidden(spec: ModelSpec) -> onnx.ValueInfoProto:
+    return value("hidden", FLOAT, [1, spec.dim])
+
+
+def _cache(spec: ModelSpec, name: str, tokens: str) -> onnx.ValueInfoProto:
+    return value(name, FLOAT, [spec.layers, 2, spec.kv_heads, tokens, spec.head_dim])
+
+
+class _Llama:
+    """Adds a Llama's parts to a graph."""
+
+    def __init__(self, spec: ModelSpec, file: WeightFile) -> None:
+        self.spec, self.tensors = spec, file.tensors.keys()
+        self.g = Graph(file)
+
+    # --- history → h and cache -----------------------------------------------------------------------------------
+
+    def encode(self, *, cached: bool) -> tuple[str, Cache]:
+        """Read the history; return the names of hidden [1, D] and of every layer's keys and values [G, S, d]."""
+        g, spec = self.g, self.spec
+        first = g("Shape", "past", start=3, end=4) if cached else g.ints(0)  # [1] = P
+        x = self._embed(self._history(first))  # [T, D]
+        end = g("Add", first, g("Shape", x, start=0, end=1))  # [1] = S
+        rope = self._rope(first, end)
+        mask = self._causal(first, end)
+        cache: Cache = []
+        for layer in range(spec.layers):
+            last = layer + 1 == spec.layers
+            normal = _norm(g, spec, x)
+            k, v = self._keys_values(layer, normal, rope)
+            if cached:
+                k, v = (g("Concat", _past(g, layer, i), t, axis=1) for i, t in enumerate((k, v)))  # [G, S, d]
+            cache.append((k, v))
+            if last:  # only the newest token's hidden state is wanted
+                x, normal, rope = _newest(g, x), _newest(g, normal), (_newest(g, rope[0]), _newest(g, rope[1]))
+            q = self._queries(layer, normal, rope)  # [G, r·T, d]
+            scores = g("MatMul", q, g("Transpose", k, perm=[0, 2, 1]))  # [G, r·T, S]
+            if not last:
+                shape = g("Concat", g.ints(spec.heads, -1), end, axis=0)
+                scores = g("Add", g("Reshape", scores, shape), mask)
+                scores = g("Reshape", scores, g("Concat", g.ints(spec.kv_heads, -1), end, axis=0))
+            x = self._rest(layer, x, g("MatMul", g("Softmax", scores, axis=-1), v))
+        return g("Mul", _norm(g, spec, x), g.weight("norm")), cache
+
+    def _history(self, first: str) -> str:
+        """Places in `tokens` of what is read: prompt or start, then the items' codes, int32 [T]."""
+        g, spec = self.g, self.spec
+        codes = g("Add", "history", g.const(np.arange(spec.levels) * spec.codes, np.int32))
+        begun = g("Cast", g("Equal", first, g.ints(0)), to=INT64)
+        if not spec.prompt:
+            begun = g("Mul", begun, g("Cast", g("Equal", g("Shape", "history", end=1), g.ints(0)), to=INT64))
+        before = spec.levels * spec.codes + np.arange(max(spec.prompt, 1))
+        count = g("Mul", begun, g.ints(len(before)))  # all of them, or none
+        prompt = g("Slice", g.const(before, np.int32), g.ints(0), count, g.ints(0))
+        return g("Concat", prompt, g("Reshape", codes, g.ints(-1)), axis=0)
+
+    def _embed(self, places: str) -> str:
+        """Embeddings of the tokens at places of `tokens`, [n, D]."""
+        g = self.g
+        if "embed" in self.tensors:
+            return g("Gather", g.weight("embed"), places, axis=0)
+        return g("Gather", g.weight("head"), g("Gather", g.weight("tokens"), places, axis=0), axis=0)
+
+    def _rope(self, begin: str, end: str) -> tuple[str, str]:
+        g = self.g
+        cos, sin = (g("Slice", g.weight(f"rope.{t}"), begin, end, g.ints(0)) for t in ("cos", "sin"))
+        return cos, sin
+
+    def _causal(self, first: str, end: str) -> str:
+        """0 where a token may look, −inf where it may not, [T, S]."""
+        g, spec = self.g, self.spec
+        places = g.const(np.arange(max(spec.prompt, 1) + spec.max_history * spec.levels), np.int32)
+        rows = g("Unsqueeze", g("Slice", places, first, end, g.ints(0)), g.ints(1))
+        columns = g("Slice", places, g.ints(0), end, g.ints(0))
+        return g("Where", g("Greater", columns, rows), g.const(-np.inf, np.float32), g.const(0, np.float32))
+
+    # --- h, cache and trie → items -------------------------------------------------------------------------------
+
+    def search(self, hidden: str, cache: Cache) -> None:
+        """Add the unrolled beam search; defines the outputs `rows` and `scores`."""
+        g, spec = self.g, self.spec
+        shared = [(g("Transpose", k, perm=[0, 2, 1]), v) for k, v in cache]  # [G, d, S], [G, S, d]
+        read = g("Shape", cache[0][0], start=1, end=2)  # [1] = S
+        own: Cache = []
+        node, score, code = "", "", ""
+        for level in range(spec.levels):
+            last = level + 1 == spec.levels
+            if level:
+                place = g("Add", code, g.const((level - 1) * spec.codes, np.int32))
+                hidden, own = self._step(self._embed(place), g("Add", read, g.ints(level - 1)), read, shared, own)
+            log_p = self._log_probs(level, hidden)  # [B, K]
+            slot, code, child = _children(g, spec.max_branch[level], log_p, node, score) if level else _root(g, log_p)
+            score, best = _best(g, child, g("Add", "beam", g("Shape", "exclude")) if last else "beam")  # [B']
+            node = g("Gather", slot, best, axis=0)
+            if not last:
+                code = g("Gather", code, best, axis=0)
+            if level and not last:
+                parent = g("Div", best, g.const(spec.max_branch[level], np.int64))
+                own = [(g("Gather", k, parent, axis=1), g("Gather", v, parent, axis=1)) for k, v in own]
+        internal = g("Cast", g("Sub", g("Shape", "first_child"), g.ints(1)), to=INT32)
+        row = g("Sub", node, internal)  # the best beam + M leaves, of which `exclude` can take M at most
+        score, best = _best(g, _without_excluded(g, row, score), "beam")
+        g.rename(g("Gather", row, best, axis=0), "rows")
+        g.rename(score, "scores")
+
+    def _step(self, x: str, place: str, read: str, shared: Cache, own: Cache) -> tuple[str, Cache]:
+        """Read one token per beam, [B, D]; return h [B, D] and the beams' own keys and values [G, B, l + 1, d]."""
+        g, spec = self.g, self.spec
+        rope = self._rope(place, g("Add", place, g.ints(1)))  # [1, d]: all beams are equally long
+        grown: Cache = []
+        for layer in range(spec.layers):
+            normal = _norm(g, spec, x)
+            new = [g("Unsqueeze", t, g.ints(2)) for t in self._keys_values(layer, normal, rope)]  # [G, B, 1, d]
+            k, v = (g("Concat", own[layer][i], t, axis=2) for i, t in enumerate(new)) if own else new
+            grown.append((k, v))
+            q = self._queries(layer, normal, rope)
+            x = self._rest(layer, x, self._attend_both(q, read, shared[layer], (k, v)))
+        return g("Mul", _norm(g, spec, x), g.weight("norm")), grown
+
+    def _attend_both(self, q: str, read: str, shared: tuple[str, str], own: tuple[str, str]) -> str:
+        """Attention of the beams' queries [G, r·B, d] over the history and their own codes, [G, r·B, d]."""
+        g, spec = self.g, self.spec
+        groups, repeated, width = spec.kv_heads, spec.heads // spec.kv_heads, spec.head_dim
+        k, v = (g("Unsqueeze", t, g.ints(1)) for t in own)  # [G, 1, B, l, d]
+        pairs = g("Mul", g("Reshape", q, g.ints(groups, repeated, -1, 1, width)), k)  # [G, r, B, l, d]
+        count = g("Shape", own[0], start=2, end=3)  # [1] = l
+        flat = g("Concat", g.ints(groups, -1), count, axis=0)
+        to_own = g("Reshape", g("ReduceSum", pairs, g.ints(-1), keepdims=0), flat)  # [G, r·B, l]
+        weights = g("Softmax", g("Concat", g("MatMul", q, shared[0]), to_own, axis=-1), axis=-1)  # [G, r·B, S + l]
+        to_all, to_own = g.split("Split", 2, weights, g("Concat", read, count, axis=0), axis=-1)
+        by_beam = g("Reshape", to_own, g("Concat", g.ints(groups, repeated, -1), count, g.ints(1), axis=0))
+        mixed = g("ReduceSum", g("Mul", by_beam, v), g.ints(3), keepdims=0)  # [G, r, B, d]
+        return g("Add", g("MatMul", to_all, shared[1]), g("Reshape", mixed, g.ints(groups, -1, width)))
+
+    def _log_probs(self, level: int, hidden: str) -> str:
+        """Log-probabilities of a level's codes among all tokens, [B, K]."""
+        g, spec = self.g, self.spec
+        every = g("LogSoftmax", g("Gemm", hidden, g.weight("head"), transB=1), axis=-1)  # [B, V]
+        begin, end = g.ints(level * spec.codes), g.ints((level + 1) * spec.codes)
+        return g("Gather", every, g("Slice", g.weight("tokens"), begin, end, g.ints(0)), axis=1)
+
+    # --- parts of a block ----------------------------------------------------------------------------------------
+
+    def _linear(self, layer: int, name: str, x: str) -> str:
+        name = f"layers.{layer}.{name}"
+        y = self.g("MatMul", x, self.g.weight(name))
+        return self.g("Add", y, self.g.weight(f"{name}_bias")) if f"{name}_bias" in self.tensors else y
+
+    def _queries(self, layer: int, normal: str, rope: tuple[str, str]) -> str:
+        """Rotated and scaled queries; heads that share keys stand one below the other, [G, r·T, d]."""
+        g, spec = self.g, self.spec
+        q = g("Reshape", self._linear(layer, "q", normal), g.ints(-1, spec.heads, spec.head_dim))
+        q = _rotate(g, spec, g("Transpose", q, perm=[1, 0, 2]), *rope)  # [H, T, d]
+        q = g("Mul", q, g.const(spec.head_dim**-0.5, np.float32))
+        return g("Reshape", q, g.ints(spec.kv_heads, -1, spec.head_dim))
+
+    def _keys_values(self, layer: int, normal: str, rope: tuple[str, str]) -> tuple[str, str]:
+        """Rotated keys, and values, [G, T, d] each."""
+        g, spec = self.g, self.spec
+        kv = g("Reshape", self._linear(layer, "kv", normal), g.ints(-1, 2 * spec.kv_heads, spec.head_dim))
+        k, v = g.split("Split", 2, g("Transpose", kv, perm=[1, 0, 2]), axis=0, num_outputs=2)
+        return _rotate(g, spec, k, *rope), v
+
+    def _rest(self, layer: int, x: str, mixed: str) -> str:
+        """What follows attention in a block: mixed values [G, r·T, d] are projected, added, and fed forward, [T, D]."""
+        g, spec = self.g, self.spec
+        heads = g("Transpose", g("Reshape", mixed, g.ints(spec.heads, -1, spec.head_dim)), perm=[1, 0, 2])
+        x = g("Add", x, self._linear(layer, "o", g("Reshape", heads, g.ints(-1, spec.heads * spec.head_dim))))
+        gate_up = self._linear(layer, "gate_up", _norm(g, spec, x))
+        gate, up = g.split("Split", 2, gate_up, axis=-1, num_outputs=2)
+        return g("Add", x, self._linear(layer, "down", g("Mul", _silu(g, gate), up)))
