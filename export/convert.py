@@ -1,8 +1,8 @@
 """A causal Llama trained elsewhere to generate semantic-ID tokens (LC-Rec, TIGER flattened) becomes a bundle.
 
-In: the directory that `save_pretrained` wrote, and the index that spells every item in tokens. Out: a bundle whose graphs
-hold the same search as ours (`export/onnx_tokens.py`), so every engine and every host language runs it as it is. No
-model code of transformers is used; its tokenizer is, if tokens or a prompt are given as text.
+In: the directory that `save_pretrained` wrote, and the index that spells every item in tokens. Out: a bundle whose
+graphs hold the same search as ours (`export/onnx_tokens.py`), so every engine and every host language runs it as it is.
+No model code of transformers is used; its tokenizer is, if tokens or a prompt are given as text.
 
 The model must read [prompt ; tokens of the oldest item ; ... ; tokens of the newest] and go on with the next item's
 tokens. Text between items or after the history is not supported.

@@ -1,4 +1,4 @@
-"""Device graphs of a converted Llama that spells items token by token; inputs and outputs are those of `export/onnx.py`.
+"""Device graphs of a converted Llama that spells items in tokens; inputs and outputs are those of `export/onnx.py`.
 
 The model reads [prompt ; L tokens per history item] and spells the next item in L further tokens. Codes become tokens
 inside the graph, the history is read once, and the search is unrolled: each beam's newest token attends to the keys and
@@ -9,8 +9,10 @@ Scores. A code's log-probability is the log-softmax over the model's whole vocab
 out that lead to no item: so does `generate` with `prefix_allowed_tokens_fn`, whose processors run after the softmax. An
 item's score is therefore `sequences_scores` of `generate` with length_penalty 0, or L times that with the default 1.
 
-Without a prompt, an empty history is read as the start token (`tokens[L·K]`); a history that is not empty does not begin
-with it. Shapes in comments as in `export/onnx.py`; further V vocabulary and l own codes of a beam.
+Without a prompt, an empty history is read as the start token (`tokens[L·K]`); a history that is not empty does not
+begin with it. The first layer's norm and projections depend on the token alone, so they are written on the table of
+tokens: ONNX Runtime computes them when it opens the graph, and each call looks rows up. Shapes in comments as in
+`export/onnx.py`; further V vocabulary, l own codes of a beam, J = H + 2·G, r = H / G.
 """
 
 from __future__ import annotations
@@ -27,17 +29,18 @@ from pocketrec.export.onnx import (
     INT64,
     _best,
     _children,
-    _newest,
     _norm,
     _past,
     _results,
     _root,
-    _rotate,
     _silu,
     _trie_inputs,
     _without_excluded,
 )
 from pocketrec.runtime.bundle import ModelSpec
+
+LAST = np.iinfo(np.int64).max
+MOST_TABLE_ROWS = 1 << 13  # codes and prompt; with more, the first layer is computed in each call
 
 Cache = list[tuple[str, str]]  # by layer: keys and values
 
@@ -119,27 +122,20 @@ class _Llama:
         """Read the history; return the names of hidden [1, D] and of every layer's keys and values [G, S, d]."""
         g, spec = self.g, self.spec
         first = g("Shape", "past", start=3, end=4) if cached else g.ints(0)  # [1] = P
-        x = self._embed(self._history(first))  # [T, D]
+        x, projected = self._tokens(self._history(first))  # [T, D], [T, J·d]
         end = g("Add", first, g("Shape", x, start=0, end=1))  # [1] = S
         rope = self._rope(first, end)
         mask = self._causal(first, end)
         cache: Cache = []
         for layer in range(spec.layers):
             last = layer + 1 == spec.layers
-            normal = _norm(g, spec, x)
-            k, v = self._keys_values(layer, normal, rope)
+            q, k, v = self._heads(projected if layer == 0 else self._project(layer, x), rope)
             if cached:
                 k, v = (g("Concat", _past(g, layer, i), t, axis=1) for i, t in enumerate((k, v)))  # [G, S, d]
             cache.append((k, v))
             if last:  # only the newest token's hidden state is wanted
-                x, normal, rope = _newest(g, x), _newest(g, normal), (_newest(g, rope[0]), _newest(g, rope[1]))
-            q = self._queries(layer, normal, rope)  # [G, r·T, d]
-            scores = g("MatMul", q, g("Transpose", k, perm=[0, 2, 1]))  # [G, r·T, S]
-            if not last:
-                shape = g("Concat", g.ints(spec.heads, -1), end, axis=0)
-                scores = g("Add", g("Reshape", scores, shape), mask)
-                scores = g("Reshape", scores, g("Concat", g.ints(spec.kv_heads, -1), end, axis=0))
-            x = self._rest(layer, x, g("MatMul", g("Softmax", scores, axis=-1), v))
+                x, q = (g("Slice", t, g.ints(-1), g.ints(LAST), g.ints(i)) for i, t in enumerate((x, q)))
+            x = self._rest(layer, x, self._attend(q, k, v, None if last else mask))
         return g("Mul", _norm(g, spec, x), g.weight("norm")), cache
 
     def _history(self, first: str) -> str:
@@ -154,17 +150,23 @@ class _Llama:
         prompt = g("Slice", g.const(before, np.int32), g.ints(0), count, g.ints(0))
         return g("Concat", prompt, g("Reshape", codes, g.ints(-1)), axis=0)
 
-    def _embed(self, places: str) -> str:
-        """Embeddings of the tokens at places of `tokens`, [n, D]."""
-        g = self.g
-        if "embed" in self.tensors:
-            return g("Gather", g.weight("embed"), places, axis=0)
-        return g("Gather", g.weight("head"), g("Gather", g.weight("tokens"), places, axis=0), axis=0)
+    def _tokens(self, places: str) -> tuple[str, str]:
+        """Embeddings [n, D] of the tokens at places of `tokens`, and what layer 0 projects them to, [n, J·d]."""
+        g, spec = self.g, self.spec
+        table = g.weight("embed") if "embed" in self.tensors else ""
+        if spec.levels * spec.codes + spec.prompt <= MOST_TABLE_ROWS:
+            table = table or g("Gather", g.weight("head"), g.weight("tokens"), axis=0)
+            return g("Gather", table, places, axis=0), g("Gather", self._project(0, table), places, axis=0)
+        rows = places if table else g("Gather", g.weight("tokens"), places, axis=0)
+        x = g("Gather", table or g.weight("head"), rows, axis=0)
+        return x, self._project(0, x)
 
     def _rope(self, begin: str, end: str) -> tuple[str, str]:
-        g = self.g
-        cos, sin = (g("Slice", g.weight(f"rope.{t}"), begin, end, g.ints(0)) for t in ("cos", "sin"))
-        return cos, sin
+        """Cosines and sines of positions, [n, d]; sines with the sign of what they are multiplied with."""
+        g, half = self.g, self.spec.head_dim // 2
+        sign = g.const([-1.0] * half + [1.0] * half, np.float32)
+        cos, sin = g.weight("rope.cos"), g("Mul", g.weight("rope.sin"), sign)
+        return g("Slice", cos, begin, end, g.ints(0)), g("Slice", sin, begin, end, g.ints(0))
 
     def _causal(self, first: str, end: str) -> str:
         """0 where a token may look, −inf where it may not, [T, S]."""
@@ -187,7 +189,7 @@ class _Llama:
             last = level + 1 == spec.levels
             if level:
                 place = g("Add", code, g.const((level - 1) * spec.codes, np.int32))
-                hidden, own = self._step(self._embed(place), g("Add", read, g.ints(level - 1)), read, shared, own)
+                hidden, own = self._step(place, g("Add", read, g.ints(level - 1)), read, shared, own)
             log_p = self._log_probs(level, hidden)  # [B, K]
             slot, code, child = _children(g, spec.max_branch[level], log_p, node, score) if level else _root(g, log_p)
             score, best = _best(g, child, g("Add", "beam", g("Shape", "exclude")) if last else "beam")  # [B']
@@ -203,24 +205,26 @@ class _Llama:
         g.rename(g("Gather", row, best, axis=0), "rows")
         g.rename(score, "scores")
 
-    def _step(self, x: str, place: str, read: str, shared: Cache, own: Cache) -> tuple[str, Cache]:
-        """Read one token per beam, [B, D]; return h [B, D] and the beams' own keys and values [G, B, l + 1, d]."""
+    def _step(self, places: str, position: str, read: str, shared: Cache, own: Cache) -> tuple[str, Cache]:
+        """Read one token per beam, [B]; return h [B, D] and the beams' own keys and values [G, B, l + 1, d]."""
         g, spec = self.g, self.spec
-        rope = self._rope(place, g("Add", place, g.ints(1)))  # [1, d]: all beams are equally long
+        x, projected = self._tokens(places)
+        rope = self._rope(position, g("Add", position, g.ints(1)))  # [1, d]: all beams are equally long
         grown: Cache = []
         for layer in range(spec.layers):
-            normal = _norm(g, spec, x)
-            new = [g("Unsqueeze", t, g.ints(2)) for t in self._keys_values(layer, normal, rope)]  # [G, B, 1, d]
-            k, v = (g("Concat", own[layer][i], t, axis=2) for i, t in enumerate(new)) if own else new
+            q, *new = self._heads(projected if layer == 0 else self._project(layer, x), rope)
+            k, v = (g("Unsqueeze", t, g.ints(2)) for t in new)  # [G, B, 1, d]
+            if own:
+                k, v = (g("Concat", before, t, axis=2) for before, t in zip(own[layer], (k, v), strict=True))
             grown.append((k, v))
-            q = self._queries(layer, normal, rope)
             x = self._rest(layer, x, self._attend_both(q, read, shared[layer], (k, v)))
         return g("Mul", _norm(g, spec, x), g.weight("norm")), grown
 
     def _attend_both(self, q: str, read: str, shared: tuple[str, str], own: tuple[str, str]) -> str:
-        """Attention of the beams' queries [G, r·B, d] over the history and their own codes, [G, r·B, d]."""
+        """Attention of the beams' queries [H, B, d] over the history and their own codes, [G, r·B, d]."""
         g, spec = self.g, self.spec
         groups, repeated, width = spec.kv_heads, spec.heads // spec.kv_heads, spec.head_dim
+        q = self._grouped(q)
         k, v = (g("Unsqueeze", t, g.ints(1)) for t in own)  # [G, 1, B, l, d]
         pairs = g("Mul", g("Reshape", q, g.ints(groups, repeated, -1, 1, width)), k)  # [G, r, B, l, d]
         count = g("Shape", own[0], start=2, end=3)  # [1] = l
@@ -246,20 +250,39 @@ class _Llama:
         y = self.g("MatMul", x, self.g.weight(name))
         return self.g("Add", y, self.g.weight(f"{name}_bias")) if f"{name}_bias" in self.tensors else y
 
-    def _queries(self, layer: int, normal: str, rope: tuple[str, str]) -> str:
-        """Rotated and scaled queries; heads that share keys stand one below the other, [G, r·T, d]."""
-        g, spec = self.g, self.spec
-        q = g("Reshape", self._linear(layer, "q", normal), g.ints(-1, spec.heads, spec.head_dim))
-        q = _rotate(g, spec, g("Transpose", q, perm=[1, 0, 2]), *rope)  # [H, T, d]
-        q = g("Mul", q, g.const(spec.head_dim**-0.5, np.float32))
-        return g("Reshape", q, g.ints(spec.kv_heads, -1, spec.head_dim))
+    def _project(self, layer: int, x: str) -> str:
+        """Queries (scaled), keys and values of all heads side by side, [T, J·d]."""
+        return self._linear(layer, "qkv", _norm(self.g, self.spec, x))
 
-    def _keys_values(self, layer: int, normal: str, rope: tuple[str, str]) -> tuple[str, str]:
-        """Rotated keys, and values, [G, T, d] each."""
+    def _heads(self, projected: str, rope: tuple[str, str]) -> tuple[str, str, str]:
+        """Rotated queries [H, T, d], rotated keys and values [G, T, d]."""
         g, spec = self.g, self.spec
-        kv = g("Reshape", self._linear(layer, "kv", normal), g.ints(-1, 2 * spec.kv_heads, spec.head_dim))
-        k, v = g.split("Split", 2, g("Transpose", kv, perm=[1, 0, 2]), axis=0, num_outputs=2)
-        return _rotate(g, spec, k, *rope), v
+        each = g("Reshape", projected, g.ints(-1, spec.heads + 2 * spec.kv_heads, spec.head_dim))
+        turning = g.ints(spec.heads + spec.kv_heads, spec.kv_heads)
+        qk, v = g.split("Split", 2, g("Transpose", each, perm=[1, 0, 2]), turning, axis=0)
+        first, second = g.split("Split", 2, qk, axis=-1, num_outputs=2)
+        turned = g("Mul", g("Concat", second, first, axis=-1), rope[1])
+        q, k = g.split("Split", 2, g("Add", g("Mul", qk, rope[0]), turned), g.ints(spec.heads, spec.kv_heads), axis=0)
+        return q, k, v
+
+    def _grouped(self, q: str) -> str:
+        """Heads that share keys one below the other: [H, T, d] → [G, r·T, d]."""
+        spec = self.spec
+        if spec.heads == spec.kv_heads:
+            return q
+        return self.g("Reshape", q, self.g.ints(spec.kv_heads, -1, spec.head_dim))
+
+    def _attend(self, q: str, k: str, v: str, mask: str | None) -> str:
+        """Attention of queries [H, T, d] over keys and values [G, S, d], [G, r·T, d]."""
+        g, spec = self.g, self.spec
+        scores = g("MatMul", self._grouped(q), g("Transpose", k, perm=[0, 2, 1]))  # [G, r·T, S]
+        if mask and spec.heads == spec.kv_heads:
+            scores = g("Add", scores, mask)
+        elif mask:
+            flat = g("Shape", scores)
+            apart = g("Reshape", scores, g("Concat", g.ints(spec.heads, -1), g("Shape", mask, start=1), axis=0))
+            scores = g("Reshape", g("Add", apart, mask), flat)
+        return g("MatMul", g("Softmax", scores, axis=-1), v)
 
     def _rest(self, layer: int, x: str, mixed: str) -> str:
         """What follows attention in a block: mixed values [G, r·T, d] are projected, added, and fed forward, [T, D]."""

@@ -1,12 +1,13 @@
 """A converted Llama's weights as the device reads them: one `model.safetensors`, laid out for `x @ W`.
 
-As in `export/weights.py`, norm weights before a projection are folded into it. Tensors (V vocabulary, D width, H heads,
-G key-value heads, d head width, F ffn, L levels, K codes, P prompt tokens), float32 but for `tokens`:
-`head` [V, D], whole, because a token's probability needs the logits of all; `norm` [D]; `tokens` int32 [L·K + max(P, 1)],
-the token of each code, level by level, then the prompt (without one: the token that stands for an empty history);
-`embed` [L·K + max(P, 1), D], embeddings in that order, absent where the head is the embedding (row `tokens[i]` of it);
-`layers.i.q` [D, H·d]; `layers.i.kv` [D, 2·G·d]; `layers.i.o` [H·d, D]; `layers.i.gate_up` [D, 2·F]; `layers.i.down`
-[F, D], and with biases `layers.i.NAME_bias`; `rope.cos`, `rope.sin` [P + (max_history + 1)·L + 1, d].
+As in `export/weights.py`, norm weights before a projection are folded into it; so is the scale of attention into the
+queries. Tensors (V vocabulary, D width, H heads, G key-value heads, d head width, F ffn, L levels, K codes, P prompt
+tokens), float32 but for `tokens`:
+`head` [V, D], whole, because a token's probability needs the logits of all; `norm` [D]; `tokens` int32
+[L·K + max(P, 1)], the token of each code, level by level, then the prompt (without one: the token that stands for an
+empty history); `embed` [L·K + max(P, 1), D], embeddings in that order, absent where the head is the embedding (row
+`tokens[i]` of it); `layers.i.qkv` [D, (H + 2·G)·d]; `layers.i.o` [H·d, D]; `layers.i.gate_up` [D, 2·F];
+`layers.i.down` [F, D], and with biases `layers.i.NAME_bias`; `rope.cos`, `rope.sin` [P + (max_history + 1)·L + 1, d].
 """
 
 from __future__ import annotations
@@ -64,14 +65,18 @@ def _layer(llama: Llama, name: str) -> dict[str, Array]:
     t, shape = llama.tensors, llama.shape
     q, k, v, o = (f"{name}.self_attn.{p}_proj" for p in "qkvo")
     gate, up, down = (f"{name}.mlp.{p}_proj" for p in ("gate", "up", "down"))
-    joined = {"q": [q], "kv": [k, v], "o": [o], "gate_up": [gate, up], "down": [down]}
-    norms = {"q": "input_layernorm", "kv": "input_layernorm", "gate_up": "post_attention_layernorm"}
+    joined = {"qkv": [q, k, v], "o": [o], "gate_up": [gate, up], "down": [down]}
+    norms = {"qkv": "input_layernorm", "gate_up": "post_attention_layernorm"}
     out = {}
     for short, parts in joined.items():
         matrix = np.concatenate([t[f"{part}.weight"] for part in parts]).T
         out[short] = t[f"{name}.{norms[short]}.weight"][:, None] * matrix if short in norms else matrix
         if shape.mlp_bias if ".mlp." in parts[0] else shape.attention_bias:
             out[f"{short}_bias"] = np.concatenate([t[f"{part}.bias"] for part in parts])
+    queries = shape.heads * shape.head_dim
+    for projection in ("qkv", "qkv_bias"):
+        if projection in out:
+            out[projection][..., :queries] *= np.float32(shape.head_dim**-0.5)
     return out
 
 

@@ -181,7 +181,8 @@ def _parse_model(fields: _Fields) -> ModelSpec:
     kind = fields.text("kind")
     if kind not in (MODEL_KIND, TOKENS_KIND):
         raise BundleError(
-            f"the model is of kind {kind!r}, and this pocketrec runs {MODEL_KIND!r} and {TOKENS_KIND!r}; update pocketrec"
+            f"the model is of kind {kind!r}, and this pocketrec runs {MODEL_KIND!r} and {TOKENS_KIND!r}; "
+            "update pocketrec"
         )
     tokens = kind == TOKENS_KIND
     levels = fields.integer("levels", 1, MAX_LEVELS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pocketrec import cli_convert
 from pocketrec.processes import Processes
 from pocketrec.runtime.errors import ConfigError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at input data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+cli_convert.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Set = Annotated[

@@ -52,7 +52,7 @@ def whole_space() -> NDArray[np.uint8]:
 def judge_codes(
     model: LlamaForCausalLM, prompt: tuple[int, ...], history: NDArray[np.integer], rows: NDArray[np.integer]
 ) -> NDArray[np.float32]:
-    """Log-probability of each code of each row after a history, [n, L], from transformers' logits: no search, no cache."""
+    """Log-probability of each code of each row after a history, [n, L], by transformers' logits alone."""
     read = [*prompt, *tokens_of(history).reshape(-1).tolist()] or [BOS]
     sequences = torch.tensor(np.concatenate((np.tile(read, (len(rows), 1)), tokens_of(rows)), axis=1))
     log_p = model(sequences).logits.log_softmax(-1)[:, len(read) - 1 : -1]

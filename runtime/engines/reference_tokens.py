@@ -47,10 +47,10 @@ class ReferenceTokensModel:
 
     def _attend(self, layer: int, x: Array) -> Array:
         spec, (count, tokens) = self.spec, x.shape[:2]
-        q = self._linear(layer, "q", x).reshape(count, tokens, spec.heads, spec.head_dim)
-        kv = self._linear(layer, "kv", x).reshape(count, tokens, 2, spec.kv_heads, spec.head_dim)
-        k, v = (np.repeat(kv[:, :, i], spec.heads // spec.kv_heads, axis=2) for i in (0, 1))  # [W, T, H, d]
-        scores = np.einsum("wthd,wshd->whts", self._rotate(q), self._rotate(k)) / np.sqrt(spec.head_dim)
+        qkv = self._linear(layer, "qkv", x).reshape(count, tokens, -1, spec.head_dim)
+        q, k, v = np.split(qkv, [spec.heads, spec.heads + spec.kv_heads], axis=2)  # q holds the scale of attention
+        k, v = (np.repeat(t, spec.heads // spec.kv_heads, axis=2) for t in (k, v))  # [W, T, H, d]
+        scores = np.einsum("wthd,wshd->whts", self._rotate(q), self._rotate(k))
         scores = np.where(np.tri(tokens, dtype=bool), scores, -np.inf)
         mixed = np.einsum("whts,wshd->wthd", np.exp(_log_softmax(scores)), v)
         return self._linear(layer, "o", mixed.reshape(count, tokens, -1))
