@@ -12,7 +12,7 @@ item's score is therefore `sequences_scores` of `generate` with length_penalty 0
 Without a prompt, an empty history is read as the start token (`tokens[L·K]`); a history that is not empty does not
 begin with it. The first layer's norm and projections depend on the token alone, so they are written on the table of
 tokens: ONNX Runtime computes them when it opens the graph, and each call looks rows up. Shapes in comments as in
-`export/onnx.py`; further V vocabulary, l own codes of a beam, J = H + 2·G, r = H / G.
+`export/onnx.py`; further V vocabulary, l codes of a beam so far, J = H + 2·G, r = H / G.
 """
 
 from __future__ import annotations
@@ -183,13 +183,14 @@ class _Llama:
         g, spec = self.g, self.spec
         shared = [(g("Transpose", k, perm=[0, 2, 1]), v) for k, v in cache]  # [G, d, S], [G, S, d]
         read = g("Shape", cache[0][0], start=1, end=2)  # [1] = S
-        own: Cache = []
+        own: list[Cache] = []  # of each earlier code, by layer: keys and values of the beams, [G, B, d]
         node, score, code = "", "", ""
         for level in range(spec.levels):
             last = level + 1 == spec.levels
             if level:
                 place = g("Add", code, g.const((level - 1) * spec.codes, np.int32))
-                hidden, own = self._step(place, g("Add", read, g.ints(level - 1)), read, shared, own)
+                hidden, new = self._step(place, g("Add", read, g.ints(level - 1)), read, shared, own)
+                own = [*own, new]
             log_p = self._log_probs(level, hidden)  # [B, K]
             slot, code, child = _children(g, spec.max_branch[level], log_p, node, score) if level else _root(g, log_p)
             score, best = _best(g, child, g("Add", "beam", g("Shape", "exclude")) if last else "beam")  # [B']
@@ -198,43 +199,43 @@ class _Llama:
                 code = g("Gather", code, best, axis=0)
             if level and not last:
                 parent = g("Div", best, g.const(spec.max_branch[level], np.int64))
-                own = [(g("Gather", k, parent, axis=1), g("Gather", v, parent, axis=1)) for k, v in own]
+                own = [[(g("Gather", k, parent, axis=1), g("Gather", v, parent, axis=1)) for k, v in o] for o in own]
         internal = g("Cast", g("Sub", g("Shape", "first_child"), g.ints(1)), to=INT32)
         row = g("Sub", node, internal)  # the best beam + M leaves, of which `exclude` can take M at most
         score, best = _best(g, _without_excluded(g, row, score), "beam")
         g.rename(g("Gather", row, best, axis=0), "rows")
         g.rename(score, "scores")
 
-    def _step(self, places: str, position: str, read: str, shared: Cache, own: Cache) -> tuple[str, Cache]:
-        """Read one token per beam, [B]; return h [B, D] and the beams' own keys and values [G, B, l + 1, d]."""
+    def _step(self, places: str, position: str, read: str, shared: Cache, own: list[Cache]) -> tuple[str, Cache]:
+        """Read one token per beam, [B]; return h [B, D] and the token's keys and values [G, B, d] by layer."""
         g, spec = self.g, self.spec
         x, projected = self._tokens(places)
         rope = self._rope(position, g("Add", position, g.ints(1)))  # [1, d]: all beams are equally long
-        grown: Cache = []
+        sizes = g("Concat", read, g.ints(*[1] * (len(own) + 1)), axis=0)
+        new: Cache = []
         for layer in range(spec.layers):
-            q, *new = self._heads(projected if layer == 0 else self._project(layer, x), rope)
-            k, v = (g("Unsqueeze", t, g.ints(2)) for t in new)  # [G, B, 1, d]
-            if own:
-                k, v = (g("Concat", before, t, axis=2) for before, t in zip(own[layer], (k, v), strict=True))
-            grown.append((k, v))
-            x = self._rest(layer, x, self._attend_both(q, read, shared[layer], (k, v)))
-        return g("Mul", _norm(g, spec, x), g.weight("norm")), grown
+            q, k, v = self._heads(projected if layer == 0 else self._project(layer, x), rope)
+            new.append((k, v))
+            codes = [*(earlier[layer] for earlier in own), (k, v)]
+            x = self._rest(layer, x, self._attend_both(q, shared[layer], codes, sizes))
+        return g("Mul", _norm(g, spec, x), g.weight("norm")), new
 
-    def _attend_both(self, q: str, read: str, shared: tuple[str, str], own: tuple[str, str]) -> str:
-        """Attention of the beams' queries [H, B, d] over the history and their own codes, [G, r·B, d]."""
+    def _attend_both(self, q: str, shared: tuple[str, str], own: Cache, sizes: str) -> str:
+        """Attention of the beams' queries [H, B, d] over the history and their own l codes, [G, r·B, d].
+
+        sizes [1 + l]: tokens of the history, then ones.
+        """
         g, spec = self.g, self.spec
-        groups, repeated, width = spec.kv_heads, spec.heads // spec.kv_heads, spec.head_dim
-        q = self._grouped(q)
-        k, v = (g("Unsqueeze", t, g.ints(1)) for t in own)  # [G, 1, B, l, d]
-        pairs = g("Mul", g("Reshape", q, g.ints(groups, repeated, -1, 1, width)), k)  # [G, r, B, l, d]
-        count = g("Shape", own[0], start=2, end=3)  # [1] = l
-        flat = g("Concat", g.ints(groups, -1), count, axis=0)
-        to_own = g("Reshape", g("ReduceSum", pairs, g.ints(-1), keepdims=0), flat)  # [G, r·B, l]
-        weights = g("Softmax", g("Concat", g("MatMul", q, shared[0]), to_own, axis=-1), axis=-1)  # [G, r·B, S + l]
-        to_all, to_own = g.split("Split", 2, weights, g("Concat", read, count, axis=0), axis=-1)
-        by_beam = g("Reshape", to_own, g("Concat", g.ints(groups, repeated, -1), count, g.ints(1), axis=0))
-        mixed = g("ReduceSum", g("Mul", by_beam, v), g.ints(3), keepdims=0)  # [G, r, B, d]
-        return g("Add", g("MatMul", to_all, shared[1]), g("Reshape", mixed, g.ints(groups, -1, width)))
+        q, repeated = self._grouped(q), spec.heads // spec.kv_heads
+        if repeated > 1:  # rows of q: all beams for one head, then for the next
+            own = [(g("Concat", *[k] * repeated, axis=1), g("Concat", *[v] * repeated, axis=1)) for k, v in own]
+        to_own = [g("ReduceSum", g("Mul", q, k), g.ints(-1), keepdims=1) for k, _ in own]  # [G, r·B, 1] each
+        weights = g("Softmax", g("Concat", g("MatMul", q, shared[0]), *to_own, axis=-1), axis=-1)
+        to_all, *to_own = g.split("Split", 1 + len(own), weights, sizes, axis=-1)
+        mixed = g("MatMul", to_all, shared[1])
+        for weight, (_, v) in zip(to_own, own, strict=True):
+            mixed = g("Add", mixed, g("Mul", weight, v))
+        return mixed
 
     def _log_probs(self, level: int, hidden: str) -> str:
         """Log-probabilities of a level's codes among all tokens, [B, K]."""
@@ -289,6 +290,6 @@ class _Llama:
         g, spec = self.g, self.spec
         heads = g("Transpose", g("Reshape", mixed, g.ints(spec.heads, -1, spec.head_dim)), perm=[1, 0, 2])
         x = g("Add", x, self._linear(layer, "o", g("Reshape", heads, g.ints(-1, spec.heads * spec.head_dim))))
-        gate_up = self._linear(layer, "gate_up", _norm(g, spec, x))
-        gate, up = g.split("Split", 2, gate_up, axis=-1, num_outputs=2)
+        normal = _norm(g, spec, x)
+        gate, up = self._linear(layer, "gate", normal), self._linear(layer, "up", normal)
         return g("Add", x, self._linear(layer, "down", g("Mul", _silu(g, gate), up)))

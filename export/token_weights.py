@@ -6,7 +6,7 @@ tokens), float32 but for `tokens`:
 `head` [V, D], whole, because a token's probability needs the logits of all; `norm` [D]; `tokens` int32
 [L·K + max(P, 1)], the token of each code, level by level, then the prompt (without one: the token that stands for an
 empty history); `embed` [L·K + max(P, 1), D], embeddings in that order, absent where the head is the embedding (row
-`tokens[i]` of it); `layers.i.qkv` [D, (H + 2·G)·d]; `layers.i.o` [H·d, D]; `layers.i.gate_up` [D, 2·F];
+`tokens[i]` of it); `layers.i.qkv` [D, (H + 2·G)·d]; `layers.i.o` [H·d, D]; `layers.i.gate` and `layers.i.up` [D, F];
 `layers.i.down` [F, D], and with biases `layers.i.NAME_bias`; `rope.cos`, `rope.sin` [P + (max_history + 1)·L + 1, d].
 """
 
@@ -65,8 +65,8 @@ def _layer(llama: Llama, name: str) -> dict[str, Array]:
     t, shape = llama.tensors, llama.shape
     q, k, v, o = (f"{name}.self_attn.{p}_proj" for p in "qkvo")
     gate, up, down = (f"{name}.mlp.{p}_proj" for p in ("gate", "up", "down"))
-    joined = {"qkv": [q, k, v], "o": [o], "gate_up": [gate, up], "down": [down]}
-    norms = {"qkv": "input_layernorm", "gate_up": "post_attention_layernorm"}
+    joined = {"qkv": [q, k, v], "o": [o], "gate": [gate], "up": [up], "down": [down]}
+    norms = {"qkv": "input_layernorm", **dict.fromkeys(("gate", "up"), "post_attention_layernorm")}
     out = {}
     for short, parts in joined.items():
         matrix = np.concatenate([t[f"{part}.weight"] for part in parts]).T

@@ -89,9 +89,12 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as plain dictionaries and lists, ready for JSON."""
+        model = {**dataclasses.asdict(self.model), "max_branch": list(self.model.max_branch)}
+        if self.model.kind != TOKENS_KIND:
+            del model["vocab"], model["prompt"]
         return {
             "schema_version": self.schema_version,
-            "model": {**dataclasses.asdict(self.model), "max_branch": list(self.model.max_branch)},
+            "model": model,
             "catalogue": dataclasses.asdict(self.catalogue),
             "files": {name: dataclasses.asdict(entry) for name, entry in self.files.items()},
             "graphs": dict(self.graphs),

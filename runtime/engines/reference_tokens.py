@@ -37,8 +37,9 @@ class ReferenceTokensModel:
         x = w["embed"][places] if "embed" in w else w["head"][w["tokens"][places]]  # [W, T, D]
         for layer in range(spec.layers):
             x = x + self._attend(layer, _norm(x, spec.norm_eps))
-            gate, up = np.split(self._linear(layer, "gate_up", _norm(x, spec.norm_eps)), 2, axis=-1)
-            x = x + self._linear(layer, "down", _silu(gate) * up)
+            normal = _norm(x, spec.norm_eps)
+            gated = _silu(self._linear(layer, "gate", normal)) * self._linear(layer, "up", normal)
+            x = x + self._linear(layer, "down", gated)
         return _log_softmax(_norm(x[:, -1], spec.norm_eps) * w["norm"] @ w["head"].T)
 
     def _linear(self, layer: int, name: str, x: Array) -> Array:
