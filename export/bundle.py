@@ -21,6 +21,7 @@ from pocketrec.export.onnx import write_graphs
 from pocketrec.export.weights import model_spec, write_weights
 from pocketrec.runtime.bundle import (
     MANIFEST_FILE,
+    MODEL_KIND,
     TRIE_FILE,
     CatalogueSpec,
     Manifest,
@@ -84,13 +85,18 @@ def write_bundle(
     manifest = _finish(partial, spec, trie, graphs, provenance, Measured())
     if measure is not None:
         manifest = _finish(partial, spec, trie, graphs, provenance, measure(partial))
+    put_in_place(partial, out)
+    return manifest
+
+
+def put_in_place(partial: Path, out: Path) -> None:
+    """Give a finished folder its final name; an older folder of that name goes."""
     old = out.with_name(out.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         os.replace(out, old)
     os.replace(partial, out)
     shutil.rmtree(old, ignore_errors=True)
-    return manifest
 
 
 def _finish(
@@ -116,12 +122,13 @@ def _finish(
 
 
 def _model_card(spec: ModelSpec, items: int, metrics: Mapping[str, Any]) -> str:
+    over = "item tokens and a semantic-ID decoder" if spec.kind == MODEL_KIND else "the tokens of semantic IDs"
     lines = [
         "# A pocketrec bundle",
         "",
         f"Recommends from {items:,} items, on the device, without a network. "
-        f"{spec.parameters:,} parameters: {spec.layers} Llama layers of width {spec.dim} over item tokens and a "
-        f"semantic-ID decoder ({spec.levels} levels of {spec.codes} codes); beam {spec.beam}, "
+        f"{spec.parameters:,} parameters: {spec.layers} Llama layers of width {spec.dim} over {over} "
+        f"({spec.levels} levels of {spec.codes} codes); beam {spec.beam}, "
         f"at most {spec.max_history} items of history.",
         "",
         "```python",

@@ -205,9 +205,9 @@ def _keys_values(g: Graph, spec: ModelSpec, kv: str, cos: str, sin: str) -> tupl
     return _rotate(g, spec, k, cos, sin), v
 
 
-def _past(g: Graph, layer: int, which: int) -> str:
+def _past(g: Graph, layer: int, which: int, cache: str = "past") -> str:
     """Cached keys (0) or values (1) of a layer, [G, P, d]."""
-    return g("Gather", g("Gather", "past", g.const(layer, np.int64), axis=0), g.const(which, np.int64), axis=0)
+    return g("Gather", g("Gather", cache, g.const(layer, np.int64), axis=0), g.const(which, np.int64), axis=0)
 
 
 def _causal(g: Graph, spec: ModelSpec, first: str, end: str) -> str:

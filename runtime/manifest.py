@@ -18,7 +18,8 @@ from pocketrec.runtime.errors import BundleError
 from pocketrec.runtime.trie_file import MAX_CODES, MAX_FILE_BYTES, MAX_LEVELS
 
 SCHEMA_VERSION: Final = 1
-MODEL_KIND: Final = "llama-sid"
+MODEL_KIND: Final = "llama-sid"  # our student: a token per item, a decoder of semantic IDs
+TOKENS_KIND: Final = "llama-tokens"  # a converted causal Llama: a token per code, no decoder of its own
 MANIFEST_FILE: Final = "manifest.json"
 TRIE_FILE: Final = "trie.safetensors"
 MAX_MANIFEST_BYTES: Final = 1 << 20
@@ -55,6 +56,8 @@ class ModelSpec:
     norm_eps: float
     parameters: int
     quantization: str = "none"  # how the weights are stored
+    vocab: int = 0  # tokens of a "llama-tokens" model, V; 0 for the student, which has none
+    prompt: int = 0  # tokens that such a model reads before the history
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,12 @@ class Manifest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the manifest as plain dictionaries and lists, ready for JSON."""
+        model = {**dataclasses.asdict(self.model), "max_branch": list(self.model.max_branch)}
+        if self.model.kind != TOKENS_KIND:
+            del model["vocab"], model["prompt"]
         return {
             "schema_version": self.schema_version,
-            "model": {**dataclasses.asdict(self.model), "max_branch": list(self.model.max_branch)},
+            "model": model,
             "catalogue": dataclasses.asdict(self.catalogue),
             "files": {name: dataclasses.asdict(entry) for name, entry in self.files.items()},
             "graphs": dict(self.graphs),
@@ -183,11 +189,15 @@ def _parse_catalogue(fields: _Fields) -> CatalogueSpec:
 
 def _parse_model(fields: _Fields) -> ModelSpec:
     kind = fields.text("kind")
-    if kind != MODEL_KIND:
-        raise BundleError(f"the model is of kind {kind!r}, and this pocketrec runs {MODEL_KIND!r}; update pocketrec")
+    if kind not in (MODEL_KIND, TOKENS_KIND):
+        raise BundleError(
+            f"the model is of kind {kind!r}, and this pocketrec runs {MODEL_KIND!r} and {TOKENS_KIND!r}; "
+            "update pocketrec"
+        )
+    tokens = kind == TOKENS_KIND
     levels = fields.integer("levels", 1, MAX_LEVELS)
     codes = fields.integer("codes", 1, MAX_CODES)
-    sizes = ("max_history", "beam", "dim", "layers", "heads", "kv_heads", "head_dim", "ffn", "decoder_dim")
+    sizes = ("max_history", "beam", "dim", "layers", "heads", "kv_heads", "head_dim", "ffn")
     return ModelSpec(
         kind=kind,
         sid_space=fields.text("sid_space"),
@@ -197,7 +207,10 @@ def _parse_model(fields: _Fields) -> ModelSpec:
         rope_theta=fields.number("rope_theta"),
         norm_eps=fields.number("norm_eps"),
         parameters=fields.integer("parameters", 1, 1 << 40),
-        pair_dim=fields.integer("pair_dim", 0),
+        decoder_dim=fields.integer("decoder_dim", 0, 0) if tokens else fields.integer("decoder_dim", 1),
+        pair_dim=fields.integer("pair_dim", 0, 0 if tokens else MAX_SIZE),
+        vocab=fields.integer("vocab", 1) if tokens else 0,
+        prompt=fields.integer("prompt", 0) if tokens else 0,
         quantization=fields.text("quantization") if "quantization" in fields.data else "none",
         **{name: fields.integer(name, 1) for name in sizes},
     )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pocketrec import cli_convert
 from pocketrec.cli_export import EXAMPLE as EXPORT_EXAMPLE
 from pocketrec.cli_export import export
-from pocketrec.cli_output import print_json, stderr, stdout
+from pocketrec.cli_output import print_json, print_pairs, stderr, stdout
 from pocketrec.processes import Processes
 from pocketrec.runtime.errors import ConfigError
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at input data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+cli_convert.register(app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Set = Annotated[
@@ -181,7 +183,7 @@ def evaluate(
     if as_json:
         print_json(measured)
     else:
-        _print_pairs(f"{bundle}, {split}", measured)
+        print_pairs(f"{bundle}, {split}", measured)
 
 
 @app.command(epilog="Example: [bold]pocketrec recommend runs/first/export/bundle --history 318,296 -k 5[/bold]")
@@ -229,14 +231,14 @@ def inspect(
     if as_json:
         print_json(manifest)
         return
-    _print_pairs("model", manifest["model"])
-    _print_pairs("files", {name: f"{entry['bytes']:,} bytes" for name, entry in manifest["files"].items()})
-    _print_pairs("catalogue", manifest["catalogue"])
-    _print_pairs("trained from", {k: v for k, v in manifest["provenance"].items() if k != "config"})
+    print_pairs("model", manifest["model"])
+    print_pairs("files", {name: f"{entry['bytes']:,} bytes" for name, entry in manifest["files"].items()})
+    print_pairs("catalogue", manifest["catalogue"])
+    print_pairs("trained from", {k: v for k, v in manifest["provenance"].items() if k != "config"})
     for convention, measured in manifest["metrics"].items():
-        _print_pairs(f"measured on the test split, {convention}", measured)
+        print_pairs(f"measured on the test split, {convention}", measured)
     if operators:
-        _print_pairs("operators", {domain: ", ".join(names) for domain, names in manifest["operators"].items()})
+        print_pairs("operators", {domain: ", ".join(names) for domain, names in manifest["operators"].items()})
 
 
 def _operators(opened: Any, ort_config: Path | None) -> dict[str, list[str]]:
@@ -345,19 +347,12 @@ def _print_recommendations(title: str, found: Any) -> None:
     stdout().print(plain_table(title, ("", "item", "title", "log-probability"), rows))
 
 
-def _print_pairs(title: str, pairs: dict[str, Any]) -> None:
-    from pocketrec.console import plain_table
-
-    shown = [(k, f"{v:.4f}" if isinstance(v, float) else v) for k, v in pairs.items()]
-    stdout().print(plain_table(title, ("", ""), shown))
-
-
 def _show_check(report: dict[str, Any]) -> None:
     from pocketrec.console import plain_table
 
     marks = {"ok": "[green]✔[/green]", "warning": "[yellow]⚠[/yellow]", "error": "[red]✘[/red]"}
     facts = {k: v for k, v in report.items() if k != "findings" and not isinstance(v, (list, dict))}
-    _print_pairs("data", facts)
+    print_pairs("data", facts)
     rows = [
         (marks.get(f["severity"], ""), f["code"], f["count"], f["what"], f["rule"], _places(f["examples"]))
         for f in report["findings"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -31,3 +32,11 @@ def print_json(value: Any) -> None:
     """Print one JSON object on stdout."""
     if Processes.launched().main:
         typer.echo(json.dumps(value, ensure_ascii=False))
+
+
+def print_pairs(title: str, pairs: Mapping[str, Any]) -> None:
+    """Print a table of names and values."""
+    from pocketrec.console import plain_table
+
+    shown = [(k, f"{v:.4f}" if isinstance(v, float) else v) for k, v in pairs.items()]
+    stdout().print(plain_table(title, ("", ""), shown))

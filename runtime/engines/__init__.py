@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.manifest import TOKENS_KIND
 
 if TYPE_CHECKING:
     from pocketrec.runtime.bundle import Bundle
@@ -54,6 +55,10 @@ def load_engine(name: str, bundle: Bundle, threads: int = 1) -> Engine:
         from pocketrec.runtime.engines.onnx import OnnxEngine
 
         return OnnxEngine(bundle, threads=threads, split=name == "onnx-split")
+    if name == "reference" and bundle.manifest.model.kind == TOKENS_KIND:
+        from pocketrec.runtime.engines.reference_tokens import ReferenceTokensEngine
+
+        return ReferenceTokensEngine(bundle, threads=threads)
     if name == "reference":
         from pocketrec.runtime.engines.reference import ReferenceEngine
 

@@ -31,6 +31,8 @@ class OnnxEngine:
         roles = ("encoder", "search") if split else ("recommender",)
         self._sessions = [_open(bundle, role, threads) for role in roles]
         spec = bundle.manifest.model
+        # What the search takes of the encoder's results: h, and for converted models the cache, too.
+        self._between = sorted({i.name for i in self._sessions[-1].get_inputs()} & {"hidden", "present"})
         self._past = np.zeros((spec.layers, 2, spec.kv_heads, 0, spec.head_dim), np.float32)
 
     def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
@@ -51,8 +53,8 @@ class OnnxEngine:
         }
         if len(self._sessions) == 2:
             encoder, search = self._sessions
-            (hidden,) = encoder.run(["hidden"], {"history": history, "past": self._past})
-            rows, scores = search.run(["rows", "scores"], {"hidden": hidden, **feed})
+            encoded = encoder.run(self._between, {"history": history, "past": self._past})
+            rows, scores = search.run(["rows", "scores"], {**feed, **dict(zip(self._between, encoded, strict=True))})
         else:
             rows, scores = self._sessions[0].run(["rows", "scores"], {"history": history, **feed})
         found = np.isfinite(scores)

@@ -328,3 +328,22 @@ def test_a_malformed_trie_under_a_sound_manifest_is_an_error_of_the_bundle(bundl
     entry = describe_file(bundle / TRIE_FILE)
     edit(bundle, lambda data: data["files"].update({TRIE_FILE: {"sha256": entry.sha256, "bytes": entry.bytes}}))
     refused(bundle, f"{TRIE_FILE} is damaged")
+
+
+TOKENS = {"kind": "llama-tokens", "decoder_dim": 0, "pair_dim": 0, "vocab": 9, "prompt": 0}
+
+
+def test_a_converted_model_says_how_many_tokens_it_knows_and_has_no_decoder(tmp_path):
+    bundle = make(tmp_path / "b", **TOKENS)
+    assert open_bundle(bundle).manifest.model == model(**TOKENS)
+    assert "vocab" not in Manifest(model(), CatalogueSpec(3, "s"), {}, {}).to_dict()["model"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("vocab", 0), ("vocab", None), ("prompt", -1), ("prompt", "1"), ("decoder_dim", 1), ("pair_dim", 1)],
+)
+def test_a_converted_models_fields_are_checked_as_strictly(tmp_path, name, value):
+    bundle = make(tmp_path / "b", **TOKENS)
+    edit(bundle, lambda data: data["model"].update({name: value}))
+    refused(bundle, f"model.{name} is")
