@@ -63,6 +63,7 @@ def write_bundle(
     headroom: float,
     provenance: Mapping[str, Any],
     measure: Measure | None = None,
+    format: str = "onnx",
     quantize: str = "none",
 ) -> Manifest:
     """Write a bundle folder; an older one of the same name is replaced when the new one is whole.
@@ -70,8 +71,10 @@ def write_bundle(
     :param sids: [n_items, L], in the order of `item_ids` and `titles`.
     :param measure: called with the finished, still nameless bundle; what it returns goes into the manifest. Where it
         raises, nothing takes the final name.
-    :param quantize: how weights are stored, a name of `export.quantize.SCHEMES`.
+    :param format: "onnx" or "gguf".
+    :param quantize: how weights are stored, a name of `SCHEMES` of `export.quantize` or of `export.gguf`.
     :raises ConfigError: on an unknown quantisation.
+    :raises MissingExtraError: if the format's packages are not installed.
     :raises TrieError: if SIDs or ids are not unique.
     """
     partial = out.with_name(out.name + ".partial")
@@ -80,13 +83,22 @@ def write_bundle(
     trie = ItemTrie.from_rows(sids, item_ids, codes_per_level=student.codes, titles=titles, sid_space=sid_space)
     spec = model_spec(student, sid_space, beam, slots(trie, headroom), quantize)
     trie.save(partial / TRIE_FILE)
-    write_weights(student, partial / WEIGHTS, quantize)
-    graphs = write_graphs(spec, partial / WEIGHTS)
+    graphs = _write_model(partial, student, spec, format, quantize)
     manifest = _finish(partial, spec, trie, graphs, provenance, Measured())
     if measure is not None:
         manifest = _finish(partial, spec, trie, graphs, provenance, measure(partial))
     put_in_place(partial, out)
     return manifest
+
+
+def _write_model(folder: Path, student: Student, spec: ModelSpec, format: str, quantize: str) -> dict[str, str]:
+    """Write the files of the model; return role → file name."""
+    if format == "gguf":
+        from pocketrec.export.gguf import write_gguf
+
+        return write_gguf(student, spec, folder, quantize)
+    write_weights(student, folder / WEIGHTS, quantize)
+    return write_graphs(spec, folder / WEIGHTS)
 
 
 def put_in_place(partial: Path, out: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketrec.export.bundle import _finish, put_in_place, slots
+from pocketrec.export.bundle import Measured, _finish, put_in_place, slots
 from pocketrec.export.llama import Llama, read_llama
 from pocketrec.export.onnx_tokens import write_token_graphs
 from pocketrec.export.token_index import TokenIndex, read_index
@@ -100,7 +100,7 @@ def convert_llama(
     write_token_weights(token_weights(llama, items, source.prompt, max_history), partial / WEIGHTS)
     graphs = write_token_graphs(spec, partial / WEIGHTS)
     provenance = {"converted": {"architecture": "LlamaForCausalLM", "prompt_tokens": list(source.prompt)}}
-    manifest = _finish(partial, spec, trie, graphs, provenance, {})
+    manifest = _finish(partial, spec, trie, graphs, provenance, Measured())
     put_in_place(partial, out)
     return manifest
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pocketrec.export.gguf import SCHEMES as GGUF_SCHEMES
 from pocketrec.export.quantize import SCHEMES
 from pocketrec.runtime.errors import ConfigError
 
@@ -23,7 +24,10 @@ class Format:
         return f"{self.name} {self.quantize}"
 
 
-FORMATS = tuple(Format("onnx", name, scheme.does, "onnx") for name, scheme in SCHEMES.items())
+FORMATS = (
+    *(Format("onnx", name, scheme.does, "onnx") for name, scheme in SCHEMES.items()),
+    *(Format("gguf", name, scheme.does, "gguf") for name, scheme in GGUF_SCHEMES.items()),
+)
 
 # Weights are decoded when the file is opened, so no integer kernel of a CPU family is at work: both take the format
 # that was measured to lose nothing (docs/decisions/0009-quantisation.md).

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.bundle import Manifest, check_fit, open_bundle
-from pocketrec.runtime.engines import Engine, load_engine
+from pocketrec.runtime.engines import Engine, engine_for, load_engine
 from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.trie import ItemTrie
 
@@ -58,18 +58,18 @@ class Recommender:
         self._closed = False
 
     @classmethod
-    def load(cls, path: str | Path, engine: str = "onnx", threads: int = 1) -> Recommender:
+    def load(cls, path: str | Path, engine: str | None = None, threads: int = 1) -> Recommender:
         """Open a bundle, check all of it, and load its model.
 
         :param path: the bundle's directory.
-        :param engine: "onnx", "onnx-split" or "reference".
+        :param engine: "onnx", "onnx-split", "gguf" or "reference"; None: the one that the bundle was exported for.
         :param threads: threads for one call; one is fastest for small models.
         :raises BundleError: if the bundle is damaged or its parts do not fit.
         :raises ConfigError: on an unknown engine.
         """
         bundle = open_bundle(path)
         trie = bundle.load_trie()
-        return cls(load_engine(engine, bundle, threads), trie, bundle.manifest)
+        return cls(load_engine(engine or engine_for(bundle), bundle, threads), trie, bundle.manifest)
 
     def recommend(
         self,

@@ -43,7 +43,9 @@ Interactions = Annotated[
 Items = Annotated[Path | None, typer.Option("--items", help="The catalogue: an id column and any text columns.")]
 Start = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Run again from this stage on.")]
 Bundle = Annotated[Path, typer.Argument(help="A bundle's folder.")]
-Engine = Annotated[str, typer.Option("--engine", help="onnx, onnx-split or reference.")]
+Engine = Annotated[
+    str | None, typer.Option("--engine", help="onnx, onnx-split, gguf or reference; the bundle's own if left out.")
+]
 User = Annotated[str | None, typer.Option("--user", help="The log's user column (guessed if left out).")]
 Item = Annotated[str | None, typer.Option("--item", help="The log's item column.")]
 Timestamp = Annotated[str | None, typer.Option("--timestamp", help="The log's time column.")]
@@ -152,7 +154,7 @@ def evaluate(
     max_history: Annotated[int, typer.Option(min=1, help="Newest items of a history that count.")] = 20,
     beam: Annotated[int | None, typer.Option(min=1, help="Beam width; the bundle's own if left out.")] = None,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Never recommend items of the history.")] = False,
-    engine: Engine = "onnx",
+    engine: Engine = None,
     threads: Annotated[int, typer.Option(min=1)] = 1,
     settings: Set = None,
     user: User = None,
@@ -192,7 +194,7 @@ def recommend(
     history: Annotated[str, typer.Option(help="Item ids, oldest first, separated by commas; may be empty.")],
     k: Annotated[int, typer.Option("-k", min=1, help="How many items.")] = 10,
     include_seen: Annotated[bool, typer.Option("--include-seen", help="Items of the history may come back.")] = False,
-    engine: Engine = "onnx",
+    engine: Engine = None,
     as_json: Json = False,
 ) -> None:
     """Recommend items for a history."""

@@ -15,8 +15,8 @@ EXAMPLE = "Example: [bold]pocketrec export runs/first --quantize int8 --out bund
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle; an older one is replaced when this one has passed.")],
-    format: Annotated[str | None, typer.Option("--format", help="onnx.")] = None,
-    quantize: Annotated[str | None, typer.Option("--quantize", help="none, fp16, int8 or int4.")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="onnx or gguf.")] = None,
+    quantize: Annotated[str | None, typer.Option("--quantize", help="How weights are stored; none: float32.")] = None,
     preset: Annotated[str | None, typer.Option("--preset", help="arm64 or x86: what suits such CPUs.")] = None,
     max_drop: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of ndcg@10 that may be lost against float32.")
@@ -27,8 +27,8 @@ def export(
 ) -> None:
     """Export a trained student, measure the files, refuse them if they lost too much.
 
-    Formats: onnx none (float32), onnx fp16, onnx int8 (a scale per channel), onnx int4 (a scale per block of 32). The
-    table of what each measured stands in the bundle's manifest and in the run's report.
+    onnx: none (float32), fp16, int8 (a scale per channel), int4 (a scale per block of 32). gguf: none, f16, q8_0, q4_0,
+    q6_k, q4_k. What each measured stands in the bundle's manifest and in the run's report.
     """
     from pocketrec.console import RichProgress, plain_table
     from pocketrec.exporting import TrainedStudent

@@ -136,6 +136,7 @@ class TrainedStudent:
             headroom=self.config.export.branch_headroom,
             provenance=self._provenance(),
             measure=measure,
+            format=row.name,
             quantize=row.quantize,
         )
 

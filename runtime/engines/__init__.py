@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pocketrec.runtime.bundle import Bundle
     from pocketrec.runtime.trie import ItemTrie
 
-ENGINES: Final = ("onnx", "onnx-split", "reference")
+ENGINES: Final = ("onnx", "onnx-split", "gguf", "reference")
 
 
 class Engine(Protocol):
@@ -40,14 +40,21 @@ class Engine(Protocol):
         ...
 
 
+def engine_for(bundle: Bundle) -> str:
+    """Name the engine that a bundle was exported for."""
+    return "gguf" if "backbone" in bundle.manifest.graphs else "onnx"
+
+
 def load_engine(name: str, bundle: Bundle, threads: int = 1) -> Engine:
     """Load an engine by name.
 
-    :param name: "onnx" (one graph, one call), "onnx-split" (encoder and search apart) or "reference" (numpy).
+    :param name: "onnx" (one graph, one call), "onnx-split" (encoder and search apart), "gguf" (llama.cpp) or
+        "reference" (numpy).
     :param bundle: a checked bundle.
     :param threads: threads for one call.
     :raises ConfigError: on an unknown name or fewer than one thread.
     :raises BundleError: if the bundle lacks the engine's files.
+    :raises MissingExtraError: if the engine's package is not installed.
     """
     if threads < 1:
         raise ConfigError(f"threads is {threads}; it must be at least 1")
@@ -55,6 +62,10 @@ def load_engine(name: str, bundle: Bundle, threads: int = 1) -> Engine:
         from pocketrec.runtime.engines.onnx import OnnxEngine
 
         return OnnxEngine(bundle, threads=threads, split=name == "onnx-split")
+    if name == "gguf":
+        from pocketrec.runtime.engines.gguf import GgufEngine
+
+        return GgufEngine(bundle, threads=threads)
     if name == "reference" and bundle.manifest.model.kind == TOKENS_KIND:
         from pocketrec.runtime.engines.reference_tokens import ReferenceTokensEngine
 

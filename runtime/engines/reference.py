@@ -32,12 +32,16 @@ class ReferenceModel:
     def encode(self, history: NDArray[np.int32]) -> Array:
         """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
         spec, w = self.spec, self.w
-        x = np.concatenate((w["start"], self._embed(history, spec.levels)))  # [T, D]
+        x = self.tokens(history)
         for layer in range(spec.layers):
             x = x + self._attend(layer, _norm(x, spec.norm_eps))
             gate, up = np.split(_norm(x, spec.norm_eps) @ w[f"layers.{layer}.gate_up"], 2, axis=-1)
             x = x + (_silu(gate) * up) @ w[f"layers.{layer}.down"]
         return np.asarray(_norm(x[-1:], spec.norm_eps) * w["norm"], np.float32)
+
+    def tokens(self, history: NDArray[np.int32]) -> Array:
+        """What the backbone reads, the start token first: int32 [N, L] -> float32 [1 + N, D]."""
+        return np.concatenate((self.w["start"], self._embed(history, self.spec.levels)))
 
     def _embed(self, sids: NDArray[np.integer], level: int) -> Array:
         """Sum of the embeddings of the first `level` codes, and of their pair: int [..., ≥ level] -> [..., D]."""

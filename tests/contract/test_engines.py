@@ -37,8 +37,15 @@ def student(request):
 def engine(request, student, tmp_path_factory):
     if request.param == "torch":
         return TorchEngine(student)
-    folder = tiny_bundle(tmp_path_factory.mktemp("bundle") / "b", student, random_rows(40))
-    return load_engine(request.param, open_bundle(folder))
+    return engine_of(request.param, tmp_path_factory.mktemp("bundle") / "b", student)
+
+
+def engine_of(name, folder, student):
+    """An engine over a bundle of the format it runs."""
+    if name == "gguf":
+        pytest.importorskip("llama_cpp", reason="GGUF runs on llama-cpp-python: pip install 'pocketrec[gguf]'")
+    tiny_bundle(folder, student, random_rows(40), format="gguf" if name == "gguf" else "onnx")
+    return load_engine(name, open_bundle(folder))
 
 
 def history_of(n, seed=1):
@@ -78,10 +85,7 @@ def test_ties_go_to_the_better_parent_then_to_the_lower_code(engine, student, tm
             out.bias.zero_()
         if flat.pairs is not None:
             flat.pairs.query.weight.zero_()
-    if engine.name == "torch":
-        tied = TorchEngine(flat)
-    else:
-        tied = load_engine(engine.name, open_bundle(tiny_bundle(tmp_path / "flat", flat, random_rows(40))))
+    tied = TorchEngine(flat) if engine.name == "torch" else engine_of(engine.name, tmp_path / "flat", flat)
     trie = trie_of(random_rows(60))
     rows, scores = tied.search(history_of(2), trie, NONE, 60)
     assert rows.tolist() == list(range(60))

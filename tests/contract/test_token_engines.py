@@ -12,12 +12,13 @@ import torch
 from pocketrec.export.convert import convert_llama
 from pocketrec.runtime.beam import beam_search
 from pocketrec.runtime.bundle import open_bundle
-from pocketrec.runtime.engines import ENGINES, load_engine
+from pocketrec.runtime.engines import load_engine
 from pocketrec.runtime.trie import ItemTrie
 from tiny import CODES, LEVELS, random_rows
 from tiny_llama import PROMPT, judge, judge_codes, tiny_llama, whole_space, write_index
 
 NONE = np.empty(0, np.int32)
+TOKEN_ENGINES = ("onnx", "onnx-split", "reference")
 LLAMA3 = {
     "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
@@ -48,7 +49,7 @@ def convert(folder, prompt):
     return open_bundle(folder / "b")
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=TOKEN_ENGINES)
 def engine(request, model):
     return load_engine(request.param, model[2])
 
@@ -95,7 +96,7 @@ def test_a_narrow_beam_finds_what_the_reference_search_finds(engine, model, beam
         np.testing.assert_allclose(scores, expected.scores[0][: len(scores)], atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("name", TOKEN_ENGINES)
 def test_ties_go_to_the_better_parent_then_to_the_lower_code(name, tmp_path):
     llama = tiny_llama(tmp_path / "model")
     with torch.no_grad():

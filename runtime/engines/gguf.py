@@ -1,0 +1,136 @@
+"""llama.cpp runs the backbone from `encoder.gguf`; the SID decoder and the search are the numpy reference's.
+
+The file has no vocabulary, so nothing here ever tokenises (llama.cpp would end the process). Embeddings go in, the
+hidden state of the last token comes out; keys and values are float32, so that a float32 file gives what ONNX gives.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.runtime.beam import beam_search
+from pocketrec.runtime.bundle import Bundle
+from pocketrec.runtime.engines.reference import ReferenceModel
+from pocketrec.runtime.errors import BundleError, MissingExtraError
+from pocketrec.runtime.trie import ItemTrie
+from pocketrec.runtime.weights import read_weights
+
+BACKBONE, DECODER = "encoder.gguf", "decoder.safetensors"
+MAGIC = b"GGUF"
+F32 = 0  # ggml's number of the type
+_QUIET: list[Any] = []  # llama.cpp keeps a bare pointer to the log function
+
+
+class GgufEngine:
+    """Runs a bundle's GGUF. Calls from several threads take turns: llama.cpp's context is one."""
+
+    name = "gguf"
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        """Open the backbone and read the decoder.
+
+        :param threads: of llama.cpp, for one call.
+        :raises BundleError: if the bundle holds no GGUF, or one that is not what the manifest says.
+        :raises MissingExtraError: if llama-cpp-python is not installed.
+        """
+        self._llama = load_llama_cpp()
+        spec = bundle.manifest.model
+        path = bundle.graph("backbone")
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise BundleError(f"{path.name} is no GGUF file; export the bundle again")
+        self.model = ReferenceModel(spec, read_weights(bundle.file(DECODER)))
+        self._lock = threading.Lock()
+        self._weights = self._open(str(path))
+        found = tuple(getattr(self._llama, f"llama_model_{n}")(self._weights) for n in ("n_embd", "n_layer", "n_head"))
+        if found != (spec.dim, spec.layers, spec.heads):
+            self._llama.llama_model_free(self._weights)
+            raise BundleError(
+                f"{path.name} has width, layers and heads {found}, and the manifest says "
+                f"{(spec.dim, spec.layers, spec.heads)}; export the bundle again"
+            )
+        self._context = self._start(spec.max_history + 1, threads)
+
+    def _open(self, path: str) -> Any:
+        settings = self._llama.llama_model_default_params()
+        settings.n_gpu_layers = 0
+        weights = self._llama.llama_model_load_from_file(path.encode(), settings)
+        if not weights:
+            raise BundleError("llama.cpp cannot open encoder.gguf; export the bundle again, or update llama-cpp-python")
+        return weights
+
+    def _start(self, tokens: int, threads: int) -> Any:
+        settings = self._llama.llama_context_default_params()
+        settings.n_ctx = settings.n_batch = settings.n_ubatch = tokens
+        settings.n_threads = settings.n_threads_batch = threads
+        settings.type_k = settings.type_v = F32
+        settings.embeddings = True
+        settings.pooling_type = self._llama.LLAMA_POOLING_TYPE_NONE
+        settings.flash_attn_type = 0  # the plain product, in float32
+        settings.no_perf = True
+        context = self._llama.llama_init_from_model(self._weights, settings)
+        if not context:
+            self._llama.llama_model_free(self._weights)
+            raise BundleError("llama.cpp cannot start encoder.gguf; export the bundle again")
+        return context
+
+    def encode(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
+        tokens = np.ascontiguousarray(self.model.tokens(history), np.float32)  # [T, D]
+        with self._lock:
+            return self._run(tokens)
+
+    def _run(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+        llama, (count, width) = self._llama, tokens.shape
+        llama.llama_memory_clear(llama.llama_get_memory(self._context), True)
+        batch = llama.llama_batch_init(count, width, 1)
+        try:
+            batch.n_tokens = count
+            ctypes.memmove(batch.embd, tokens.ctypes.data, tokens.nbytes)
+            for place in range(count):
+                batch.pos[place], batch.n_seq_id[place], batch.seq_id[place][0] = place, 1, 0
+                batch.logits[place] = place + 1 == count
+            failed = llama.llama_decode(self._context, batch)
+        finally:
+            llama.llama_batch_free(batch)
+        if failed:
+            raise BundleError(f"llama.cpp could not run encoder.gguf (code {failed}); export the bundle again")
+        hidden = llama.llama_get_embeddings_ith(self._context, -1)
+        return np.ctypeslib.as_array(hidden, (1, width)).astype(np.float32)
+
+    def search(
+        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
+        result = beam_search(self.encode(history), self.model.score_level, trie, beam, exclude[None])
+        found = result.rows[0] >= 0
+        return result.rows[0][found], result.scores[0][found]
+
+    def close(self) -> None:
+        """Free llama.cpp's memory; may be called twice."""
+        if self._context:
+            self._llama.llama_free(self._context)
+            self._llama.llama_model_free(self._weights)
+            self._context = None
+
+
+def load_llama_cpp() -> Any:
+    """Import llama-cpp-python, silenced.
+
+    :raises MissingExtraError: if it is not installed.
+    """
+    try:
+        import llama_cpp
+    except ImportError as error:
+        raise MissingExtraError(
+            "GGUF bundles run on llama-cpp-python; run `pip install 'pocketrec[gguf]'`, or export the bundle as ONNX"
+        ) from error
+    if not _QUIET:
+        _QUIET.append(llama_cpp.llama_log_callback(lambda level, text, data: None))
+        llama_cpp.llama_log_set(_QUIET[0], None)
+    return llama_cpp
