@@ -9,7 +9,7 @@ of the pair table), float32 but for `pair.rows`:
 `layers.i.gate_up` [D, 2·F]; `layers.i.down` [F, D]; `norm` [D]; `rope.cos`, `rope.sin` [max_history + 1, d];
 `decoder.hidden` [D, L·M]; `decoder.bias` [L·M]; `decoder.l.prefix` [D, M] (l ≥ 1); `decoder.l.out` [M, K];
 `decoder.l.out_bias` [K]. With a pair table: `pair.rows` int32 [K·K], the table's row of a pair (0: none, zeros);
-`pair.table` [1 + R, P]; `pair.into` [P, D]; `pair.query` [D, P].
+`pair.table` [1 + R, P]; `pair.into` [P, D]; `pair.query` [D, P]. Where layers share a block it is `layers.0`.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from pocketrec.runtime.bundle import ModelSpec
 def device_weights(student: Student) -> dict[str, NDArray[Any]]:
     """Return the tensors of the module's docstring."""
     config = student.config
-    cos, sin = rope_tables(config.max_history + 1, config.dim // config.heads, config.rope_theta)
+    cos, sin = rope_tables(config.max_history + 1, config.head_width, config.rope_theta)
     w = {name: tensor.detach().float().cpu() for name, tensor in student.state_dict().items()}
     levels = range(student.levels)
     out = {"start": w["start"][None], "rope.cos": cos, "rope.sin": sin, "norm": w["backbone.norm.weight"]}
-    for number in range(config.layers):
+    for number in range(config.blocks):
         out |= {f"layers.{number}.{name}": t for name, t in _layer(w, f"backbone.layers.{number}").items()}
     out["decoder.hidden"] = torch.cat([w[f"decoder.from_hidden.{i}.weight"].T for i in levels], 1)
     out["decoder.bias"] = torch.cat([w[f"decoder.from_hidden.{i}.bias"] for i in levels])
@@ -79,7 +79,7 @@ def model_spec(student: Student, sid_space: str, beam: int, max_branch: tuple[in
     return ModelSpec(
         kind="llama-sid", sid_space=sid_space, levels=student.levels, codes=student.codes,
         max_history=config.max_history, beam=beam, max_branch=max_branch, dim=config.dim, layers=config.layers,
-        heads=config.heads, kv_heads=config.kv_heads, head_dim=config.dim // config.heads, ffn=config.ffn,
+        heads=config.heads, kv_heads=config.kv_heads, head_dim=config.head_width, ffn=config.ffn,
         decoder_dim=config.decoder_dim, pair_dim=config.pair_dim if student.pairs is not None else 0,
-        rope_theta=config.rope_theta, norm_eps=NORM_EPS, parameters=student.parameters_count,
+        rope_theta=config.rope_theta, norm_eps=NORM_EPS, parameters=student.parameters_count, blocks=config.blocks,
     )  # fmt: skip

@@ -54,6 +54,11 @@ class ModelSpec:
     rope_theta: float
     norm_eps: float
     parameters: int
+    blocks: int = 0  # blocks with weights of their own; layer i uses block i % blocks; 0: one for each layer
+
+    def block(self, layer: int) -> int:
+        """Return the block whose weights a layer uses."""
+        return layer % (self.blocks or self.layers)
 
 
 @dataclass(frozen=True)
@@ -191,6 +196,7 @@ def _parse_model(fields: _Fields) -> ModelSpec:
         norm_eps=fields.number("norm_eps"),
         parameters=fields.integer("parameters", 1, 1 << 40),
         pair_dim=fields.integer("pair_dim", 0),
+        blocks=fields.integer("blocks", 0) if "blocks" in fields.data else 0,
         **{name: fields.integer(name, 1) for name in sizes},
     )
 
