@@ -20,8 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
+from pocketrec.distill.batches import Batch
 from pocketrec.distill.config import StudentConfig
 from pocketrec.distill.student import Student
 
@@ -100,6 +102,13 @@ def gated(weights: Mapping[str, Tensor], gates: Gates, where: list[Place]) -> di
     return out
 
 
+def gated_loss(loss: nn.Module, gates: Gates, where: list[Place], batch: Batch) -> Tensor:
+    """Return the summed loss of a batch with gates on `loss.student`."""
+    weights = gated(dict(loss.get_submodule("student").named_parameters()), gates, where)
+    named = {f"student.{name}": weight for name, weight in weights.items()}
+    return functional_call(loss, named, (batch,))  # type: ignore[no-any-return]
+
+
 def taylor_sums(student: Student, gates: Gates, where: list[Place]) -> Gates:
     """Sum w · ∂L/∂w behind every gate: g · ∂L/∂g, from the gradients that a backward pass has just left."""
     named = dict(student.named_parameters())
@@ -118,7 +127,7 @@ def _sums(products: Mapping[str, Tensor], gates: Gates, where: list[Place]) -> G
     """Sum products over all entries that each gate multiplies."""
     out = {name: torch.zeros_like(gate) for name, gate in gates.items()}
     for place in where:
-        product = products[place.tensor]
-        along = product.float().sum([axis for axis in range(product.ndim) if axis != place.axis])
-        out[place.dimension][place.row, place.units] += along.view(-1, place.width).sum(1).to(gates[place.dimension])
+        along = products[place.tensor].float().movedim(place.axis, 0)
+        gate = out[place.dimension][place.row, place.units]
+        gate += along.reshape(len(gate), -1).sum(1).to(gate)
     return out

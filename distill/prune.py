@@ -2,11 +2,11 @@
 
 On the path of the data: between the trained student and preferences or export. What goes and when:
 
-1. The student is turned onto its principal axes (`distill.rotation`).
+1. The student is turned onto its principal axes (`distill.rotation`), its units get their first scores, and the final
+   shape is planned (`distill.shape_plan`), all on a few training batches.
 2. Cutting: it trains on while gates (`distill.gates`) collect Taylor scores, I = Σ_batches (g · ∂L/∂g)² (Molchanov et
-   al. 2019, eq. 8; squares also because they compare better between dimensions: docs/decisions/0009-pruning.md). After
-   the first scores the final shape is planned (`distill.shape_plan`). From then on, every few steps, each dimension
-   keeps as many units as the cubic schedule says (Zhu & Gupta 2017, eq. 1), the best by scores since the last cut:
+   al. 2019, eq. 8). Every few steps each dimension keeps as many units as the cubic schedule says (Zhu & Gupta 2017,
+   eq. 1), the best by scores, of which each cut forgets half:
 
        kept(t) = kept(T) + (all - kept(T)) · (1 - t / T)³
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -30,18 +31,17 @@ import torch
 from accelerate import PartialState
 from msgspec.structs import replace
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from pocketrec.distill.batches import Batch
 from pocketrec.distill.config import DistillConfig, PruneConfig, StudentConfig, TrainConfig
-from pocketrec.distill.gates import Gates, gated, open_gates, places, square_sums, taylor_sums, units_of
+from pocketrec.distill.gates import Gates, gated, gated_loss, open_gates, places, square_sums, taylor_sums, units_of
 from pocketrec.distill.losses import Distillation, HardLabels
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.recipes import save_student, student_loss, student_scores, window_batches
 from pocketrec.distill.removal import remove
 from pocketrec.distill.rotation import rotate
 from pocketrec.distill.semantic_ids import SemanticIds
-from pocketrec.distill.shape_plan import Budget, best_units, plan_shape
+from pocketrec.distill.shape_plan import Budget, Curves, close, loss_curves, plan_shape, steps
 from pocketrec.distill.soft_labels import SoftLabels
 from pocketrec.distill.splits import Split
 from pocketrec.distill.student import Student
@@ -51,20 +51,21 @@ from pocketrec.runtime.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 CUTTING = "cutting"
-AXES_BATCHES = 8  # that principal axes are measured on
+PLAN_BATCHES = 8  # that principal axes, first scores and the plan go by
+MEMORY = 0.5  # of the scores, what is left at every cut
 
 
 @dataclass(frozen=True)
 class Pruned:
     """What pruning did.
 
-    before, after: shapes. scores: of the units when the shape was planned, summed up by dimension. cutting, recovery:
-    losses and validations of both parts. valid_before, valid_after: on the same questions.
+    before, after: shapes. curves: what the plan went by, the loss with each dimension cut alone. cutting, recovery: how
+    both parts of the training went. valid_before, valid_after: on the same questions.
     """
 
     before: StudentConfig
     after: StudentConfig
-    scores: dict[str, dict[str, float]]
+    curves: Curves
     cutting: LoopState
     recovery: LoopState | None
     valid_before: dict[str, float]
@@ -74,48 +75,48 @@ class Pruned:
 class Pruning(nn.Module):
     """A student's loss with gates on the student; `on_gradients` closes them step by step.
 
-    Gates, scores, the step and the planned shape are buffers, so a checkpoint holds them.
+    Gates, scores, the step and the goal are buffers, so a checkpoint holds them.
     """
 
     step: Tensor
     goal: Tensor
 
-    def __init__(self, loss: HardLabels | Distillation, config: PruneConfig, budget: Budget, steps: int) -> None:
+    def __init__(self, loss: HardLabels | Distillation, config: PruneConfig, shape: StudentConfig, steps: int) -> None:
         """Wrap a loss.
 
+        :param shape: to prune the student to.
         :param steps: optimiser steps until everything is cut.
         """
         super().__init__()
-        self.loss, self.config, self.budget, self.steps = loss, config, budget, max(1, steps)
+        self.loss, self.config, self.steps = loss, config, max(1, steps)
         self.where = places(self.student)
         gates = open_gates(self.student)
         self.names = tuple(gates)
         for name, gate in gates.items():
-            for kind in ("gate", "score", "planned"):
-                self.register_buffer(f"{kind}_{name}", gate.clone() if kind == "gate" else torch.zeros_like(gate))
+            self.register_buffer(f"gate_{name}", gate)
+            self.register_buffer(f"score_{name}", torch.zeros_like(gate))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("goal", torch.zeros(len(gates), dtype=torch.int64))  # units to keep; 0: not planned yet
+        self.register_buffer("goal", torch.tensor([units_of(shape, name) for name in gates]))  # units to keep
 
     @property
     def student(self) -> Student:
         """The student, gates not applied."""
         return self.loss.student
 
+    @property
+    def gates(self) -> Gates:
+        """The gates by dimension."""
+        return {name: self.get_buffer(f"gate_{name}") for name in self.names}
+
     def forward(self, batch: Batch) -> Tensor:
         """Return the summed loss over the batch's positions."""
-        weights = gated(dict(self.student.named_parameters()), self.all("gate"), self.where)
-        named = {f"student.{name}": weight for name, weight in weights.items()}
-        return functional_call(self.loss, named, (batch,))  # type: ignore[no-any-return]
-
-    def all(self, kind: str) -> Gates:
-        """Return the buffers of a kind (gate, score, planned) by dimension."""
-        return {name: self.get_buffer(f"{kind}_{name}") for name in self.names}
+        return gated_loss(self.loss, self.gates, self.where, batch)
 
     @torch.no_grad()
     def on_gradients(self) -> None:
         """Collect scores; every few steps, cut."""
         if self.config.criterion == "taylor":
-            for name, total in taylor_sums(self.student, self.all("gate"), self.where).items():
+            for name, total in taylor_sums(self.student, self.gates, self.where).items():
                 self.get_buffer(f"score_{name}").add_(total.square())
         self.step += 1
         if int(self.step) % self.config.every == 0:
@@ -123,65 +124,30 @@ class Pruning(nn.Module):
 
     @torch.no_grad()
     def cut(self, time: float) -> None:
-        """Close gates to where they should be at a time, 1: the end; plan the shape if that is still to do."""
-        scores = self.all("score")
+        """Close gates to where they should be at a time, 1: the end."""
         if self.config.criterion == "magnitude":
-            scores = square_sums(self.student, self.all("gate"), self.where)
-        if not self.goal.any():
-            self._plan(scores)
+            scores = square_sums(self.student, self.gates, self.where)
+        else:
+            scores = {name: self.get_buffer(f"score_{name}") for name in self.names}
         for name, goal in zip(self.names, self.goal.tolist(), strict=True):
             gate = self.get_buffer(f"gate_{name}")
             kept = goal + (gate.shape[1] - goal) * (1 - min(1.0, time)) ** 3
             gate.copy_(close(gate, scores[name], kept))
-            self.get_buffer(f"score_{name}").zero_()
+            self.get_buffer(f"score_{name}").mul_(MEMORY)
 
     def finish(self) -> Student:
         """Close what is left to close and return the smaller student."""
         self.cut(1.0)
-        return remove(self.gated_student(), {name: gate > 0 for name, gate in self.all("gate").items()})
+        return remove(self.gated_student(), {name: gate > 0 for name, gate in self.gates.items()})
 
     @torch.no_grad()
     def gated_student(self) -> Student:
         """Return a copy of the student with the gates multiplied into its weights."""
         out = copy.deepcopy(self.student)
         weights = dict(out.named_parameters())
-        for name, weight in gated(weights, self.all("gate"), self.where).items():
+        for name, weight in gated(weights, self.gates, self.where).items():
             weights[name].copy_(weight)
         return out
-
-    def summary(self) -> dict[str, dict[str, float]]:
-        """Scores of the units when the shape was planned, by dimension: least, median, greatest, sum."""
-        return {
-            name: {
-                "least": float(s.min()),
-                "median": float(s.median()),
-                "greatest": float(s.max()),
-                "sum": float(s.sum()),
-            }
-            for name, s in self.all("planned").items()
-        }
-
-    def _plan(self, scores: Gates) -> None:
-        config = self.config
-        shape = plan_shape(self.student.config, scores, config.dimensions, config.multiple, self.budget)
-        self.goal.copy_(torch.tensor([units_of(shape, name) for name in self.names]))
-        for name, score in scores.items():
-            self.get_buffer(f"planned_{name}").copy_(score)
-        logger.info("pruning %s to %s", self.student.config, shape)
-
-
-def close(gates: Tensor, scores: Tensor, kept: float) -> Tensor:
-    """Return gates [rows, units] of which every row keeps so many, the best; a closed one stays closed.
-
-    :param kept: at least the number that is kept already; a fraction is the gate of the best that is not kept whole.
-    """
-    whole = int(kept)
-    out = torch.zeros_like(gates)
-    for row, (gate, score) in enumerate(zip(gates, scores, strict=True)):
-        order = best_units(torch.where(gate > 0, score, -1.0), whole + 1)
-        out[row, order[:whole]] = 1.0
-        out[row, order[whole:]] = kept - whole
-    return out
 
 
 def prune_student(
@@ -207,7 +173,7 @@ def prune_student(
         raise ConfigError(
             f"prune: the student has {budget.cost(start.config):,} {budget.unit}, within the {budget.limit:,} asked for"
         )
-    model = _cutting(start, split, ids, config, budget, labels, distill)
+    model, curves = cutting_model(start, split, ids, config, budget, progress, labels, distill)
     cutting = _fit(model, split, ids, _while_cutting(config), folder / CUTTING, progress, "cutting the student")
     student = model.finish()
     epochs, recovery = settings.epochs - _cutting_epochs(config), None
@@ -219,7 +185,7 @@ def prune_student(
         save_student(student, folder)
     after = student_scores(student.eval(), split, ids, settings)
     before = student_scores(start, split, ids, settings)
-    return student, Pruned(start.config, student.config, model.summary(), cutting, recovery, before, after)
+    return student, Pruned(start.config, student.config, curves, cutting, recovery, before, after)
 
 
 def fitting(distill: DistillConfig | None, layers: int) -> DistillConfig:
@@ -242,23 +208,57 @@ def _while_cutting(config: PruneConfig) -> TrainConfig:
     return replace(config.train, epochs=epochs, validate_every=epochs, schedule="constant", ema=0.0)
 
 
-def _cutting(
+def cutting_model(
     start: Student,
     split: Split,
     ids: SemanticIds,
     config: PruneConfig,
     budget: Budget,
-    labels: SoftLabels | None,
-    distill: DistillConfig | None,
-) -> Pruning:
-    """Make ready what cutting trains: a turned copy of the student behind open gates."""
-    student, settings = copy.deepcopy(start), config.train
-    batches = window_batches(split.train, start.config.max_history, settings)(0, 1)
+    progress: Progress = SILENT,
+    labels: SoftLabels | None = None,
+    distill: DistillConfig | None = None,
+) -> tuple[Pruning, Curves]:
+    """Make ready what cutting trains: a turned copy of the student behind open gates, and the shape to reach."""
+    student, settings, shape = copy.deepcopy(start), config.train, start.config
+    batches = window_batches(split.train, shape.max_history, settings)(0, 1)
+    first = [batch for micro_batches in islice(batches.epoch(0), PLAN_BATCHES) for batch in micro_batches]
     if config.rotate:
-        first = [batch for micro_batches in islice(batches.epoch(0), AXES_BATCHES) for batch in micro_batches]
         rotate(student, first, torch.from_numpy(ids.rows.astype(np.int64)))
-    loss = student_loss(student, ids, settings, labels, fitting(distill, start.config.layers))
-    return Pruning(loss, config, budget, _cutting_epochs(config) * len(batches))
+    loss = student_loss(student, ids, settings, labels, fitting(distill, shape.layers))
+    scores = first_scores(loss, config, first)
+    cuts = sum(len(steps(shape, name, config.multiple)) for name in scores if name in config.dimensions)
+    with progress.track("planning the shape", cuts) as advance:
+        measure = partial(mean_loss, loss, first)
+        curves = loss_curves(shape, scores, config.dimensions, config.multiple, measure, advance)
+    goal = plan_shape(shape, curves, budget)
+    logger.info("pruning %s to %s", shape, goal)
+    return Pruning(loss, config, goal, _cutting_epochs(config) * len(batches)), curves
+
+
+def first_scores(loss: HardLabels | Distillation, config: PruneConfig, batches: list[Batch]) -> Gates:
+    """Score a student's units on a few batches, without dropout."""
+    gates, where = open_gates(loss.student), places(loss.student)
+    if config.criterion == "magnitude":
+        return square_sums(loss.student, gates, where)
+    loss.eval()
+    total = {name: torch.zeros_like(gate) for name, gate in gates.items()}
+    for batch in batches:
+        loss.zero_grad()
+        (loss(batch) / batch.total).backward()
+        for name, score in taylor_sums(loss.student, gates, where).items():
+            total[name] += score.square()
+    loss.zero_grad()
+    return total
+
+
+@torch.no_grad()
+def mean_loss(loss: HardLabels | Distillation, batches: list[Batch], gates: Gates) -> float:
+    """Measure a gated student's loss on a few batches, nats a position; what is drawn at random is drawn alike."""
+    where, positions = places(loss.student), sum(len(batch.targets) for batch in batches)
+    loss.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return sum(float(gated_loss(loss, gates, where, batch)) for batch in batches) / positions
 
 
 def _fit(

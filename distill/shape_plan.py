@@ -1,15 +1,20 @@
-"""Deals a budget out over a student's dimensions: from scores of its units to the shape that pruning is to end in.
+"""Deals a budget out over a student's dimensions: which shape pruning is to end in.
 
-The rule: as long as the shape is over budget, take the step that loses the least score for each parameter (or byte) it
-saves, where a step is one layer, one key-value group with its heads, `multiple` channels of width, feed-forward or
-decoder, or an eighth of that in columns of the pair table, the lowest-scored first. Then, since the last step may have
-saved more than was asked for, take steps back, those of the highest score for what they cost first, while they fit.
-Ties go to the dimension that stands first in `gates.DIMENSIONS`, so equal scores give equal shapes.
+First each dimension alone is cut, in useful steps, to see what that does to the loss (`loss_curves`): units go by
+their scores, nothing is trained. Then, as long as the shape is over budget, the step is taken that adds the least loss
+for each parameter (or byte) it saves (`plan_shape`). A step is one layer, one key-value group with its heads,
+`multiple` channels of width, feed-forward or decoder, or an eighth of that in columns of the pair table. Last, since
+the final step may have saved more than was asked for, steps are taken back, those that mend the most for what they
+cost first, while they fit. Ties go to the dimension that stands first in `gates.DIMENSIONS`, so the same student gives
+the same shape.
+
+Sums of scores would say what to cut without trying, but do not compare between dimensions: what a unit of score cost in
+loss differed up to 23 times between a student's dimensions (docs/decisions/0009-pruning.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +27,8 @@ from pocketrec.runtime.errors import ConfigError
 
 PAIR_SHARE = 8  # the pair table is narrow, and its steps are this many times smaller
 
+Curves = Mapping[str, Mapping[int, float]]  # dimension → units kept → loss, nats a position
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -32,99 +39,90 @@ class Budget:
     cost: Callable[[StudentConfig], int]
 
 
-def plan_shape(
-    shape: StudentConfig, scores: Gates, dimensions: Sequence[str], multiple: int, budget: Budget
-) -> StudentConfig:
+def close(gates: Tensor, scores: Tensor, kept: float) -> Tensor:
+    """Return gates [rows, units] of which every row keeps so many, the best; a closed one stays closed.
+
+    :param kept: a fraction beyond a whole number is the gate of the best unit that is not kept whole.
+    """
+    whole = int(kept)
+    out = torch.zeros_like(gates)
+    for row, (gate, score) in enumerate(zip(gates, scores, strict=True)):
+        order = torch.where(gate > 0, score, -1.0).argsort(descending=True, stable=True)
+        out[row, order[:whole]] = 1.0
+        out[row, order[whole : whole + 1]] = kept - whole
+    return out
+
+
+def steps(shape: StudentConfig, dimension: str, multiple: int) -> list[int]:
+    """Numbers of units that a dimension may keep, falling, the whole first."""
+    whole = units_of(shape, dimension)
+    step = {"layers": 1, "heads": 1, "pair_dim": max(1, multiple // PAIR_SHARE)}.get(dimension, multiple)
+    return [whole, *range((whole - 1) // step * step, 0, -step)]
+
+
+def loss_curves(
+    shape: StudentConfig,
+    scores: Gates,
+    dimensions: Sequence[str],
+    multiple: int,
+    loss: Callable[[Gates], float],
+    advance: Callable[[], None] = lambda: None,
+) -> Curves:
+    """Measure the loss with each dimension cut alone.
+
+    :param scores: of every unit, float [rows, units] by dimension; the lowest go first.
+    :param loss: of the student behind gates, nats a position.
+    :param advance: called after each measurement.
+    """
+    whole = {name: torch.ones_like(score) for name, score in scores.items()}
+    curves: dict[str, dict[int, float]] = {}
+    for name in (n for n in DIMENSIONS if n in dimensions and n in scores):
+        curves[name] = {}
+        for units in steps(shape, name, multiple):
+            curves[name][units] = loss({**whole, name: close(whole[name], scores[name], units)})
+            advance()
+    return curves
+
+
+def plan_shape(shape: StudentConfig, curves: Curves, budget: Budget) -> StudentConfig:
     """Return the shape to prune to.
 
-    :param scores: of every unit, float [rows, units] by dimension; comparable between dimensions.
-    :param dimensions: those that may be cut.
-    :param multiple: widths stay multiples of this, or as they are.
+    :param curves: of the dimensions that may be cut, as `loss_curves` measures them.
     :raises ConfigError: if even the smallest shape is over budget.
     """
-    plan = _Plan(
-        shape, scores, [name for name in DIMENSIONS if name in dimensions and name in scores], multiple, budget
-    )
     now = shape
-    while budget.cost(now) > budget.limit:
-        now = plan.step_down(now)
-    while (back := plan.step_back(now)) is not None:
-        now = back
-    return now
-
-
-class _Plan:
-    def __init__(
-        self, start: StudentConfig, scores: Gates, dimensions: list[str], multiple: int, budget: Budget
-    ) -> None:
-        self.start, self.dimensions, self.multiple, self.budget = start, dimensions, multiple, budget
-        self.scores = {name: score.double().cpu() for name, score in scores.items()}
-
-    def step_down(self, now: StudentConfig) -> StudentConfig:
-        """Take the step that loses the least for what it saves."""
-        cost, choices = self.budget.cost(now), []
-        for name in self.dimensions:
-            smaller = self._smaller(now, name)
-            if smaller is not None and (saved := cost - self.budget.cost(smaller)) > 0:
-                choices.append(((self.left(now) - self.left(smaller)) / saved, len(choices), smaller))
-        if not choices:
+    while (cost := budget.cost(now)) > budget.limit:
+        options = [s for name, curve in curves.items() if (s := _next(now, name, sorted(curve, reverse=True)))]
+        saving = [(s, cost - budget.cost(s)) for s in options]
+        ratios = [((_loss(s, curves) - _loss(now, curves)) / saved, s) for s, saved in saving if saved > 0]
+        if not ratios:
             raise ConfigError(
-                f"prune: the smallest student that the dimensions {', '.join(self.dimensions)} and the multiple "
-                f"{self.multiple} give has {cost:,} {self.budget.unit}, over the {self.budget.limit:,} asked for; "
-                "allow more dimensions (prune.dimensions), a lower prune.multiple, or more "
-                f"{self.budget.unit}"
+                f"prune: the smallest student that {', '.join(curves) or 'no dimension'} can give has {cost:,} "
+                f"{budget.unit}, over the {budget.limit:,} asked for; allow more dimensions (prune.dimensions), "
+                f"a lower prune.multiple, or more {budget.unit}"
             )
-        return min(choices)[2]
-
-    def step_back(self, now: StudentConfig) -> StudentConfig | None:
-        """Take back the step that gains the most for what it costs, of those that fit; None where none does."""
-        cost, choices = self.budget.cost(now), []
-        for name in self.dimensions:
-            larger = self._larger(now, name)
-            if larger is not None and (total := self.budget.cost(larger)) <= self.budget.limit:
-                gain = (self.left(larger) - self.left(now)) / max(1, total - cost)
-                choices.append((-gain, len(choices), larger))
-        return min(choices)[2] if choices else None
-
-    def left(self, shape: StudentConfig) -> float:
-        """Score of the best units that a shape has room for."""
-        total, layers = 0.0, range(shape.blocks)
-        if "layers" in self.scores:
-            layers = best_units(self.scores["layers"][0], shape.layers).tolist()
-        for name, rows in self.scores.items():
-            alive = rows[layers] if name in ("heads", "ffn") else rows
-            total += sum(float(row[best_units(row, units_of(shape, name))].sum()) for row in alive)
-        return total
-
-    def _smaller(self, now: StudentConfig, name: str) -> StudentConfig | None:
-        step = self._step(name)
-        units = (units_of(now, name) - 1) // step * step
-        while units > 0:
-            shape = with_units(now, name, units)
-            if _is_valid(shape):
-                return shape
-            units -= step
-        return None
-
-    def _larger(self, now: StudentConfig, name: str) -> StudentConfig | None:
-        step, most = self._step(name), units_of(self.start, name)
-        units = units_of(now, name)
-        while units < most:
-            units = min(most, units // step * step + step)
-            shape = with_units(now, name, units)
-            if _is_valid(shape):
-                return shape
-        return None
-
-    def _step(self, name: str) -> int:
-        return {"layers": 1, "heads": 1, "pair_dim": max(1, self.multiple // PAIR_SHARE)}.get(name, self.multiple)
+        now = min(ratios, key=lambda ratio: ratio[0])[1]
+    while True:
+        cost = budget.cost(now)
+        options = [s for name, curve in curves.items() if (s := _next(now, name, sorted(curve)))]
+        fitting = [(s, total - cost) for s in options if (total := budget.cost(s)) <= budget.limit]
+        if not fitting:
+            return now
+        now = max(fitting, key=lambda f: (_loss(now, curves) - _loss(f[0], curves)) / max(1, f[1]))[0]
 
 
-def best_units(scores: Tensor, count: int) -> Tensor:
-    """Places of the best scores, falling; of equals, the first."""
-    return torch.argsort(scores, descending=True, stable=True)[:count]
+def _loss(shape: StudentConfig, curves: Curves) -> float:
+    """Estimate a shape's loss as if what the cuts add simply summed up (less a constant)."""
+    return sum(curve[units_of(shape, name)] for name, curve in curves.items())
 
 
-def _is_valid(shape: StudentConfig) -> bool:
-    """Whether transformers' Llama takes the shape: its width must be a multiple of its heads, whatever their width."""
-    return shape.dim % shape.heads == 0
+def _next(now: StudentConfig, name: str, order: list[int]) -> StudentConfig | None:
+    """The shape with the next number of units in an order; None at its end.
+
+    Skips what transformers' Llama refuses: its width must be a multiple of its heads, whatever their width.
+    """
+    for units in order[order.index(units_of(now, name)) + 1 :]:
+        shape = with_units(now, name, units)
+        if shape.dim % shape.heads == 0:
+            return shape
+    return None
