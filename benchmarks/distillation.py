@@ -92,7 +92,7 @@ def run_row(
         place = Path(folder)
         state = train_student(cut, ids, config.student, train, place, progress, labels, settings)
         catalogue = load_catalogue(run / "data")
-        student = load_student(place, config.student, ids)
+        student = load_student(place, ids)
         write_bundle(
             place / "bundle", student, ids.rows, catalogue.item_ids, None, ids.sid_space,
             beam=config.export.beam, headroom=config.export.branch_headroom, provenance={},

@@ -69,8 +69,17 @@ def _layer(w: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 def write_weights(student: Student, path: Path) -> None:
     """Write `device_weights` as a safetensors file; the same weights give the same bytes."""
     partial = path.with_suffix(".partial")
-    partial.write_bytes(save(dict(sorted(device_weights(student).items()))))
+    partial.write_bytes(_content(student))
     os.replace(partial, path)
+
+
+def weight_bytes(student: Student) -> int:
+    """Return the size of the file that `write_weights` would write."""
+    return len(_content(student))
+
+
+def _content(student: Student) -> bytes:
+    return save(dict(sorted(device_weights(student).items())))
 
 
 def model_spec(student: Student, sid_space: str, beam: int, max_branch: tuple[int, ...]) -> ModelSpec:

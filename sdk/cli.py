@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pocketrec.cli_prune import prune
 from pocketrec.processes import Processes
 from pocketrec.runtime.errors import ConfigError
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at input data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.command(epilog="Example: [bold]pocketrec prune runs/first --ratio 0.2 --out runs/first/small[/bold]")(prune)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Set = Annotated[
