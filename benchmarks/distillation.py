@@ -32,6 +32,7 @@ from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.soft_labels import SoftLabels
 from pocketrec.distill.splits import Sequences, Split
 from pocketrec.distill.store import load_catalogue, load_split
+from pocketrec.distill.student import Student
 from pocketrec.distill.teaching import labelled
 from pocketrec.export.bundle import write_bundle
 from pocketrec.export.measure import evaluate_bundle
@@ -91,20 +92,27 @@ def run_row(
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         state = train_student(cut, ids, config.student, train, place, progress, labels, settings)
-        catalogue = load_catalogue(run / "data")
         student = load_student(place, ids)
-        write_bundle(
-            place / "bundle", student, ids.rows, catalogue.item_ids, None, ids.sid_space,
-            beam=config.export.beam, headroom=config.export.branch_headroom, provenance={},
-        )  # fmt: skip
-        out: dict[str, Any] = {"seconds": round(state.seconds, 1), "best_epoch": state.best_epoch}
-        with Recommender.load(place / "bundle") as recommender:
-            for name, questions in (("valid", split.valid), ("test", split.test)):
-                for convention, exclude in CONVENTIONS.items():
-                    found = evaluate_bundle(
-                        recommender, catalogue.item_ids, questions, exclude_seen=exclude, progress=progress
-                    )
-                    out[f"{name}, {convention}"] = {m: found[m] for m in ("recall@10", "ndcg@10")}
+        measured = exported_scores(run, config, student, ids, split, place, progress)
+    return {"seconds": round(state.seconds, 1), "best_epoch": state.best_epoch, **measured}
+
+
+def exported_scores(
+    run: Path, config: RunConfig, student: Student, ids: SemanticIds, split: Split, place: Path, progress: Progress
+) -> dict[str, Any]:
+    """Export a student into a folder and measure the files through the runtime."""
+    catalogue, out = load_catalogue(run / "data"), {}
+    write_bundle(
+        place / "bundle", student, ids.rows, catalogue.item_ids, None, ids.sid_space,
+        beam=config.export.beam, headroom=config.export.branch_headroom, provenance={},
+    )  # fmt: skip
+    with Recommender.load(place / "bundle") as recommender:
+        for name, questions in (("valid", split.valid), ("test", split.test)):
+            for convention, exclude in CONVENTIONS.items():
+                found = evaluate_bundle(
+                    recommender, catalogue.item_ids, questions, exclude_seen=exclude, progress=progress
+                )
+                out[f"{name}, {convention}"] = {m: found[m] for m in ("recall@10", "ndcg@10")}
     return out
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from msgspec import structs
 
 from pocketrec.config import config_to_dict
 from pocketrec.distill.config import PruneConfig, RunConfig, StudentConfig
@@ -73,7 +74,14 @@ def prune_checkpoint(
 
 def sections(config: RunConfig) -> tuple[str, ...]:
     """The sections of the configuration that pruning depends on."""
-    return ("prune", "data", *(("distill", "soft_labels") if uses_labels(config) else ()))
+    loss = ("train.unlikelihood", "train.label_smoothing")
+    return ("prune", "data", *loss, *(("distill", "soft_labels") if uses_labels(config) else ()))
+
+
+def prune_settings(config: RunConfig) -> PruneConfig:
+    """Return `config.prune` with the loss that the student was trained on."""
+    loss = {"unlikelihood": config.train.unlikelihood, "label_smoothing": config.train.label_smoothing}
+    return structs.replace(config.prune, train=structs.replace(config.prune.train, **loss))
 
 
 def uses_labels(config: RunConfig) -> bool:
@@ -101,7 +109,8 @@ def prune_run(
         labels = SoftLabels(run / LABELS, split.train)
     before = load_student(start, ids)
     limit = budget(config.prune, before, ids)
-    after, result = prune_student(before, split, ids, config.prune, limit, folder, progress, labels, config.distill)
+    settings = prune_settings(config)
+    after, result = prune_student(before, split, ids, settings, limit, folder, progress, labels, config.distill)
     if processes.main:
         write_text(folder / CURVE, json.dumps(_curve(result), indent=1))
         places = {"run": _place(run, folder), "start": _place(start, folder)}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketrec.distill.batches import WindowBatches
-from pocketrec.distill.config import PreferenceConfig, StudentConfig, TrainConfig
+from pocketrec.distill.config import PreferenceConfig, TrainConfig
 from pocketrec.distill.item_space import ItemSpace
 from pocketrec.distill.preference import (
     group_advantages,
