@@ -60,7 +60,7 @@ def without_trie(run: Path) -> dict:
     """Measure the checkpoint by an unconstrained beam of the same width on all test users."""
     config = load_config(run / "config.json")
     ids = SemanticIds.load(run / "sids")
-    student = load_student(run / weights_stage(config), config.student, ids)
+    student = load_student(run / weights_stage(config), ids)
     questions = load_split(run / "data", config.data).test
     ranker = UnconstrainedRanker(StudentRanker(student, ids.rows, config.export.beam))
     measured = evaluate(ranker, questions, n_items=len(ids.rows), item_counts=None, list_length=10)

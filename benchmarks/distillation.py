@@ -33,7 +33,7 @@ from pocketrec.distill.progress import Progress
 from pocketrec.distill.recipes import CONVENTIONS, load_student, sample, train_student
 from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.soft_labels import SoftLabels
-from pocketrec.distill.splits import Sequences
+from pocketrec.distill.splits import Sequences, Split
 from pocketrec.distill.store import load_catalogue, load_split
 from pocketrec.distill.student import Student
 from pocketrec.distill.teaching import labelled
@@ -97,7 +97,6 @@ class Bench:
         self.run, self.work, self.config, self.progress = run, work, config, progress
         self.seed, self.users, self.questions = seed, users, questions
         self.split, self.ids = load_split(run / "data", config.data), SemanticIds.load(run / "sids")
-        self.item_ids = load_catalogue(run / "data").item_ids
         self.about = f"seed {seed} / users {users} / epochs {config.train.epochs}"
 
     def trained(self, name: str) -> dict[str, Any]:
@@ -112,7 +111,7 @@ class Bench:
         cut, folder = replace(self.split, train=part(histories, self.users)), self.folder(name)
         state = train_student(cut, self.ids, config.student, train, folder, self.progress, labels, settings)
         out = {"seconds": round(state.seconds, 1), "best_epoch": state.best_epoch}
-        return out | self.measured(load_student(folder, config.student, self.ids))
+        return out | self.measured(load_student(folder, self.ids))
 
     def refined(self, name: str) -> dict[str, Any]:
         """The student of `BASE`, which must be trained before, after a preference stage."""
@@ -121,11 +120,9 @@ class Bench:
             self.config.preference.train, seed=self.seed, learning_rate=method["learning_rate"]
         )
         preference = msgspec.structs.replace(self.config.preference, method=method["method"], train=train)
-        start = load_student(self.folder(BASE), self.config.student, self.ids)
+        start = load_student(self.folder(BASE), self.ids)
         cut = replace(self.split, train=part(self.split.train, self.users))
-        student, result = refine(
-            start, cut, self.ids, preference, self.config.student, self.folder(name), self.progress
-        )
+        student, result = refine(start, cut, self.ids, preference, self.folder(name), self.progress)
         return {"kept": result["kept"]} | self.measured(student)
 
     def folder(self, name: str) -> Path:
@@ -134,22 +131,30 @@ class Bench:
 
     def measured(self, student: Student) -> dict[str, Any]:
         """Export a student and measure the exported files; validation and test, both conventions."""
-        out: dict[str, Any] = {}
+        asked = {"valid": sample(self.split.valid, self.questions), "test": sample(self.split.test, self.questions)}
         with tempfile.TemporaryDirectory() as place:
-            bundle = Path(place) / "bundle"
-            write_bundle(
-                bundle, student, self.ids.rows, self.item_ids, None, self.ids.sid_space,
-                beam=self.config.export.beam, headroom=self.config.export.branch_headroom, provenance={},
-            )  # fmt: skip
-            with Recommender.load(bundle) as recommender:
-                for name, questions in (("valid", self.split.valid), ("test", self.split.test)):
-                    asked = sample(questions, self.questions)
-                    for convention, exclude in CONVENTIONS.items():
-                        found = evaluate_bundle(
-                            recommender, self.item_ids, asked, exclude_seen=exclude, progress=self.progress
-                        )
-                        out[f"{name}, {convention}"] = {m: found[m] for m in ("recall@10", "ndcg@10")}
-        return out
+            return exported_scores(
+                self.run, self.config, student, self.ids, replace(self.split, **asked), Path(place), self.progress
+            )
+
+
+def exported_scores(
+    run: Path, config: RunConfig, student: Student, ids: SemanticIds, split: Split, place: Path, progress: Progress
+) -> dict[str, Any]:
+    """Export a student into a folder and measure the files through the runtime."""
+    catalogue, out = load_catalogue(run / "data"), {}
+    write_bundle(
+        place / "bundle", student, ids.rows, catalogue.item_ids, None, ids.sid_space,
+        beam=config.export.beam, headroom=config.export.branch_headroom, provenance={},
+    )  # fmt: skip
+    with Recommender.load(place / "bundle") as recommender:
+        for name, questions in (("valid", split.valid), ("test", split.test)):
+            for convention, exclude in CONVENTIONS.items():
+                found = evaluate_bundle(
+                    recommender, catalogue.item_ids, questions, exclude_seen=exclude, progress=progress
+                )
+                out[f"{name}, {convention}"] = {m: found[m] for m in ("recall@10", "ndcg@10")}
+    return out
 
 
 def part(train: Sequences, share: float) -> Sequences:

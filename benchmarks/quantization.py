@@ -64,7 +64,7 @@ def main() -> None:
     run, config = arguments.run, load_config(arguments.run / "config.json")
     ids, catalogue = SemanticIds.load(run / "sids"), load_catalogue(run / "data")
     split = load_split(run / "data", config.data)
-    student = load_student(run / weights_stage(config), config.student, ids)
+    student = load_student(run / weights_stage(config), ids)
     progress = RichProgress(Console(stderr=True))
     with tempfile.TemporaryDirectory() as place:
         bundles = []

@@ -81,10 +81,22 @@ class StudentConfig(_Config, frozen=True):
     kv_heads: Positive = 4
     ffn: Positive = 256
     decoder_dim: Positive = 256
+    head_dim: NonNegative = 0  # width of a head; 0: dim // heads
+    share_layers: bool = False  # one block, used `layers` times (ALBERT)
     pair_dim: NonNegative = 0  # width of the table of pairs of first codes, for distilled students; 0: no table
     max_history: Positive = 20
     dropout: Share = 0.3
     rope_theta: float = 10000.0
+
+    @property
+    def head_width(self) -> int:
+        """Width of an attention head."""
+        return self.head_dim or self.dim // self.heads
+
+    @property
+    def blocks(self) -> int:
+        """Blocks with weights of their own."""
+        return 1 if self.share_layers else self.layers
 
 
 class TrainConfig(_Config, frozen=True):
@@ -184,6 +196,34 @@ class PreferenceConfig(_Config, frozen=True):
     train: TrainConfig = TrainConfig(epochs=1, batch_size=128, learning_rate=1e-4, validate_every=1, patience=1)
 
 
+class PruneConfig(_Config, frozen=True):
+    """Structured pruning of the trained student; off while there is no target (set one of ratio, parameters, bytes)."""
+
+    ratio: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None  # of the student's parameters that are kept
+    parameters: Positive | None = None  # at most
+    bytes: Positive | None = None  # of the float32 weight file, at most
+    dimensions: tuple[Literal["layers", "dim", "heads", "ffn", "decoder_dim", "pair_dim"], ...] = (
+        "layers", "dim", "heads", "ffn", "decoder_dim", "pair_dim",
+    )  # fmt: skip
+    criterion: Literal["taylor", "magnitude"] = "taylor"
+    rotate: bool = True  # onto principal axes before anything is cut
+    soft_labels: bool = True  # where there is a teacher
+    multiple: Positive = 32  # widths stay multiples of this
+    share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.4  # of the epochs, while cutting; the others recover
+    every: Positive = 20  # steps between cuts
+    train: TrainConfig = TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3, validate_every=1)
+
+    def __post_init__(self) -> None:
+        """Refuse two targets (msgspec adds the path)."""
+        if sum(target is not None for target in (self.ratio, self.parameters, self.bytes)) > 1:
+            raise ValueError("give one target: ratio, parameters or bytes")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is a target."""
+        return (self.ratio or self.parameters or self.bytes) is not None
+
+
 class EvaluationConfig(_Config, frozen=True):
     """How models are measured."""
 
@@ -197,6 +237,7 @@ class ExportConfig(_Config, frozen=True):
     beam: Annotated[int, Meta(ge=1, le=1024)] = 20
     titles: bool = True
     quantize: Literal["none", "fp16", "int8", "int4"] = "none"  # how weights are stored
+    depth: NonNegative = 0  # the student's first layers alone, for students trained with distill.intermediate; 0: all
     # Room for growth: slots per level are this many times the largest branch of today's trie (at most `codes`).
     branch_headroom: Annotated[float, Meta(ge=1.0)] = 1.5
 
@@ -210,6 +251,7 @@ class RunConfig(_Config, frozen=True):
     teacher: TeacherConfig = TeacherConfig()
     soft_labels: SoftLabelConfig = SoftLabelConfig()
     distill: DistillConfig = DistillConfig()
+    prune: PruneConfig = PruneConfig()
     preference: PreferenceConfig = PreferenceConfig()
     student: StudentConfig = StudentConfig()
     train: TrainConfig = TrainConfig()

@@ -48,6 +48,11 @@ class PairTable(nn.Module):
         self.query = nn.Linear(dim, width, bias=False)
         self.dropout = nn.Dropout(dropout)
 
+    @property
+    def pairs(self) -> Tensor:
+        """The pairs that have a row, int64 [R, 2], in the rows' order."""
+        return self.row.nonzero()
+
     @torch.no_grad()
     def initialise(self) -> None:
         """Begin small; tokens at the scale of the code embeddings once `start_from` has filled the table."""
@@ -73,7 +78,7 @@ class PairTable(nn.Module):
 
     def logits(self, hidden: Tensor, first: Tensor) -> Tensor:
         """What pairs add to the logits of the second code: hidden [n, D], first codes int [n, W] -> [n, W, K]."""
-        weight: Tensor = self.table.get_parameter("weight")
+        weight: Tensor = self.table.weight  # no `get_parameter`: pruning puts products of parameters in its place
         scores = F.pad(self.query(self.dropout(hidden)) @ weight[1:].T, (1, 0))  # [n, 1 + R]
         rows = self.row[first]  # [n, W, K]
         return scores.gather(1, rows.flatten(1)).view(rows.shape)

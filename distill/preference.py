@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketrec.distill.batches import Batch
-from pocketrec.distill.config import PreferenceConfig, StudentConfig
+from pocketrec.distill.config import PreferenceConfig
 from pocketrec.distill.losses import code_log_probs, item_log_probs
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.distill.ranking import StudentRanker, TorchEngine, rows_trie
-from pocketrec.distill.recipes import sample, validation_scores, window_batches
+from pocketrec.distill.ranking import TorchEngine, rows_trie
+from pocketrec.distill.recipes import student_scores, window_batches
 from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.splits import Split
 from pocketrec.distill.student import Student
@@ -204,7 +204,6 @@ def refine(
     split: Split,
     ids: SemanticIds,
     config: PreferenceConfig,
-    shape: StudentConfig,
     folder: Path,
     progress: Progress = SILENT,
 ) -> tuple[Student, dict[str, Any]]:
@@ -217,15 +216,14 @@ def refine(
     """
     if config.method == "none":
         return student, {"method": "none", "kept": False}
-    questions = sample(split.valid, config.train.validate_users, config.train.seed)
 
     def validate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, _Preference)
-        return validation_scores(StudentRanker(model.student, ids.rows), questions, len(ids.rows), shape.max_history)
+        return student_scores(model.student, split, ids, config.train)
 
     model = make_preference(copy.deepcopy(student), ids.rows, config)
     before = validate(model)
-    batches = window_batches(split.train, shape.max_history, config.train)
+    batches = window_batches(split.train, student.config.max_history, config.train)
     label = f"refining the student by {config.method}"
     state = fit(model, batches, validate, config.train, folder / "training", progress, label)
     after = validate(model)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
+from accelerate import PartialState
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -23,14 +28,17 @@ from pocketrec.distill.item_model import ItemModel
 from pocketrec.distill.losses import Distillation, HardLabels
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.ranking import StudentRanker
+from pocketrec.distill.removal import at_depth
 from pocketrec.distill.sasrec import Sasrec, SasrecRanker
 from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.soft_labels import SoftLabels
 from pocketrec.distill.splits import EvalSet, Sequences, Split
 from pocketrec.distill.student import Student
 from pocketrec.distill.trainer import LoopState, fit, save_weights
+from pocketrec.runtime.errors import TrainingError
 
 ITEM_LENGTH = 2**0.5  # of an item's token when training begins, whatever the weights of its sources
+SHAPE = "student.json"
 CONVENTIONS = {"seen kept": False, "seen excluded": True}
 
 
@@ -59,17 +67,15 @@ def train_student(
         student.pairs.start_from(vectors, ids.rows)
     if first_layers is not None:
         student.start_from_layers(first_layers)
-    questions = sample(split.valid, settings.validate_users, settings.seed)
 
     def validate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, (HardLabels, Distillation))
-        return validation_scores(StudentRanker(model.student, ids.rows), questions, len(ids.rows), shape.max_history)
+        return student_scores(model.student, split, ids, settings)
 
-    model: nn.Module = HardLabels(student, ids.rows, settings.label_smoothing, settings.unlikelihood)
-    if labels is not None:
-        model = Distillation(student, ids.rows, labels, distill or DistillConfig(), settings.unlikelihood)
+    if PartialState(cpu=settings.cpu).is_main_process:
+        _save_shape(shape, folder)
     return fit(
-        model,
+        student_loss(student, ids, settings, labels, distill),
         window_batches(split.train, shape.max_history, settings),
         validate,
         settings,
@@ -79,18 +85,65 @@ def train_student(
     )
 
 
-def load_student(folder: Path, shape: StudentConfig, ids: SemanticIds) -> Student:
-    """Read the weights that `train_student` kept."""
-    student = Student(shape, ids.rows.shape[1], ids.codes, ids.rows)
-    weights = load_file(folder / "best.safetensors")
+def student_loss(
+    student: Student,
+    ids: SemanticIds,
+    settings: TrainConfig,
+    labels: SoftLabels | None = None,
+    distill: DistillConfig | None = None,
+) -> HardLabels | Distillation:
+    """Wrap a student in what it is trained on: soft labels where there are any, or else hard ones."""
+    if labels is None:
+        return HardLabels(student, ids.rows, settings.label_smoothing, settings.unlikelihood)
+    return Distillation(student, ids.rows, labels, distill or DistillConfig(), settings.unlikelihood)
+
+
+def load_student(folder: Path, ids: SemanticIds, depth: int = 0) -> Student:
+    """Read a student from a folder of weights (`best.safetensors`, `student.json`).
+
+    :param depth: its first layers alone; 0: all.
+    :raises TrainingError: if the folder's files are missing or do not belong together.
+    :raises ConfigError: if it has fewer layers than `depth`.
+    """
+    student = Student(load_shape(folder), ids.rows.shape[1], ids.codes, ids.rows)
     prefix = "student."  # what else the training module held (projections of features) stays behind
-    student.load_state_dict({n.removeprefix(prefix): tensor for n, tensor in weights.items() if n.startswith(prefix)})
-    return student.eval()
+    try:
+        weights = load_file(folder / "best.safetensors")
+        own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+        student.load_state_dict(own)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise TrainingError(f"the student in {folder} cannot be read ({error}); train or prune it again") from error
+    return (at_depth(student, depth) if depth else student).eval()
+
+
+def load_shape(folder: Path) -> StudentConfig:
+    """Read the shape of the student in a folder of weights.
+
+    :raises TrainingError: if there is none.
+    """
+    try:
+        if (folder / SHAPE).exists():
+            return msgspec.json.decode((folder / SHAPE).read_bytes(), type=StudentConfig)
+        # Older runs say it in their configuration alone.
+        config = json.loads((folder.parent / "config.json").read_text(encoding="utf-8"))
+        return msgspec.convert(config["student"], StudentConfig)
+    except (OSError, ValueError, KeyError) as error:
+        raise TrainingError(
+            f"{folder} does not say its student's shape ({error}); give a folder with {SHAPE} and best.safetensors"
+        ) from error
 
 
 def save_student(student: Student, folder: Path) -> None:
-    """Write a student's weights as `train_student` would, for `load_student`."""
+    """Write a student as `train_student` would, for `load_student`."""
+    _save_shape(student.config, folder)
     save_weights(nn.ModuleDict({"student": student}), folder / "best.safetensors")
+
+
+def _save_shape(shape: StudentConfig, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f"{SHAPE}.partial"
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(shape)) + b"\n")
+    os.replace(partial, folder / SHAPE)
 
 
 def train_sasrec(
@@ -226,6 +279,13 @@ def validation_scores(ranker: Ranker, questions: EvalSet, n_items: int, max_hist
         ranker, questions, n_items=n_items, item_counts=None, max_history=max_history
     ).to_dict()
     return {name: measured[name] for name in ("recall@10", "ndcg@10")}
+
+
+def student_scores(student: Student, split: Split, ids: SemanticIds, settings: TrainConfig) -> dict[str, float]:
+    """Recall@10 and ndcg@10 of a student on the settings' sample of validation questions."""
+    questions = sample(split.valid, settings.validate_users, settings.seed)
+    ranker = StudentRanker(student, ids.rows)
+    return validation_scores(ranker, questions, len(ids.rows), student.config.max_history)
 
 
 def item_counts(train: Sequences, n_items: int) -> NDArray[np.int64]:

@@ -57,7 +57,7 @@ class Attention(nn.Module):
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         self.heads, self.kv_heads = config.heads, config.kv_heads
-        self.head_dim = config.dim // config.heads
+        self.head_dim = config.head_width
         self.dropout = config.dropout
         self.q_proj = nn.Linear(config.dim, self.heads * self.head_dim, bias=False)
         self.k_proj = nn.Linear(config.dim, self.kv_heads * self.head_dim, bias=False)
@@ -111,29 +111,34 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-    """The stack of blocks, from item embeddings to hidden states. Names as in transformers' `LlamaModel`."""
+    """The stack of blocks, from item embeddings to hidden states. Names as in transformers' `LlamaModel`.
+
+    With `config.share_layers` there is one block, used `config.layers` times (ALBERT, Lan et al. 2020, section 3.1).
+    """
 
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.blocks))
+        self.depth = config.layers
         self.norm = RMSNorm(config.dim)
-        self.head_dim = config.dim // config.heads
+        self.head_dim = config.head_width
         self.theta = config.rope_theta
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Map item embeddings [B, T, D] to hidden states [B, T, D]."""
-        return self.norm(self._outputs(x, mask)[-1])  # type: ignore[no-any-return]
+        return self.norm(self.outputs(x, mask)[-1])  # type: ignore[no-any-return]
 
     def states(self, x: Tensor, mask: Tensor | None = None) -> list[Tensor]:
         """Hidden states after every layer, each [B, T, D] and normed by the last norm (as the decoder reads them)."""
-        return [self.norm(state) for state in self._outputs(x, mask)]
+        return [self.norm(state) for state in self.outputs(x, mask)]
 
-    def _outputs(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
+    def outputs(self, x: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """Raw states after every layer, each [B, T, D], before any norm."""
         cos, sin = rope_tables(x.shape[1], self.head_dim, self.theta)
         rope = cos.to(x), sin.to(x)
         out = []
-        for layer in self.layers:
-            x = layer(x, rope, mask)
+        for number in range(self.depth):
+            x = self.layers[number % len(self.layers)](x, rope, mask)
             out.append(x)
         return out
 
@@ -171,10 +176,12 @@ class Student(nn.Module):
         :raises ConfigError: if widths and heads do not divide, or there are too many codes for a pair table.
         """
         super().__init__()
-        if config.dim % config.heads or (config.dim // config.heads) % 2 or config.heads % config.kv_heads:
+        divides = bool(config.head_dim) or config.dim % config.heads == 0
+        if not divides or config.head_width % 2 or config.heads % config.kv_heads:
             raise ConfigError(
-                f"student.dim {config.dim} must be an even multiple of student.heads {config.heads}, "
-                f"and heads a multiple of student.kv_heads {config.kv_heads}"
+                f"student.dim {config.dim} must be an even multiple of student.heads {config.heads}, or "
+                f"student.head_dim {config.head_dim} an even width, and heads a multiple of "
+                f"student.kv_heads {config.kv_heads}"
             )
         self.config, self.levels, self.codes = config, levels, codes
         self.start = nn.Parameter(torch.zeros(config.dim))
@@ -249,6 +256,12 @@ class Student(nn.Module):
     def states(self, sids: Tensor, is_start: Tensor | None = None, mask: Tensor | None = None) -> list[Tensor]:
         """Hidden states after every layer, each [B, T, D]; arguments as in `forward`."""
         states: list[Tensor] = self.backbone.states(self._tokens(sids, is_start), mask)
+        return states
+
+    def stream(self, sids: Tensor, is_start: Tensor | None = None, mask: Tensor | None = None) -> list[Tensor]:
+        """Raw states before the first layer and after every layer, each [B, T, D]; arguments as in `forward`."""
+        x = self._tokens(sids, is_start)
+        states: list[Tensor] = [x, *self.backbone.outputs(x, mask)]
         return states
 
     def _tokens(self, sids: Tensor, is_start: Tensor | None) -> Tensor:

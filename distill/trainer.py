@@ -70,6 +70,7 @@ def fit(
     folder: Path,
     progress: Progress = SILENT,
     label: str = "training",
+    on_gradients: Callable[[], None] | None = None,
 ) -> LoopState:
     """Train until the epochs are done or validation has stopped improving; leave the best weights in `model`.
 
@@ -79,9 +80,10 @@ def fit(
     :param batches: makes this process's batches from (rank, number of processes).
     :param validate: scores a model in eval mode; must hold `config.metric`. Runs on the main process alone.
     :param folder: where checkpoints and the best weights go.
+    :param on_gradients: called before every optimiser step, when parameters have the gradients of the whole batch.
     :raises TrainingError: if the loss is not finite, or the checkpoint cannot be read.
     """
-    return _Loop(model, batches, validate, config, folder).run(progress, label)
+    return _Loop(model, batches, validate, config, folder, on_gradients).run(progress, label)
 
 
 class _Loop:
@@ -92,8 +94,10 @@ class _Loop:
         validate: Validate,
         config: TrainConfig,
         folder: Path,
+        on_gradients: Callable[[], None] | None = None,
     ) -> None:
         self.config, self.folder, self.validate, self.raw = config, folder, validate, model
+        self.on_gradients = on_gradients
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=config.cpu)
         set_seed(config.seed + self.accelerator.process_index)
         self.batches = batches(self.accelerator.process_index, self.accelerator.num_processes)
@@ -159,6 +163,8 @@ class _Loop:
             total += loss.detach()
         if self.config.clip_norm:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        if self.on_gradients is not None:
+            self.on_gradients()
         self.optimiser.step()
         self.scheduler.step()
         self.optimiser.zero_grad(set_to_none=True)

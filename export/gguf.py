@@ -126,7 +126,7 @@ def _tensors(student: Student, spec: ModelSpec) -> dict[str, NDArray[np.float32]
     w = {n: np.ascontiguousarray(t.detach().float().cpu().numpy()) for n, t in student.state_dict().items()}
     out = {"token_embd.weight": w["start"][None], "output_norm.weight": w["backbone.norm.weight"]}
     for number in range(spec.layers):
-        mine, theirs = f"backbone.layers.{number}", f"blk.{number}"
+        mine, theirs = f"backbone.layers.{spec.block(number)}", f"blk.{number}"  # llama.cpp shares no blocks
         out |= {
             f"{theirs}.attn_norm.weight": w[f"{mine}.input_layernorm.weight"],
             f"{theirs}.attn_q.weight": _interleaved(w[f"{mine}.self_attn.q_proj.weight"], spec.heads),

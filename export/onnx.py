@@ -171,8 +171,8 @@ def _projections(g: Graph, spec: ModelSpec, layer: int, x: str, projected: str, 
         q, kv = g.split("Split", 2, g("Div", projected, _rms(g, spec, x)), widths, axis=1)
         return _newest(g, q) if last else q, kv
     normal = _norm(g, spec, x)
-    kv = g("MatMul", normal, g.weight(f"layers.{layer}.kv"))
-    return g("MatMul", _newest(g, normal) if last else normal, g.weight(f"layers.{layer}.q")), kv
+    kv = g("MatMul", normal, g.weight(f"layers.{spec.block(layer)}.kv"))
+    return g("MatMul", _newest(g, normal) if last else normal, g.weight(f"layers.{spec.block(layer)}.q")), kv
 
 
 def _norm(g: Graph, spec: ModelSpec, x: str) -> str:
@@ -239,12 +239,14 @@ def _attend(
         mixed = g("Reshape", mixed, g.ints(spec.heads, -1, width))
     mixed = g("Transpose", mixed, perm=[1, 0, 2]) if mask else mixed  # with one query, the order is the same
     joined = g("Reshape", mixed, g.ints(-1, spec.heads * width))
-    return g("MatMul", joined, g.weight(f"layers.{layer}.o"))
+    return g("MatMul", joined, g.weight(f"layers.{spec.block(layer)}.o"))
 
 
 def _feed_forward(g: Graph, spec: ModelSpec, layer: int, x: str) -> str:
-    gate, up = g.split("Split", 2, g("MatMul", x, g.weight(f"layers.{layer}.gate_up")), axis=-1, num_outputs=2)
-    return g("MatMul", g("Mul", _silu(g, gate), up), g.weight(f"layers.{layer}.down"))
+    gate, up = g.split(
+        "Split", 2, g("MatMul", x, g.weight(f"layers.{spec.block(layer)}.gate_up")), axis=-1, num_outputs=2
+    )
+    return g("MatMul", g("Mul", _silu(g, gate), up), g.weight(f"layers.{spec.block(layer)}.down"))
 
 
 def _silu(g: Graph, x: str) -> str:

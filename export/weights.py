@@ -10,6 +10,7 @@ of the pair table), float32 but for `pair.keys`; `export.quantize` may store the
 `decoder.hidden` [D, L·M]; `decoder.bias` [L·M]; `decoder.l.prefix` [D, M] (l ≥ 1); `decoder.l.out` [M, K];
 `decoder.l.out_bias` [K]. With a pair table: `pair.keys` uint16 or int32 [R], rising, c1·K + c2 of the pairs that rows
 1 to R of `pair.table` [1 + R, P] are for (row 0, zeros, is for all others); `pair.into` [P, D]; `pair.query` [D, P].
+Where layers share a block it is `layers.0`.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from pocketrec.runtime.bundle import ModelSpec
 def device_weights(student: Student) -> dict[str, NDArray[Any]]:
     """Return the tensors of the module's docstring."""
     config = student.config
-    cos, sin = rope_tables(config.max_history + 1, config.dim // config.heads, config.rope_theta)
+    cos, sin = rope_tables(config.max_history + 1, config.head_width, config.rope_theta)
     w = {name: tensor.detach().float().cpu() for name, tensor in student.state_dict().items()}
     levels = range(student.levels)
     out = {"start": w["start"][None], "rope.cos": cos, "rope.sin": sin, "norm": w["backbone.norm.weight"]}
-    for number in range(config.layers):
+    for number in range(config.blocks):
         out |= {f"layers.{number}.{name}": t for name, t in _layer(w, f"backbone.layers.{number}").items()}
     out["decoder.hidden"] = torch.cat([w[f"decoder.from_hidden.{i}.weight"].T for i in levels], 1)
     out["decoder.bias"] = torch.cat([w[f"decoder.from_hidden.{i}.bias"] for i in levels])
@@ -74,10 +75,18 @@ def write_weights(student: Student, path: Path, scheme: str = "none") -> None:
 
     :param scheme: how they are stored, a name of `export.quantize.SCHEMES`.
     """
-    stored = quantize(device_weights(student), scheme)
     partial = path.with_suffix(".partial")
-    partial.write_bytes(save(dict(sorted(stored.items()))))
+    partial.write_bytes(_content(student, scheme))
     os.replace(partial, path)
+
+
+def weight_bytes(student: Student) -> int:
+    """Return the size of the float32 file that `write_weights` would write."""
+    return len(_content(student, "none"))
+
+
+def _content(student: Student, scheme: str) -> bytes:
+    return save(dict(sorted(quantize(device_weights(student), scheme).items())))
 
 
 def model_spec(
@@ -88,8 +97,8 @@ def model_spec(
     return ModelSpec(
         kind="llama-sid", sid_space=sid_space, levels=student.levels, codes=student.codes,
         max_history=config.max_history, beam=beam, max_branch=max_branch, dim=config.dim, layers=config.layers,
-        heads=config.heads, kv_heads=config.kv_heads, head_dim=config.dim // config.heads, ffn=config.ffn,
+        heads=config.heads, kv_heads=config.kv_heads, head_dim=config.head_width, ffn=config.ffn,
         decoder_dim=config.decoder_dim, pair_dim=config.pair_dim if student.pairs is not None else 0,
         rope_theta=config.rope_theta, norm_eps=NORM_EPS, parameters=student.parameters_count,
-        quantization=quantization,
+        blocks=config.blocks, quantization=quantization,
     )  # fmt: skip

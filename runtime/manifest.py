@@ -58,6 +58,11 @@ class ModelSpec:
     quantization: str = "none"  # how the weights are stored
     vocab: int = 0  # tokens of a "llama-tokens" model, V; 0 for the student, which has none
     prompt: int = 0  # tokens that such a model reads before the history
+    blocks: int = 0  # blocks with weights of their own; layer i uses block i % blocks; 0: one for each layer
+
+    def block(self, layer: int) -> int:
+        """Return the block whose weights a layer uses."""
+        return layer % (self.blocks or self.layers)
 
 
 @dataclass(frozen=True)
@@ -212,6 +217,7 @@ def _parse_model(fields: _Fields) -> ModelSpec:
         vocab=fields.integer("vocab", 1) if tokens else 0,
         prompt=fields.integer("prompt", 0) if tokens else 0,
         quantization=fields.text("quantization") if "quantization" in fields.data else "none",
+        blocks=fields.integer("blocks", 0) if "blocks" in fields.data else 0,
         **{name: fields.integer(name, 1) for name in sizes},
     )
 

@@ -13,6 +13,7 @@ from pocketrec import cli_convert
 from pocketrec.cli_export import EXAMPLE as EXPORT_EXAMPLE
 from pocketrec.cli_export import export
 from pocketrec.cli_output import print_json, print_pairs, stderr, stdout
+from pocketrec.cli_prune import prune
 from pocketrec.processes import Processes
 from pocketrec.runtime.errors import ConfigError
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at input data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 cli_convert.register(app)
+app.command(epilog="Example: [bold]pocketrec prune runs/first --ratio 0.2 --out runs/first/small[/bold]")(prune)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Set = Annotated[

@@ -13,7 +13,7 @@ EXAMPLE = "Example: [bold]pocketrec export runs/first --quantize int8 --out bund
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or what `pocketrec prune` left.")],
     out: Annotated[Path, typer.Option(help="Folder of the bundle; an older one is replaced when this one has passed.")],
     format: Annotated[str | None, typer.Option("--format", help="onnx or gguf.")] = None,
     quantize: Annotated[str | None, typer.Option("--quantize", help="How weights are stored; none: float32.")] = None,

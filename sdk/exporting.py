@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pocketrec.config import load_config
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.run_files import GATES, read_json, versions, weights_stage, write_text
+from pocketrec.run_files import GATES, PRUNED, WEIGHTS, read_json, start_stage, versions, weights_stage, write_text
 from pocketrec.runtime.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,29 +34,39 @@ class Exported:
 
 
 class TrainedStudent:
-    """The student of a finished run."""
+    """The student of a finished run, or of a checkpoint that `pocketrec prune` left.
 
-    def __init__(self, run: Path, config: RunConfig, student: Student) -> None:
+    start: the student before pruning, where it was pruned; the gates compare with it.
+    """
+
+    def __init__(self, run: Path, config: RunConfig, student: Student, start: Student | None = None) -> None:
         """Take what `load` read."""
-        self.run, self.config, self.student = run, config, student
+        self.run, self.config, self.student, self.start = run, config, student, start
 
     @classmethod
-    def load(cls, run: str | Path) -> TrainedStudent:
-        """Read the student of a run's folder.
+    def load(cls, path: str | Path) -> TrainedStudent:
+        """Read the student of a run's folder or of a pruned checkpoint.
 
         :raises DataError: if it holds no trained student.
         """
         from pocketrec.distill.recipes import load_student
         from pocketrec.distill.semantic_ids import SemanticIds
 
-        folder = Path(run)
-        if not (folder / "config.json").is_file():
-            raise DataError(f"{folder} is no folder of a run (no config.json); give the --out of `pocketrec train`")
-        config = load_config(folder / "config.json")
-        weights = folder / weights_stage(config)
-        if not (weights / "best.safetensors").is_file():
+        folder = Path(path)
+        if (folder / PRUNED).is_file() and not (folder / "config.json").exists():
+            run, weights = (folder / read_json(folder / PRUNED)["run"]).resolve(), folder
+        else:
+            run, weights = folder, None
+        if not (run / "config.json").is_file():
+            raise DataError(f"{run} is no folder of a run (no config.json); give the --out of `pocketrec train`")
+        config = load_config(run / "config.json")
+        weights, before = weights or run / weights_stage(config), run / start_stage(config)
+        if not (weights / WEIGHTS).is_file():
             raise DataError(f"{weights} holds no trained weights; finish the run with `pocketrec train` first")
-        return cls(folder, config, load_student(weights, config.student, SemanticIds.load(folder / "sids")))
+        ids, depth = SemanticIds.load(run / "sids"), config.export.depth
+        student, pruned = load_student(weights, ids, depth), (weights / PRUNED).exists() or config.prune.wanted
+        start = load_student(before, ids) if pruned and (before / WEIGHTS).exists() else None
+        return cls(run, config, student, start)
 
     def export(
         self,
@@ -88,13 +98,16 @@ class TrainedStudent:
         with tempfile.TemporaryDirectory() as place:
             bundles = [(row.artifact, Path(place) / row.artifact.replace(" ", "-")) for row in others]
             for row, (_, folder) in zip(others, bundles, strict=True):
-                self._write(folder, row)
+                self._write(folder, row, self.student)
+            if self.start is not None:
+                bundles.insert(0, ("onnx none, before pruning", Path(place) / "before-pruning"))
+                self._write(bundles[0][1], FORMATS[0], self.start)
 
             def measure(path: Path) -> Measured:
                 gates.extend(self._gates([*bundles, (wanted.artifact, path)], max_drop, questions, progress))
                 return self._measured(path, gates, progress)
 
-            self._write(Path(out), wanted, measure)
+            self._write(Path(out), wanted, self.student, measure)
         self._note(gates, questions)
         return Exported(Path(out), tuple(gates))
 
@@ -119,7 +132,7 @@ class TrainedStudent:
         rows = [{k: v for k, v in gate.to_dict().items() if not k.startswith(("p50", "peak"))} for gate in gates]
         return Measured(measure_bundle(path, ids, split, self.config.evaluation, progress), rows)
 
-    def _write(self, folder: Path, row: Format, measure: Any = None) -> None:
+    def _write(self, folder: Path, row: Format, student: Student, measure: Any = None) -> None:
         from pocketrec.distill.semantic_ids import SemanticIds
         from pocketrec.distill.store import load_catalogue
         from pocketrec.export.bundle import write_bundle
@@ -127,7 +140,7 @@ class TrainedStudent:
         ids, catalogue = SemanticIds.load(self.run / "sids"), load_catalogue(self.run / "data")
         write_bundle(
             folder,
-            self.student,
+            student,
             ids.rows,
             catalogue.item_ids,
             catalogue.titles if self.config.export.titles else None,

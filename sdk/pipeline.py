@@ -4,6 +4,8 @@
              └──→ teacher ─┬→ soft-labels → distill (or) ──┤
                   sasrec ──┴→ baselines ───────────────────┘
 
+Where a target is set, `prune` comes behind the student; where a method is, `preference` behind that.
+
 Each stage reads files of the stages before it and leaves its own in RUN/<stage>/; `sdk.stages` decides what to skip.
 """
 
@@ -20,7 +22,18 @@ from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.processes import Processes
-from pocketrec.run_files import BUNDLE, CURVE, REPORT, WEIGHTS, influence_wanted, read_json, read_teachers, write_text
+from pocketrec.run_files import (
+    BUNDLE,
+    CURVE,
+    PRUNED,
+    REPORT,
+    SHAPE,
+    WEIGHTS,
+    influence_wanted,
+    read_json,
+    read_teachers,
+    write_text,
+)
 from pocketrec.runtime.errors import ConfigError, DataError
 from pocketrec.stage_work import StageWork
 from pocketrec.stages import Stage, StageRunner, StageStatus, hash_path
@@ -118,7 +131,7 @@ class Pipeline:
         events, catalogue, sids = "data/events.safetensors", "data/catalogue.json", "sids/sids.npy"
         sasrec = (f"sasrec/{WEIGHTS}",) if self.config.sasrec.enabled else ()
         training = self._training(work, events, sids)
-        student = f"{training[-1].name}/{WEIGHTS}"
+        student = tuple(f"{training[-1].name}/{name}" for name in (WEIGHTS, SHAPE))
         curve = f"{training[-1].name}/{CURVE}"
         return [
             Stage("data", "read, clean and check the log and the catalogue", ("data",), tuple(outside),
@@ -132,7 +145,7 @@ class Pipeline:
             Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"), (events, *sasrec),
                   ("metrics.json",), work.baselines),
             Stage("export", "write the bundle and measure it through the runtime",
-                  ("export", "evaluation", "student", "data"), (events, catalogue, sids, student),
+                  ("export", "evaluation", "student", "data"), (events, catalogue, sids, *student),
                   (BUNDLE,), work.export),
             Stage("report", "write the report", (),
                   (f"export/{BUNDLE}/manifest.json", "baselines/metrics.json", curve),
@@ -145,13 +158,24 @@ class Pipeline:
             stages = self._teaching(work, events, sids)
         else:
             stages = [Stage("student", "train the student", ("student", "train", "data"), (events, sids),
-                            (WEIGHTS, CURVE), work.student, together=True)]  # fmt: skip
+                            (WEIGHTS, SHAPE, CURVE), work.student, together=True)]  # fmt: skip
+        if self.config.prune.wanted:
+            stages.append(self._pruning(work, events, sids, stages[-1].name))
         if self.config.preference.method != "none":
             stages.append(
                 Stage("preference", "refine the student, kept if better", ("preference", "student", "data"),
-                      (events, sids, f"{stages[-1].name}/{WEIGHTS}"), (WEIGHTS, CURVE), work.preference, together=True)
+                      (events, sids, *(f"{stages[-1].name}/{name}" for name in (WEIGHTS, SHAPE))),
+                      (WEIGHTS, SHAPE, CURVE), work.preference, together=True)
             )  # fmt: skip
         return stages
+
+    def _pruning(self, work: StageWork, events: str, sids: str, before: str) -> Stage:
+        from pocketrec.pruning import LABELS, sections, uses_labels
+
+        needs = (events, sids, f"{before}/{WEIGHTS}", f"{before}/{SHAPE}")
+        labels = (LABELS,) if uses_labels(self.config) else ()
+        return Stage("prune", "prune the student", sections(self.config), (*needs, *labels),
+                     (WEIGHTS, SHAPE, CURVE, PRUNED), work.prune, together=True)  # fmt: skip
 
     def _teaching(self, work: StageWork, events: str, sids: str) -> list[Stage]:
         """The stages between semantic IDs and export when there is a teacher."""
@@ -182,7 +206,7 @@ class Pipeline:
                   ("committee.json", "labels"), work.soft_labels, together=True),
             Stage("distill", "distil the student", ("student", "train", "data", "distill"),
                   (events, sids, "soft-labels/labels", *start),
-                  (WEIGHTS, CURVE), work.distill, together=True),
+                  (WEIGHTS, SHAPE, CURVE), work.distill, together=True),
         ]  # fmt: skip
 
 

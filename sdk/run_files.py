@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pocketrec.distill.config import RunConfig
 
 BUNDLE, REPORT = "bundle", "report.html"
-WEIGHTS, CURVE = "best.safetensors", "curve.json"
+WEIGHTS, SHAPE, CURVE, PRUNED = "best.safetensors", "student.json", "curve.json", "prune.json"
 GATES = "gates.json"  # what exports of the run's student measured
 PACKAGES = ("numpy", "onnx", "onnxruntime", "polars", "scikit-learn", "torch", "transformers")
 
@@ -39,8 +39,18 @@ def student_stage(config: RunConfig) -> str:
     return "distill" if config.teacher.enabled else "student"
 
 
+def pruned_stage(config: RunConfig) -> str:
+    """The stage that leaves the student as preferences or export find it."""
+    return "prune" if config.prune.wanted else student_stage(config)
+
+
 def weights_stage(config: RunConfig) -> str:
     """The stage whose weights are exported."""
+    return pruned_stage(config) if config.preference.method == "none" else "preference"
+
+
+def start_stage(config: RunConfig) -> str:
+    """The stage whose weights `pocketrec prune` begins with, whatever target it is given."""
     return student_stage(config) if config.preference.method == "none" else "preference"
 
 

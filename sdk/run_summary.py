@@ -81,6 +81,8 @@ def _dataset(report: Mapping[str, Any], split: Split, catalogue: StoredCatalogue
 def _curves(run: Path, config: RunConfig) -> tuple[list[Any], list[Any]]:
     losses, validation = [], []
     trained = {"student": student_stage(config)}
+    if config.prune.wanted:
+        trained["pruned student"] = "prune"
     if config.sasrec.enabled:
         trained["sasrec"] = "sasrec"
     if config.teacher.enabled and "llm" in config.soft_labels.members:

@@ -22,6 +22,7 @@ from pocketrec.run_files import (
     CURVE,
     REPORT,
     influence_wanted,
+    pruned_stage,
     student_stage,
     versions,
     weights_stage,
@@ -147,14 +148,21 @@ class StageWork:
         )  # fmt: skip
         self._save_curve(folder, state)
 
+    def prune(self, folder: Path) -> None:
+        """Prune the student."""
+        from pocketrec.pruning import prune_run
+
+        start = self.folder / student_stage(self.config)
+        prune_run(self.folder, start, self.config, folder, self.progress, self.processes)
+
     def preference(self, folder: Path) -> None:
         """Refine the student by preferences; its start comes through where validation did not improve."""
         from pocketrec.distill.preference import refine
         from pocketrec.distill.recipes import load_student, save_student
 
         config, ids = self.config, self._ids()
-        start = load_student(self.folder / student_stage(config), config.student, ids)
-        refined, result = refine(start, self._split(), ids, config.preference, config.student, folder, self.progress)
+        start = load_student(self.folder / pruned_stage(config), ids)
+        refined, result = refine(start, self._split(), ids, config.preference, folder, self.progress)
         if self.processes.main:
             save_student(refined, folder)
         self._note(folder / CURVE, result)
@@ -221,7 +229,7 @@ class StageWork:
         split = self._split()
         catalogue = load_catalogue(self.folder / "data")
         ids = self._ids()
-        student = load_student(self.folder / weights_stage(self.config), self.config.student, ids)
+        student = load_student(self.folder / weights_stage(self.config), ids, self.config.export.depth)
         write_bundle(
             folder / BUNDLE,
             student,
@@ -256,6 +264,8 @@ class StageWork:
         sections = ["data", "text", "sid", "student", "train", "teacher"]
         if self.config.teacher.enabled:
             sections += ["soft_labels", "distill", "preference", "sasrec"]
+        if self.config.prune.wanted:
+            sections.append("prune")
         return {
             "interactions_sha256": self.external["interactions"],
             "items_sha256": self.external.get("items", ""),

@@ -34,9 +34,10 @@ class ReferenceModel:
         spec, w = self.spec, self.w
         x = self.tokens(history)
         for layer in range(spec.layers):
-            x = x + self._attend(layer, _norm(x, spec.norm_eps))
-            gate, up = np.split(_norm(x, spec.norm_eps) @ w[f"layers.{layer}.gate_up"], 2, axis=-1)
-            x = x + (_silu(gate) * up) @ w[f"layers.{layer}.down"]
+            block = spec.block(layer)
+            x = x + self._attend(block, _norm(x, spec.norm_eps))
+            gate, up = np.split(_norm(x, spec.norm_eps) @ w[f"layers.{block}.gate_up"], 2, axis=-1)
+            x = x + (_silu(gate) * up) @ w[f"layers.{block}.down"]
         return np.asarray(_norm(x[-1:], spec.norm_eps) * w["norm"], np.float32)
 
     def tokens(self, history: NDArray[np.int32]) -> Array:
@@ -54,16 +55,16 @@ class ReferenceModel:
             total += w["pair.table"][rows] @ w["pair.into"]
         return total
 
-    def _attend(self, layer: int, x: Array) -> Array:
+    def _attend(self, block: int, x: Array) -> Array:
         spec, w, tokens = self.spec, self.w, len(x)
-        q = (x @ w[f"layers.{layer}.q"]).reshape(tokens, spec.heads, spec.head_dim)
-        kv = (x @ w[f"layers.{layer}.kv"]).reshape(tokens, 2, spec.kv_heads, spec.head_dim)
+        q = (x @ w[f"layers.{block}.q"]).reshape(tokens, spec.heads, spec.head_dim)
+        kv = (x @ w[f"layers.{block}.kv"]).reshape(tokens, 2, spec.kv_heads, spec.head_dim)
         k, v = (np.repeat(kv[:, i], spec.heads // spec.kv_heads, axis=1) for i in (0, 1))  # [T, H, d]
         q, k = self._rotate(q), self._rotate(k)
         scores = np.einsum("thd,shd->hts", q, k) / np.sqrt(spec.head_dim)
         scores = np.where(np.tri(tokens, dtype=bool), scores, -np.inf)
         mixed = np.einsum("hts,shd->thd", np.exp(_log_softmax(scores)), v)
-        return np.asarray(mixed.reshape(tokens, -1) @ w[f"layers.{layer}.o"], np.float32)
+        return np.asarray(mixed.reshape(tokens, -1) @ w[f"layers.{block}.o"], np.float32)
 
     def _rotate(self, x: Array) -> Array:
         cos, sin = (self.w[name][: len(x), None] for name in ("rope.cos", "rope.sin"))

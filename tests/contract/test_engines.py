@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pocketrec.config import config_to_dict
 from pocketrec.distill.ranking import TorchEngine
 from pocketrec.runtime.beam import beam_search
 from pocketrec.runtime.bundle import open_bundle
@@ -21,6 +22,9 @@ SHAPES = {
     "grouped": {"heads": 4, "kv_heads": 2, "layers": 3},
     "one layer": {"layers": 1},
     "no pairs": {"pair_dim": 0},
+    "shared layers": {"layers": 3, "share_layers": True},
+    "narrow heads": {"heads": 3, "kv_heads": 1, "head_dim": 4},
+    "pruned": {"dim": 12, "heads": 1, "kv_heads": 1, "head_dim": 8, "ffn": 5, "decoder_dim": 3, "pair_dim": 1},
 }
 
 
@@ -78,7 +82,7 @@ def test_a_narrow_beam_finds_what_the_reference_search_finds(engine, student, be
 
 
 def test_ties_go_to_the_better_parent_then_to_the_lower_code(engine, student, tmp_path):
-    flat = tiny_student(**{k: getattr(student.config, k) for k in ("heads", "kv_heads", "layers", "pair_dim")})
+    flat = tiny_student(**config_to_dict(student.config))
     with torch.no_grad():
         for out in flat.decoder.out:
             out.weight.zero_()

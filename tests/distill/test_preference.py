@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketrec.distill.batches import WindowBatches
-from pocketrec.distill.config import PreferenceConfig, StudentConfig, TrainConfig
+from pocketrec.distill.config import PreferenceConfig, TrainConfig
 from pocketrec.distill.item_space import ItemSpace
 from pocketrec.distill.preference import (
     group_advantages,
@@ -327,20 +327,17 @@ def ids():
     return SemanticIds(ROWS, codebooks, space, SidQuality(ITEMS, CODES, [], [], [], 0, 1.0))
 
 
-SHAPE = StudentConfig(dim=16, layers=2, heads=2, kv_heads=2, ffn=24, decoder_dim=12, max_history=HISTORY)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_stage_that_improves_validation_is_kept(tmp_path, ids, method):
     start = tiny_student()
     config = config_of(method, negatives=ITEMS, beta=0.1, epochs=6, batch_size=8, learning_rate=1e-2, warmup=0.0)
-    refined, result = refine(start, ring(), ids, config, SHAPE, tmp_path)
+    refined, result = refine(start, ring(), ids, config, tmp_path)
     assert result["kept"]
     assert refined is not start
     assert result["after"]["ndcg@10"] > result["before"]["ndcg@10"]
     assert result["after"]["ndcg@10"] == max(v["ndcg@10"] for v in result["validations"])
     save_student(refined, tmp_path)  # as the stage does; a second call must not mistake it for its own weights
-    again, same = refine(start, ring(), ids, config, SHAPE, tmp_path)
+    again, same = refine(start, ring(), ids, config, tmp_path)
     assert same["after"] == result["after"]
     assert all(torch.equal(v, again.state_dict()[k]) for k, v in refined.state_dict().items())
 
@@ -349,7 +346,7 @@ def test_a_stage_that_improves_validation_is_kept(tmp_path, ids, method):
 def test_a_stage_that_does_not_improve_validation_gives_the_start_back(tmp_path, ids, method):
     start = tiny_student()
     weights = copy.deepcopy(start.state_dict())
-    refined, result = refine(start, ring(), ids, config_of(method, learning_rate=0.0), SHAPE, tmp_path)
+    refined, result = refine(start, ring(), ids, config_of(method, learning_rate=0.0), tmp_path)
     assert not result["kept"]
     assert refined is start
     assert result["after"] == result["before"]
@@ -358,7 +355,7 @@ def test_a_stage_that_does_not_improve_validation_gives_the_start_back(tmp_path,
 
 def test_no_method_leaves_the_student_alone(tmp_path, ids):
     start = tiny_student()
-    refined, result = refine(start, ring(), ids, config_of("none"), SHAPE, tmp_path)
+    refined, result = refine(start, ring(), ids, config_of("none"), tmp_path)
     assert refined is start
     assert result == {"method": "none", "kept": False}
     with pytest.raises(ConfigError, match=r"preference\.method"):

@@ -14,7 +14,11 @@ from pocketrec.runtime.errors import ConfigError
 from tiny import CODES, LEVELS, brute_force, random_rows, tiny_student
 
 
-@pytest.mark.parametrize("shape", [{}, {"heads": 4, "kv_heads": 2}], ids=["plain", "grouped"])
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"heads": 4, "kv_heads": 2}, {"heads": 4, "kv_heads": 1, "head_dim": 6}],
+    ids=["plain", "grouped", "narrow heads"],
+)
 def test_the_backbone_gives_what_transformers_llama_gives_with_the_same_weights(shape):
     from transformers import LlamaConfig, LlamaModel
 
@@ -24,7 +28,7 @@ def test_the_backbone_gives_what_transformers_llama_gives_with_the_same_weights(
         LlamaConfig(
             vocab_size=2, hidden_size=config.dim, intermediate_size=config.ffn, num_hidden_layers=config.layers,
             num_attention_heads=config.heads, num_key_value_heads=config.kv_heads, rms_norm_eps=1e-5,
-            max_position_embeddings=64, rope_theta=config.rope_theta,
+            max_position_embeddings=64, rope_theta=config.rope_theta, head_dim=config.head_width,
         )
     ).eval()  # fmt: skip
     missing, unexpected = llama.load_state_dict(student.backbone.state_dict(), strict=False)
@@ -33,6 +37,20 @@ def test_the_backbone_gives_what_transformers_llama_gives_with_the_same_weights(
     with torch.no_grad():
         expected = llama(inputs_embeds=x, use_cache=False).last_hidden_state
         np.testing.assert_allclose(student.backbone(x), expected, atol=1e-4)
+
+
+def test_shared_layers_are_one_block_used_again_and_again_and_counted_once():
+    shared, apart = tiny_student(layers=3, share_layers=True), tiny_student(layers=3)
+    assert len(shared.backbone.layers) == 1
+    block = sum(p.numel() for p in shared.backbone.layers.parameters())
+    assert apart.parameters_count - shared.parameters_count == 2 * block
+    weights = shared.state_dict()
+    own = {n: weights[n.replace("layers.1", "layers.0").replace("layers.2", "layers.0")] for n in apart.state_dict()}
+    apart.load_state_dict(own)
+    tokens = torch.from_numpy(random_rows(5).astype(np.int64))[None]
+    with torch.no_grad():
+        assert torch.equal(shared(tokens), apart(tokens))
+        assert len(shared.states(tokens)) == 3
 
 
 def test_probabilities_of_all_sids_sum_to_one():
@@ -89,7 +107,9 @@ def test_the_ranker_gives_the_brute_force_ranking_in_catalogue_rows():
             assert ranked[row].tolist() == expected + [-1] * (25 - len(expected))
 
 
-@pytest.mark.parametrize("shape", [{"dim": 30, "heads": 4}, {"dim": 12, "heads": 4}, {"heads": 4, "kv_heads": 3}])
+@pytest.mark.parametrize(
+    "shape", [{"dim": 30, "heads": 4}, {"dim": 12, "heads": 4}, {"heads": 4, "kv_heads": 3}, {"head_dim": 5}]
+)
 def test_widths_that_do_not_divide_are_refused(shape):
     with pytest.raises(ConfigError, match=r"student\.dim"):
         Student(StudentConfig(**{"dim": 16, "heads": 2, "kv_heads": 2, **shape}), LEVELS, CODES)

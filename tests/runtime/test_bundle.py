@@ -264,6 +264,8 @@ def test_a_field_of_a_wrong_type_or_value_is_named(bundle, path):
             del spot[path[-1]]
             if path[0] in ("graphs", "files") and len(path) == 2:
                 continue  # these are names that a bundle may lack
+            if path == ("model", "blocks"):
+                continue  # bundles had no such field at first
         else:
             spot[path[-1]] = wrong
         with pytest.raises(BundleError) as caught:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import random
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command import pocketrec, write_ring
 from transformers import LlamaConfig, LlamaModel
-
-from pocketrec.__main__ import main
 
 SETTINGS = (
     "sid.codes=16", "student.dim=32", "student.ffn=32", "student.decoder_dim=32", "train.epochs=12",
@@ -24,36 +19,9 @@ SETTINGS = (
 MEASURES = {"recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr", "invalid", "users"}
 
 
-def pocketrec(*arguments):
-    """Run the command in this process; return exit code, stdout and stderr."""
-    out, err, argv = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["pocketrec", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main()
-    except SystemExit as stop:
-        code = stop.code
-    finally:
-        sys.argv = argv
-    return code or 0, out.getvalue(), err.getvalue()
-
-
 @pytest.fixture(scope="module")
 def log(tmp_path_factory):
-    """Each user walks round a ring of 60 items."""
-    folder = tmp_path_factory.mktemp("input")
-    generator = random.Random(0)
-    with (folder / "log.csv").open("w") as file:
-        file.write("user_id,item_id,timestamp\n")
-        for user in range(200):
-            start = generator.randrange(60)
-            for step in range(8):
-                file.write(f"u{user},i{(start + step) % 60},{1_600_000_000 + step}\n")
-    with (folder / "items.csv").open("w") as file:
-        file.write("item_id,title,kind\n")
-        for item in range(60):
-            file.write(f'i{item},"Thing, number {item}",kind {item // 10}\n')
-    return folder
+    return write_ring(tmp_path_factory.mktemp("input"))
 
 
 def train(log, run, *more):
