@@ -1,7 +1,7 @@
 """The checks, each in an environment of its own: `nox` runs lint and tests as CI does.
 
 More: `nox -s pythons-3.12` for another Python, `nox -s transformers4` for the oldest transformers we support,
-`nox -s slow` for what takes minutes.
+`nox -s gguf` for what needs llama.cpp, `nox -s slow` for what takes minutes.
 """
 
 from __future__ import annotations
@@ -54,6 +54,13 @@ def transformers4(session: nox.Session) -> None:
     """Run the tests against the oldest transformers we support."""
     _install(session, "transformers==4.57.*")
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def gguf(session: nox.Session) -> None:
+    """Run what needs llama.cpp, which is compiled first: minutes."""
+    _install(session, "llama-cpp-python>=0.3.16")
+    session.run("pytest", "tests/export", "tests/contract")
 
 
 @nox.session
