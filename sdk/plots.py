@@ -15,6 +15,7 @@ Point = tuple[float, float]
 
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 12.0, 10.0, 34.0  # margins, in the chart's own units
 MAX_POINTS = 240  # of one line; more would not be seen
+NAME_WIDTH = 130.0  # of a point's name, about
 MAX_DOTS = 100  # a longer line has no labels to point at
 
 
@@ -31,7 +32,7 @@ class Tick:
 class Dot:
     """A point of a line; `label` shows when it is pointed at. Only a marked one is seen otherwise.
 
-    name: text that stands beside it, on the side that `anchor` leaves free; "": none.
+    name: text that stands beside it, on the side that `anchor` leaves free, `drop` below the point; "": none.
     """
 
     x: float
@@ -40,6 +41,7 @@ class Dot:
     marked: bool
     name: str = ""
     anchor: str = "start"
+    drop: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -192,17 +194,19 @@ def line_chart(
 
 
 def dot_chart(points: Sequence[tuple[str, Point]], description: str, *, x_label: str, hue: int = 0) -> Chart:
-    """Draw named points; both axes start at 0, so that distances are what they look like.
+    """Draw named points. The horizontal axis starts at 0; the vertical one shows their range and some room.
 
     :param points: (name, (x, y)), at least one; the first is drawn as what the others are compared with.
     """
     width, height = 640.0, 300.0
+    ys = [b for _, (_, b) in points]
+    room = max(0.02 * max(ys), 0.25 * (max(ys) - min(ys)))
     x = make_axis(0, max(a for _, (a, _) in points), LEFT, width - RIGHT, count=6, snap=True)
-    y = make_axis(0, max(b for _, (_, b) in points), height - BOTTOM, TOP, count=5, snap=True)
-    dots = [
-        Dot(x(a), y(b), f"{name}: {a:.3g}, {b:.4g}", True, name, "start" if x(a) < width * 0.7 else "end")
-        for name, (a, b) in points
-    ]
+    y = make_axis(max(0.0, min(ys) - room), max(ys) + room, height - BOTTOM, TOP, count=5, snap=True)
+    dots: list[Dot] = []
+    for name, (a, b) in points:
+        anchor = "start" if x(a) < width * 0.7 else "end"
+        dots.append(Dot(x(a), y(b), f"{name}: {a:.3g}, {b:.4g}", True, name, anchor, _free(dots, x(a), y(b))))
     flat = Line(None, _path([(x.start, dots[0].y), (x.end, dots[0].y)]))
     return Chart(description, width, height, x.ticks, y.ticks, x_label, (flat, Line(hue, "", tuple(dots))))
 
@@ -278,6 +282,12 @@ def _dots(series: Series, x: Axis, y: Axis) -> Iterator[Dot]:
         a, b = point
         marked = point == series.marked or len(series.points) == 1
         yield Dot(x(a), y(b), f"{series.label}, epoch {a:.3g}: {b:.4g}", marked)
+
+
+def _free(dots: Sequence[Dot], x: float, y: float) -> float:
+    """How far below its point a name must stand not to run into those of other points."""
+    taken = [dot.y + dot.drop for dot in dots if abs(dot.x - x) < NAME_WIDTH]
+    return next(d for d in range(14, 14 * len(dots) + 28, 14) if all(abs(y + d - other) >= 13 for other in taken))
 
 
 def _bin_ticks(labels: Sequence[str], edges: Sequence[float]) -> tuple[Tick, ...]:
