@@ -16,7 +16,10 @@ FORMATS = ("onnx", "gguf")
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
-    app.command(epilog="Example: [bold]pocketrec convert models/lc-rec --index index.json --out bundle[/bold]")(convert)
+    convert_example = "pocketrec convert models/lc-rec --index index.json --out bundle"
+    app.command(epilog=f"Example: [bold]{convert_example}[/bold]")(convert)
+    encoder_example = "pocketrec export-text-encoder models/minilm --out text-encoder"
+    app.command(epilog=f"Example: [bold]{encoder_example}[/bold]")(export_text_encoder)
 
 
 def convert(
@@ -62,6 +65,27 @@ def convert(
         print_json(written)
     else:
         print_pairs("converted", written)
+
+
+def export_text_encoder(
+    model_dir: Annotated[Path, typer.Argument(metavar="DIR", help="A local transformers directory.")],
+    out: Annotated[Path, typer.Option(help="Folder of the encoder; an older one is replaced.")],
+    max_tokens: Annotated[int, typer.Option(min=1, help="Longer texts are cut; as text.max_tokens in training.")] = 64,
+    tolerance: Annotated[float, typer.Option(min=0, help="Largest difference from torch that passes.")] = 1e-4,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """Export a text encoder to ONNX, so that an app can embed the text of new items; checked against torch.
+
+    Needs pocketrec[optimum], which pins transformers below 4.58; use an environment of its own.
+    """
+    from pocketrec.cli import _print_json, _print_pairs
+    from pocketrec.export.text_encoder import export_text_encoder as export
+
+    written = export(model_dir, out, max_tokens=max_tokens, tolerance=tolerance)
+    if as_json:
+        _print_json(written)
+    else:
+        _print_pairs("exported", {**written, "largest_difference": f"{written['largest_difference']:.2g}"})
 
 
 def _numbers(text: str) -> list[int]:

@@ -1,0 +1,110 @@
+"""Item text to vectors on the device: the encoder that `pocketrec export-text-encoder` wrote, over ONNX Runtime.
+
+The vectors are those that semantic IDs were made from (`pocketrec.distill.text`): mean over the tokens, length one. An
+app can embed a new item's text by itself. Needs the `tokenizers` package (extra `text`), and no torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError
+
+SETTINGS_FILE: Final = "text-encoder.json"
+TOKENIZER_FILE: Final = "tokenizer.json"
+FORMAT: Final = "pocketrec.text-encoder"
+
+
+@dataclass(frozen=True)
+class TextEncoderSettings:
+    """What `text-encoder.json` says."""
+
+    graph: str  # file name of the ONNX graph
+    output: str  # its output with a vector per token
+    dim: int
+    max_tokens: int  # longer texts are cut
+    pooling: str = "mean"
+    format: str = FORMAT
+    version: int = 1
+
+    def to_json(self) -> bytes:
+        """Return the file's content."""
+        return (json.dumps(asdict(self), indent=2, sort_keys=True) + "\n").encode()
+
+
+class TextEncoder:
+    """Texts in, vectors out. Thread-safe."""
+
+    def __init__(self, folder: str | Path, threads: int = 1) -> None:
+        """Open an exported encoder.
+
+        :param folder: holds `text-encoder.json`, `tokenizer.json` and the graph.
+        :param threads: threads for one call.
+        :raises BundleError: if a file is missing or not what it should be.
+        :raises MissingExtraError: without the tokenizers package.
+        """
+        folder = Path(folder)
+        self.settings = _read_settings(folder)
+        self._tokenizer = _tokenizer(folder / TOKENIZER_FILE, self.settings.max_tokens)
+        options = ort.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.log_severity_level = 3
+        ort.disable_telemetry_events()
+        try:
+            path = str(folder / self.settings.graph)
+            self._session = ort.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's own exception types differ between versions
+            raise BundleError(f"ONNX Runtime cannot open {self.settings.graph} ({error}); export it again") from error
+        self._inputs = [entry.name for entry in self._session.get_inputs()]
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return one L2-normalised vector per text, float32 [n, dim].
+
+        :raises ConfigError: if `texts` is one string instead of a list of them.
+        """
+        if isinstance(texts, str):
+            raise ConfigError(f"the texts are one string, {texts!r:.60}; give a list of texts")
+        out = np.zeros((len(texts), self.settings.dim), np.float32)
+        for row, text in enumerate(texts):
+            encoding = self._tokenizer.encode(text)
+            known = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
+            known["token_type_ids"] = encoding.type_ids
+            feed = {name: np.array([known[name]], np.int64) for name in self._inputs}
+            (hidden,) = self._session.run([self.settings.output], feed)  # [1, tokens, dim]
+            pooled = hidden[0].mean(axis=0) if hidden.shape[1] else out[row]
+            out[row] = pooled / max(float(np.linalg.norm(pooled)), 1e-12)
+        return out
+
+
+def _read_settings(folder: Path) -> TextEncoderSettings:
+    try:
+        settings = TextEncoderSettings(**json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise BundleError(f"{folder} holds no text encoder ({error}); export one with export-text-encoder") from error
+    plain = isinstance(settings.graph, str) and Path(settings.graph).name == settings.graph
+    sizes = all(isinstance(size, int) and 1 <= size <= 1 << 20 for size in (settings.dim, settings.max_tokens))
+    if (settings.format, settings.version, settings.pooling) != (FORMAT, 1, "mean") or not (plain and sizes):
+        raise BundleError(f"{folder / SETTINGS_FILE} is not one that this pocketrec reads; export the encoder again")
+    return settings
+
+
+def _tokenizer(path: Path, max_tokens: int) -> Any:
+    try:
+        from tokenizers import Tokenizer
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("the text encoder needs tokenizers; run: pip install 'pocketrec[text]'") from error
+    try:
+        tokenizer: Any = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises plain Exception
+        raise BundleError(f"{path} is no tokenizer ({error}); export the encoder again") from error
+    tokenizer.enable_truncation(max_length=max_tokens)
+    tokenizer.no_padding()
+    return tokenizer
