@@ -78,14 +78,13 @@ def export_text_encoder(
 
     Needs pocketrec[optimum], which pins transformers below 4.58; use an environment of its own.
     """
-    from pocketrec.cli import _print_json, _print_pairs
     from pocketrec.export.text_encoder import export_text_encoder as export
 
     written = export(model_dir, out, max_tokens=max_tokens, tolerance=tolerance)
     if as_json:
-        _print_json(written)
+        print_json(written)
     else:
-        _print_pairs("exported", {**written, "largest_difference": f"{written['largest_difference']:.2g}"})
+        print_pairs("exported", {**written, "largest_difference": f"{written['largest_difference']:.2g}"})
 
 
 def _numbers(text: str) -> list[int]:
