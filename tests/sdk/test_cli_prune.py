@@ -137,3 +137,16 @@ def test_help_has_an_example():
     code, out, _ = pocketrec("prune", "--help")
     assert code == 0
     assert "pocketrec prune runs/first --ratio 0.2" in " ".join(out.split())
+
+
+def test_a_pruned_checkpoint_is_exported_beside_the_student_before_it(pruned, tmp_path):
+    folder, result = pruned
+    code, out, err = pocketrec(
+        "export", folder, "--quantize", "int8", "--out", tmp_path / "b", "--max-drop", 1, "--json"
+    )
+    assert code == 0, err
+    rows = json.loads(out)["gates"]
+    assert [row["artifact"] for row in rows] == ["onnx none, before pruning", "onnx none", "onnx int8"]
+    assert rows[0]["bytes"] > rows[1]["bytes"] > rows[2]["bytes"]
+    manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert manifest["model"]["parameters"] == result["after"]["parameters"]
