@@ -80,9 +80,9 @@ class _Cut:
 
     def __init__(self, student: Student, kept: Kept) -> None:
         self.config, self.kept = student.config, kept
-        self.weights = {name: tensor.detach() for name, tensor in student.state_dict().items()}
+        self.weights: dict[str, Tensor] = {name: tensor.detach() for name, tensor in student.state_dict().items()}
         self.stream = self.units("dim")
-        self.shrink = (len(self.stream) / student.config.dim) ** 0.5
+        self.shrink: float = (len(self.stream) / student.config.dim) ** 0.5
 
     def units(self, dimension: str, row: int = 0) -> Tensor:
         """Return the places of the units that stay, int64."""
