@@ -125,10 +125,8 @@ class Pruning(nn.Module):
     @torch.no_grad()
     def cut(self, time: float) -> None:
         """Close gates to where they should be at a time, 1: the end."""
-        if self.config.criterion == "magnitude":
-            scores = square_sums(self.student, self.gates, self.where)
-        else:
-            scores = {name: self.get_buffer(f"score_{name}") for name in self.names}
+        taylor = {name: self.get_buffer(f"score_{name}") for name in self.names}
+        scores = ranking(self.student, self.config, self.gates, taylor)
         for name, goal in zip(self.names, self.goal.tolist(), strict=True):
             gate = self.get_buffer(f"gate_{name}")
             kept = goal + (gate.shape[1] - goal) * (1 - min(1.0, time)) ** 3
@@ -238,8 +236,6 @@ def cutting_model(
 def first_scores(loss: HardLabels | Distillation, config: PruneConfig, batches: list[Batch]) -> Gates:
     """Score a student's units on a few batches, without dropout."""
     gates, where = open_gates(loss.student), places(loss.student)
-    if config.criterion == "magnitude":
-        return square_sums(loss.student, gates, where)
     loss.eval()
     total = {name: torch.zeros_like(gate) for name, gate in gates.items()}
     for batch in batches:
@@ -248,7 +244,19 @@ def first_scores(loss: HardLabels | Distillation, config: PruneConfig, batches: 
         for name, score in taylor_sums(loss.student, gates, where).items():
             total[name] += score.square()
     loss.zero_grad()
-    return total
+    return ranking(loss.student, config, gates, total)
+
+
+def ranking(student: Student, config: PruneConfig, gates: Gates, taylor: Gates) -> Gates:
+    """Return the scores that units go by, the lowest first.
+
+    Taylor scores, or magnitudes if these are asked for, and for the columns of a turned pair table in any case: their
+    axes were chosen so that strength says what a column is worth.
+    """
+    squares = square_sums(student, gates, places(student))
+    if config.criterion == "magnitude":
+        return squares
+    return {n: squares[n] if config.rotate and n == "pair_dim" else score for n, score in taylor.items()}
 
 
 @torch.no_grad()

@@ -80,9 +80,9 @@ class _Cut:
 
     def __init__(self, student: Student, kept: Kept) -> None:
         self.config, self.kept = student.config, kept
-        self.weights = {name: tensor.detach() for name, tensor in student.state_dict().items()}
+        self.weights: dict[str, Tensor] = {name: tensor.detach() for name, tensor in student.state_dict().items()}
         self.stream = self.units("dim")
-        self.shrink = (len(self.stream) / student.config.dim) ** 0.5
+        self.shrink: float = (len(self.stream) / student.config.dim) ** 0.5
 
     def units(self, dimension: str, row: int = 0) -> Tensor:
         """Return the places of the units that stay, int64."""
@@ -92,15 +92,15 @@ class _Cut:
 
     def written(self, name: str, axis: int) -> Tensor:
         """Return what a tensor writes to the channels of the stream that stay."""
-        return self.weights[name].index_select(axis, self.stream) * self.shrink  # type: ignore[no-any-return]
+        return self.weights[name].index_select(axis, self.stream) * self.shrink
 
     def read(self, name: str, axis: int) -> Tensor:
         """Return what reads the raw stream: norms, and the decoder where it takes a prefix's embedding."""
-        return self.weights[name].index_select(axis, self.stream) / self.shrink  # type: ignore[no-any-return]
+        return self.weights[name].index_select(axis, self.stream) / self.shrink
 
     def normed(self, name: str) -> Tensor:
         """Return what reads the stream behind a norm."""
-        return self.weights[name].index_select(1, self.stream)  # type: ignore[no-any-return]
+        return self.weights[name].index_select(1, self.stream)
 
     def block(self, name: str, row: int) -> dict[str, Tensor]:
         """Cut one block."""

@@ -3,20 +3,23 @@
 Pruning takes channels away, and in the basis that training happened to end in all of them matter alike. Since every
 reader and writer of the residual stream is a matrix, the stream may be turned by any orthogonal matrix once the norms'
 weights are folded into their readers (SliceGPT, Ashkboos et al. 2024, section 3.2; theirs turns each block by its own
-matrix, here one serves all, so that nothing is added to the student). The pair table's columns turn likewise.
-docs/decisions/0009-pruning.md has the gain.
+matrix, here one serves all, so that nothing is added to the student). The pair table is only ever multiplied by what
+reads it, so its columns may be changed by any matrix that can be undone: they become the directions that its two
+readers, tokens and logits, see the most of. docs/decisions/0012-pruning.md has the gain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from pocketrec.distill.batches import Batch
-from pocketrec.distill.student import RMSNorm, Student
+from pocketrec.distill.student import Student
+
+Weights = dict[str, Tensor]
+LEAST = 1e-6  # of the largest eigenvalue: below that a direction is unseen, and is not blown up
 
 
 @torch.no_grad()
@@ -26,27 +29,30 @@ def rotate(student: Student, batches: Iterable[Batch], sids: Tensor) -> None:
     :param batches: what the stream's axes are measured on.
     :param sids: int64 [n_items, L], the catalogue's semantic IDs.
     """
-    _fold_norms(student)
-    _turn_stream(student, _principal_axes(_stream_moment(student, batches, sids)))
+    weights: Weights = {name: parameter.data for name, parameter in student.named_parameters()}
+    stream, hidden = _moments(student, batches, sids)
     if student.pairs is not None:
-        table: Tensor = student.pairs.table.get_parameter("weight")
-        axes = _principal_axes(table.double().T @ table.double())
-        for weight, side in ((table, 1), (student.pairs.into.weight, 1), (student.pairs.query.weight, 0)):
-            _turn(weight, axes, side)
+        _turn_pairs(weights, hidden)
+    readers = _fold_norms(weights, student.config.blocks)
+    _turn_stream(weights, readers, _principal_axes(stream))
 
 
-def _stream_moment(student: Student, batches: Iterable[Batch], sids: Tensor) -> Tensor:
-    """Second moment of the stream before, between and after the blocks, each state scaled as a norm would: [D, D]."""
-    training, total = student.training, torch.zeros(student.config.dim, student.config.dim, dtype=torch.float64)
+def _moments(student: Student, batches: Iterable[Batch], sids: Tensor) -> tuple[Tensor, Tensor]:
+    """Second moments [D, D]: of the raw stream around the blocks, each state scaled as a norm would, and of h."""
+    training, dim = student.training, student.config.dim
+    stream, hidden = torch.zeros(dim, dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64)
     student.eval()
     for batch in batches:
         real = (batch.segment >= 0).flatten()
-        for state in student.stream(sids[batch.inputs], batch.is_start, batch.mask):
+        states = student.stream(sids[batch.inputs], batch.is_start, batch.mask)
+        for state in states:
             x = state.flatten(0, 1)[real].double()
             x = x * torch.rsqrt(x.square().mean(1, keepdim=True).clamp(min=1e-12))
-            total += x.T @ x
+            stream += x.T @ x
+        h = student.backbone.norm(states[-1]).flatten(0, 1)[real].double()
+        hidden += h.T @ h
     student.train(training)
-    return total
+    return stream, hidden
 
 
 def _principal_axes(moment: Tensor) -> Tensor:
@@ -56,49 +62,43 @@ def _principal_axes(moment: Tensor) -> Tensor:
     return axes * largest.sign()  # type: ignore[no-any-return]
 
 
-def _fold_norms(student: Student) -> None:
-    """Multiply every norm's weight into the matrices that read it, and leave 1."""
-    block: Any
-    for block in student.backbone.layers:
-        attention, feed_forward = block.self_attn, block.mlp
-        _fold(block.input_layernorm, [attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])
-        _fold(block.post_attention_layernorm, [feed_forward.gate_proj.weight, feed_forward.up_proj.weight])
-    readers = [layer.get_parameter("weight") for layer in student.decoder.from_hidden]
-    _fold(student.backbone.norm, readers + ([student.pairs.query.weight] if student.pairs is not None else []))
+def _turn_pairs(weights: Weights, hidden: Tensor) -> None:
+    """Change the pair table's columns T to T·A·V: A² is what the readers see, V the principal axes of T·A.
+
+    :param hidden: second moment of h, [D, D].
+    """
+    table, into, query = (weights[f"pairs.{name}.weight"].double() for name in ("table", "into", "query"))
+    seen = [query @ hidden @ query.T, into.T @ into]  # by the logits, by the tokens; [P, P] each
+    power, axes = torch.linalg.eigh(sum((m / m.trace().clamp(min=1e-12) for m in seen), torch.zeros_like(seen[0])))
+    power = power.clamp(min=LEAST * float(power.max())).sqrt()
+    table = table @ axes * power @ axes.T
+    turn = _principal_axes(table.T @ table)
+    weights["pairs.table.weight"].copy_(table @ turn)
+    undo = axes / power @ axes.T @ turn
+    weights["pairs.into.weight"].copy_(into @ undo)
+    weights["pairs.query.weight"].copy_(undo.T @ query)
 
 
-def _fold(norm: RMSNorm, readers: list[Tensor]) -> None:
-    for weight in readers:
-        weight *= norm.weight
-    norm.weight.fill_(1.0)
+def _fold_norms(weights: Weights, blocks: int) -> list[str]:
+    """Multiply every norm's weight into the matrices that read it, and leave 1; return the readers' names."""
+    of_norm = {"backbone.norm": [n for n in weights if "from_hidden" in n and n.endswith("weight")]}
+    of_norm["backbone.norm"] += [name for name in ("pairs.query.weight",) if name in weights]
+    for block in range(blocks):
+        name = f"backbone.layers.{block}"
+        of_norm[f"{name}.input_layernorm"] = [f"{name}.self_attn.{part}_proj.weight" for part in "qkv"]
+        of_norm[f"{name}.post_attention_layernorm"] = [f"{name}.mlp.{part}_proj.weight" for part in ("gate", "up")]
+    for norm, readers in of_norm.items():
+        for reader in readers:
+            weights[reader] *= weights[f"{norm}.weight"]
+        weights[f"{norm}.weight"].fill_(1.0)
+    return [reader for readers in of_norm.values() for reader in readers]
 
 
-def _turn_stream(student: Student, axes: Tensor) -> None:
+def _turn_stream(weights: Weights, readers: list[str], axes: Tensor) -> None:
     """Write and read the stream in the basis of `axes` [D, D]."""
-    student.start.copy_((student.start.double() @ axes).float())
-    for table in student.embed:
-        _turn(table.get_parameter("weight"), axes, 1)
-    block: Any
-    for block in student.backbone.layers:
-        attention, feed_forward = block.self_attn, block.mlp
-        for reader in (
-            attention.q_proj,
-            attention.k_proj,
-            attention.v_proj,
-            feed_forward.gate_proj,
-            feed_forward.up_proj,
-        ):
-            _turn(reader.weight, axes, 1)
-        for writer in (attention.o_proj, feed_forward.down_proj):
-            _turn(writer.weight, axes, 0)
-    for layer in (*student.decoder.from_hidden, *student.decoder.from_prefix):
-        _turn(layer.get_parameter("weight"), axes, 1)
-    if student.pairs is not None:
-        _turn(student.pairs.into.weight, axes, 0)
-        _turn(student.pairs.query.weight, axes, 1)
-
-
-def _turn(weight: Tensor, axes: Tensor, side: int) -> None:
-    """Turn the rows (side 0) or the columns (side 1) of a matrix, in double precision."""
-    exact = weight.double()
-    weight.copy_((axes.T @ exact if side == 0 else exact @ axes).to(weight))
+    for name, weight in weights.items():
+        exact = weight.double()
+        if name in readers or name == "start" or name.startswith(("embed.", "decoder.from_prefix.")):
+            weight.copy_(exact @ axes)
+        elif name.endswith(("o_proj.weight", "down_proj.weight")) or name == "pairs.into.weight":
+            weight.copy_(axes.T @ exact)

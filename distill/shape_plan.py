@@ -9,7 +9,7 @@ cost first, while they fit. Ties go to the dimension that stands first in `gates
 the same shape.
 
 Sums of scores would say what to cut without trying, but do not compare between dimensions: what a unit of score cost in
-loss differed up to 23 times between a student's dimensions (docs/decisions/0009-pruning.md).
+loss differed up to 23 times between a student's dimensions (docs/decisions/0012-pruning.md).
 """
 
 from __future__ import annotations
