@@ -57,9 +57,9 @@ def _moments(student: Student, batches: Iterable[Batch], sids: Tensor) -> tuple[
 
 def _principal_axes(moment: Tensor) -> Tensor:
     """Eigenvectors of a symmetric matrix as columns, the largest eigenvalue first; signs made unique."""
-    axes = torch.linalg.eigh(moment)[1].flip(1)
-    largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-    return axes * largest.sign()
+    axes: Tensor = torch.linalg.eigh(moment)[1].flip(1)
+    axes *= axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+    return axes
 
 
 def _turn_pairs(weights: Weights, hidden: Tensor) -> None:
