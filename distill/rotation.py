@@ -5,7 +5,7 @@ reader and writer of the residual stream is a matrix, the stream may be turned b
 weights are folded into their readers (SliceGPT, Ashkboos et al. 2024, section 3.2; theirs turns each block by its own
 matrix, here one serves all, so that nothing is added to the student). The pair table is only ever multiplied by what
 reads it, so its columns may be changed by any matrix that can be undone: they become the directions that its two
-readers, tokens and logits, see the most of. docs/decisions/0012-pruning.md has the gain.
+readers, tokens and logits, see the most of. docs/decisions/0009-pruning.md has the gain.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def _moments(student: Student, batches: Iterable[Batch], sids: Tensor) -> tuple[
 
 def _principal_axes(moment: Tensor) -> Tensor:
     """Eigenvectors of a symmetric matrix as columns, the largest eigenvalue first; signs made unique."""
-    axes = torch.linalg.eigh(moment)[1].flip(1)
-    largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-    return axes * largest.sign()  # type: ignore[no-any-return]
+    axes: Tensor = torch.linalg.eigh(moment)[1].flip(1)
+    axes *= axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
+    return axes
 
 
 def _turn_pairs(weights: Weights, hidden: Tensor) -> None:
