@@ -256,6 +256,8 @@ def test_a_field_of_a_wrong_type_or_value_is_named(bundle, path):
     path = tuple({"f": "README.md", "g": "recommender"}.get(step, step) for step in path)
     sound = json.loads((bundle / MANIFEST_FILE).read_text())
     for wrong in (None, True, -1, 1e400, 10**400, [], [1], ["a"], "", "x" * 300, [[1, 1]], "missing"):
+        if path == ("gates",) and wrong == []:
+            continue  # nothing was compared
         data = copy.deepcopy(sound)
         spot = data
         for step in path[:-1]:
@@ -264,7 +266,7 @@ def test_a_field_of_a_wrong_type_or_value_is_named(bundle, path):
             del spot[path[-1]]
             if path[0] in ("graphs", "files") and len(path) == 2:
                 continue  # these are names that a bundle may lack
-            if path == ("model", "blocks"):
+            if path in (("model", "blocks"), ("model", "quantization"), ("gates",)):
                 continue  # bundles had no such field at first
         else:
             spot[path[-1]] = wrong

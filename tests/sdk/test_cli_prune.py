@@ -12,7 +12,8 @@ from pocketrec.distill.recipes import load_student
 from pocketrec.distill.semantic_ids import SemanticIds
 
 SETTINGS = (
-    "text.encoder=none", "sid.codes=16", "student.dim=32", "student.ffn=32", "student.decoder_dim=32", "train.batch_size=32",
+    "text.encoder=none", "sid.codes=16", "student.dim=32", "student.ffn=32", "student.decoder_dim=32",
+    "train.batch_size=32",
     "train.learning_rate=0.01", "sasrec.dim=16", "sasrec.train.epochs=2", "sasrec.train.batch_size=32",
     "teacher.enabled=true", 'soft_labels.members=["sasrec","graph"]', "student.pair_dim=8", "train.epochs=4",
     "prune.multiple=8", "prune.every=2", "prune.train.batch_size=32", "prune.train.epochs=4",
