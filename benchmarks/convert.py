@@ -3,8 +3,8 @@
     python benchmarks/convert.py > convert.json
 
 Makes a `LlamaForCausalLM` with plain transformers (random, seeded weights; a token per code and three specials) and a
-random catalogue, saves it with `save_pretrained`, converts it with `pocketrec convert`, and asks both for the ten best
-of random histories: `generate` with as many beams and a dictionary of the catalogue's prefixes as
+random catalogue, saves it with `save_pretrained`, converts it with `pocketrec export --index`, and asks both for the
+ten best of random histories: `generate` with as many beams and a dictionary of the catalogue's prefixes as
 `prefix_allowed_tokens_fn`, and `Recommender.recommend` on the bundle. Both keep items already seen. One thread, one
 history a call, from item ids to item ids. `cpu_ms` is the time that the process computed, which waiting for a busy
 machine does not lengthen.
@@ -77,7 +77,7 @@ def convert(made: Made, history: int) -> Path:
     """Run the command line on the model."""
     out = made.folder / "bundle"
     command = [
-        sys.executable, "-m", "pocketrec", "convert", str(made.folder / "model"),
+        sys.executable, "-m", "pocketrec", "export", str(made.folder / "model"),
         "--index", str(made.folder / "index.json"), "--out", str(out), "--max-history", str(history), "--json",
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

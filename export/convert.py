@@ -61,6 +61,7 @@ def convert_llama(
     max_history: int = 20,
     beam: int = 20,
     headroom: float = 1.5,
+    quantize: str = "none",
 ) -> Manifest:
     """Convert a `LlamaForCausalLM` directory to a bundle; an older one of the same name is replaced when it is whole.
 
@@ -73,6 +74,7 @@ def convert_llama(
     :param max_history: newest items of a history that the model reads.
     :param beam: beam width unless a call asks for another.
     :param headroom: how much wider than today's the widest branch of the trie may become.
+    :param quantize: how weights are stored, a name of `export.quantize.SCHEMES`.
     :raises ConfigError: if the model or an option cannot be converted.
     :raises DataError: if the index is not one of this model.
     """
@@ -92,12 +94,12 @@ def convert_llama(
     trie = ItemTrie.from_rows(
         items.rows, items.item_ids, codes_per_level=items.codes, titles=titles, sid_space=items.sid_space
     )
-    spec = token_spec(llama, items, source.prompt, max_history, beam, slots(trie, headroom))
+    spec = token_spec(llama, items, source.prompt, max_history, beam, slots(trie, headroom), quantize)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     trie.save(partial / TRIE_FILE)
-    write_token_weights(token_weights(llama, items, source.prompt, max_history), partial / WEIGHTS)
+    write_token_weights(token_weights(llama, items, source.prompt, max_history), partial / WEIGHTS, quantize)
     graphs = write_token_graphs(spec, partial / WEIGHTS)
     provenance = {"converted": {"architecture": "LlamaForCausalLM", "prompt_tokens": list(source.prompt)}}
     manifest = _finish(partial, spec, trie, graphs, provenance, Measured())

@@ -25,7 +25,7 @@ from pocketrec.export.llama import Llama, LlamaShape, rope_factors
 from pocketrec.runtime.errors import ConfigError, MissingExtraError
 
 MODEL, INDEX = "model.gguf", "index.json"
-OUTTYPES = ("f32", "f16", "q8_0")
+SCHEMES = ("none", "f16", "q8_0")  # of `export.gguf`, those that need no llama.cpp
 _NAMES = {
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
     "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
@@ -35,24 +35,24 @@ _OUTER = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "outpu
 
 
 def convert_llama_gguf(
-    directory: Path, index: Path, out: Path, *, prompt: str | Sequence[int] = "", outtype: str = "f16"
+    directory: Path, index: Path, out: Path, *, prompt: str | Sequence[int] = "", quantize: str = "none"
 ) -> dict[str, Any]:
     """Convert a `LlamaForCausalLM` directory to a folder with a GGUF; an older folder is replaced.
 
     :param directory: as for `convert_llama`; so are `index` and `prompt`.
     :param out: the folder.
-    :param outtype: type of the matrices, "f32", "f16" or "q8_0" (rows that are no multiple of 32 stay f16).
+    :param quantize: type of the matrices, "none" (float32), "f16" or "q8_0" (rows that are no multiple of 32 stay f16).
     :returns: {"gguf": path, "items": n, "parameters": n, "bytes": n}.
     :raises ConfigError, DataError: as `read_source`, and on an unknown type.
     :raises MissingExtraError: without the gguf package.
     """
-    if outtype not in OUTTYPES:
-        raise ConfigError(f"a GGUF of type {outtype!r} cannot be written; choose one of {', '.join(OUTTYPES)}")
+    if quantize not in SCHEMES:
+        raise ConfigError(f"a GGUF of type {quantize!r} cannot be converted; choose one of {', '.join(SCHEMES)}")
     source = read_source(directory, index, prompt)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write_gguf(source.llama, partial / MODEL, outtype)
+    write_gguf(source.llama, partial / MODEL, quantize)
     items = dict(zip(source.index.item_ids, source.index.spelt().tolist(), strict=True))
     content = json.dumps({"prompt": list(source.prompt), "items": items}, ensure_ascii=False)
     (partial / INDEX).write_text(content, encoding="utf-8")
@@ -61,10 +61,10 @@ def convert_llama_gguf(
     return {"gguf": str(out / MODEL), "items": len(items), "parameters": source.llama.parameters, "bytes": size}
 
 
-def write_gguf(llama: Llama, path: Path, outtype: str) -> None:
+def write_gguf(llama: Llama, path: Path, scheme: str) -> None:
     """Write a model as GGUF, without a vocabulary.
 
-    :param outtype: one of `OUTTYPES`.
+    :param scheme: one of `SCHEMES`.
     :raises MissingExtraError: without the gguf package.
     """
     try:
@@ -74,9 +74,9 @@ def write_gguf(llama: Llama, path: Path, outtype: str) -> None:
             "writing a GGUF needs the gguf package; run: pip install 'pocketrec[teacher]'"
         ) from error
     writer: Any = gguf.GGUFWriter(path, "llama")
-    _add_shape(writer, gguf, llama.shape, outtype)
+    _add_shape(writer, gguf, llama.shape, scheme)
     for name, tensor in _tensors(llama):
-        kind = _type_of(gguf, tensor, outtype)
+        kind = _type_of(gguf, tensor, scheme)
         writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -84,7 +84,7 @@ def write_gguf(llama: Llama, path: Path, outtype: str) -> None:
     writer.close()
 
 
-def _add_shape(writer: Any, gguf: Any, shape: LlamaShape, outtype: str) -> None:
+def _add_shape(writer: Any, gguf: Any, shape: LlamaShape, scheme: str) -> None:
     writer.add_name("converted")
     writer.add_context_length(shape.positions)
     writer.add_embedding_length(shape.dim)
@@ -98,8 +98,8 @@ def _add_shape(writer: Any, gguf: Any, shape: LlamaShape, outtype: str) -> None:
     writer.add_rope_freq_base(shape.rope_theta)
     writer.add_layer_norm_rms_eps(shape.norm_eps)
     writer.add_vocab_size(shape.vocab)
-    types = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0"}
-    writer.add_file_type(gguf.LlamaFileType[types[outtype]])
+    types = {"none": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0"}
+    writer.add_file_type(gguf.LlamaFileType[types[scheme]])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_tokenizer_model("no_vocab")
     if shape.rope_scaling["rope_type"] == "linear":
@@ -130,8 +130,8 @@ def _neighbours(tensor: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(tensor.shape))
 
 
-def _type_of(gguf: Any, tensor: NDArray[np.float32], outtype: str) -> Any:
+def _type_of(gguf: Any, tensor: NDArray[np.float32], scheme: str) -> Any:
     types = gguf.GGMLQuantizationType
-    if tensor.ndim == 1 or outtype == "f32":
+    if tensor.ndim == 1 or scheme == "none":
         return types.F32
-    return types.Q8_0 if outtype == "q8_0" and tensor.shape[1] % 32 == 0 else types.F16
+    return types.Q8_0 if scheme == "q8_0" and tensor.shape[1] % 32 == 0 else types.F16

@@ -47,6 +47,11 @@ class WeightFile:
                 begin, end = entry["data_offsets"]
                 self.tensors[name] = (entry["dtype"], entry["shape"], 8 + size + begin, end - begin)
 
+    @property
+    def names(self) -> set[str]:
+        """Names of the model's tensors, however they are stored."""
+        return {name.removesuffix(SCALE).removesuffix(INT8).removesuffix(INT4) for name in self.tensors}
+
     def external(self, name: str) -> TensorProto:
         """Return an initializer that refers to the tensor in this file."""
         dtype, shape, offset, length = self.tensors[name]

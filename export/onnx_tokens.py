@@ -113,7 +113,7 @@ class _Llama:
     """Adds a Llama's parts to a graph."""
 
     def __init__(self, spec: ModelSpec, file: WeightFile) -> None:
-        self.spec, self.tensors = spec, file.tensors.keys()
+        self.spec, self.tensors = spec, file.names
         self.g = Graph(file)
 
     # --- history → h and cache -----------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ BLOCK = 32  # values that share a scale, at most
 CANDIDATES = np.linspace(0.7, 1.1, 17, dtype=np.float32)  # scales tried, relative to that of the largest value
 INT8_STEPS, INT4_STEPS = (127, -127), (7, -8)
 SMALLEST = 6e-5  # the least normal float16; a smaller scale would lose its digits
-_TABLES = re.compile(r"embed\.\d+|pair\.table")  # looked up row by row
+_TABLES = re.compile(r"embed(\.\d+)?|head|pair\.table")  # rows are looked up, or are outputs
 _KEPT = re.compile(r"start|norm|rope\..*|pair\.keys|.*bias")  # small, and every value counts
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -42,7 +42,7 @@ class Scheme:
 def quantize(weights: Arrays, scheme: str) -> dict[str, NDArray[Any]]:
     """Encode a model's matrices and tables; biases, norms and positions stay as they are.
 
-    :param weights: tensors of `export.weights`, float32 [n, m] where they are quantised.
+    :param weights: tensors of `export.weights` or `export.token_weights`, float32 [n, m] where they are quantised.
     :param scheme: a name of `SCHEMES`.
     :raises ConfigError: on an unknown scheme.
     """
@@ -61,8 +61,8 @@ def tensor_types(path: Path) -> list[tuple[str, str, tuple[int, ...], int]]:
 
 
 def int8(name: str, array: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """Round to [-127, 127] with a scale per output channel; per row of an embedding, per column of the pair table."""
-    by_row = name.startswith("embed.")
+    """Round to [-127, 127] with a scale per output channel: per row of an embedding or a head, else per column."""
+    by_row = name.startswith(("embed", "head"))
     groups = array[:, None, :] if by_row else array.T[:, None, :]  # [channels, 1, values]
     codes, scale = _round(groups, *INT8_STEPS)
     scale = scale.reshape(-1, 1) if by_row else scale.reshape(1, -1)

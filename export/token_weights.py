@@ -21,13 +21,20 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from pocketrec.export.llama import Array, Llama, rope_tables
+from pocketrec.export.quantize import quantize
 from pocketrec.export.token_index import TokenIndex
 from pocketrec.runtime.bundle import TOKENS_KIND, ModelSpec
 from pocketrec.runtime.files import atomic_write
 
 
 def token_spec(
-    llama: Llama, index: TokenIndex, prompt: Sequence[int], max_history: int, beam: int, max_branch: tuple[int, ...]
+    llama: Llama,
+    index: TokenIndex,
+    prompt: Sequence[int],
+    max_history: int,
+    beam: int,
+    max_branch: tuple[int, ...],
+    quantization: str,
 ) -> ModelSpec:
     """Describe a converted model for a bundle's manifest."""
     shape = llama.shape
@@ -36,7 +43,7 @@ def token_spec(
         beam=beam, max_branch=max_branch, dim=shape.dim, layers=shape.layers, heads=shape.heads,
         kv_heads=shape.kv_heads, head_dim=shape.head_dim, ffn=shape.ffn, decoder_dim=0, pair_dim=0,
         rope_theta=shape.rope_theta, norm_eps=shape.norm_eps, parameters=llama.parameters, vocab=shape.vocab,
-        prompt=len(prompt),
+        prompt=len(prompt), quantization=quantization,
     )  # fmt: skip
 
 
@@ -80,6 +87,10 @@ def _layer(llama: Llama, name: str) -> dict[str, Array]:
     return out
 
 
-def write_token_weights(weights: dict[str, NDArray[Any]], path: Path) -> None:
-    """Write the tensors as a safetensors file; the same weights give the same bytes."""
-    atomic_write(path, [save({name: np.ascontiguousarray(weights[name]) for name in sorted(weights)})])
+def write_token_weights(weights: dict[str, NDArray[Any]], path: Path, scheme: str = "none") -> None:
+    """Write the tensors as a safetensors file; the same weights give the same bytes.
+
+    :param scheme: how they are stored, a name of `export.quantize.SCHEMES`.
+    """
+    plain = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+    atomic_write(path, [save(dict(sorted(quantize(plain, scheme).items())))])

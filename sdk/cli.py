@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pocketrec import cli_convert
+from pocketrec.cli_convert import export_text_encoder
 from pocketrec.cli_export import EXAMPLE as EXPORT_EXAMPLE
 from pocketrec.cli_export import export
 from pocketrec.cli_output import print_json, print_pairs, stderr, stdout
@@ -30,7 +30,9 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at input data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-cli_convert.register(app)
+app.command(epilog="Example: [bold]pocketrec export-text-encoder models/minilm --out text-encoder[/bold]")(
+    export_text_encoder
+)
 app.command(epilog="Example: [bold]pocketrec prune runs/first --ratio 0.2 --out runs/first/small[/bold]")(prune)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]

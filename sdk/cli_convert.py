@@ -1,4 +1,4 @@
-"""`pocketrec convert` and `pocketrec export-text-encoder`: models trained elsewhere."""
+"""Models trained elsewhere: what `pocketrec export MODEL_DIR --index …` does, and `pocketrec export-text-encoder`."""
 
 from __future__ import annotations
 
@@ -11,60 +11,71 @@ import typer
 from pocketrec.cli_output import print_json, print_pairs
 from pocketrec.runtime.errors import ConfigError, DataError
 
-FORMATS = ("onnx", "gguf")
+PANEL = "A causal Llama trained elsewhere"
 
-
-def register(app: typer.Typer) -> None:
-    """Add the commands of this module to the command line."""
-    convert_example = "pocketrec convert models/lc-rec --index index.json --out bundle"
-    app.command(epilog=f"Example: [bold]{convert_example}[/bold]")(convert)
-    encoder_example = "pocketrec export-text-encoder models/minilm --out text-encoder"
-    app.command(epilog=f"Example: [bold]{encoder_example}[/bold]")(export_text_encoder)
+Index = Annotated[
+    Path | None,
+    typer.Option("--index", help='JSON: {"item id": ["<a_12>", …]}, or token ids.', rich_help_panel=PANEL),
+]
+Titles = Annotated[
+    Path | None, typer.Option("--titles", help="CSV with the columns item_id and title.", rich_help_panel=PANEL)
+]
+Prompt = Annotated[
+    str, typer.Option("--prompt", help="Text before every history, specials included.", rich_help_panel=PANEL)
+]
+PromptIds = Annotated[
+    str, typer.Option("--prompt-ids", metavar="N,N,…", help="The prompt as token ids.", rich_help_panel=PANEL)
+]
+MaxHistory = Annotated[
+    int, typer.Option("--max-history", min=1, help="Newest items that are read.", rich_help_panel=PANEL)
+]
+Beam = Annotated[int, typer.Option("--beam", min=1, help="Beam width.", rich_help_panel=PANEL)]
 
 
 def convert(
-    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="What save_pretrained wrote.")],
-    index: Annotated[Path, typer.Option(help='JSON: {"item id": ["<a_12>", "<b_7>", ...]}, or token ids.')],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle; an older one is replaced.")],
-    titles: Annotated[Path | None, typer.Option(help="CSV with the columns item_id and title.")] = None,
-    prompt: Annotated[str, typer.Option(help="Text before every history, word for word, specials included.")] = "",
-    prompt_ids: Annotated[str, typer.Option(metavar="N,N,...", help="The prompt as token ids.")] = "",
-    max_history: Annotated[int, typer.Option(min=1, help="Newest items of a history that are read.")] = 20,
-    beam: Annotated[int, typer.Option(min=1, help="Beam width.")] = 20,
-    file_format: Annotated[str, typer.Option("--format", help="onnx or gguf.")] = "onnx",
-    outtype: Annotated[str, typer.Option(help="Weights of a GGUF: f32, f16 or q8_0.")] = "f16",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
-) -> None:
-    """Convert a LlamaForCausalLM that generates semantic-ID tokens to a bundle, or to a GGUF for llama.cpp.
+    model: Path,
+    index: Path,
+    out: Path,
+    wanted: tuple[str, str],
+    titles: Path | None,
+    prompt: str | list[int],
+    max_history: int,
+    beam: int,
+) -> dict[str, Any]:
+    """Convert a `LlamaForCausalLM` that generates semantic-ID tokens; return what was written.
 
-    The model must read the prompt, then the tokens of each item, oldest first, and go on with the next item's.
+    :param wanted: format and quantisation.
     """
-    if file_format not in FORMATS:
-        raise ConfigError(f"--format {file_format}: choose {' or '.join(FORMATS)}")
-    if prompt and prompt_ids:
-        raise ConfigError("--prompt and --prompt-ids are both given; give one")
-    before = _numbers(prompt_ids) if prompt_ids else prompt
-    if file_format == "gguf":
+    name, quantize = wanted
+    if name == "gguf":
         from pocketrec.export.convert_gguf import convert_llama_gguf
 
-        written: dict[str, Any] = convert_llama_gguf(model_dir, index, out, prompt=before, outtype=outtype)
-    else:
-        from pocketrec.export.convert import convert_llama
+        return convert_llama_gguf(model, index, out, prompt=prompt, quantize=quantize)
+    from pocketrec.export.convert import convert_llama
 
-        manifest = convert_llama(
-            model_dir, index, out, item_titles=_read_titles(titles) if titles else None, prompt=before,
-            max_history=max_history, beam=beam,
-        )  # fmt: skip
-        spec = manifest.model
-        written = {
-            "bundle": str(out), "items": manifest.catalogue.items, "levels": spec.levels, "codes": spec.codes,
-            "prompt_tokens": spec.prompt, "parameters": spec.parameters, "sid_space": spec.sid_space,
-            "bytes": sum(entry.bytes for entry in manifest.files.values()),
-        }  # fmt: skip
-    if as_json:
-        print_json(written)
-    else:
-        print_pairs("converted", written)
+    manifest = convert_llama(
+        model, index, out, item_titles=_read_titles(titles) if titles else None, prompt=prompt,
+        max_history=max_history, beam=beam, quantize=quantize,
+    )  # fmt: skip
+    spec = manifest.model
+    return {
+        "bundle": str(out), "items": manifest.catalogue.items, "levels": spec.levels, "codes": spec.codes,
+        "prompt_tokens": spec.prompt, "parameters": spec.parameters, "sid_space": spec.sid_space,
+        "bytes": sum(entry.bytes for entry in manifest.files.values()),
+    }  # fmt: skip
+
+
+def prompt_of(text: str, ids: str) -> str | list[int]:
+    """The prompt as text or token ids, whichever was given.
+
+    :raises ConfigError: if both were, or the ids are no numbers.
+    """
+    if text and ids:
+        raise ConfigError("--prompt and --prompt-ids are both given; give one")
+    try:
+        return [int(part) for part in ids.split(",")] if ids else text
+    except ValueError as error:
+        raise ConfigError(f"--prompt-ids {ids!r}: give whole numbers separated by commas") from error
 
 
 def export_text_encoder(
@@ -85,13 +96,6 @@ def export_text_encoder(
         print_json(written)
     else:
         print_pairs("exported", {**written, "largest_difference": f"{written['largest_difference']:.2g}"})
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--prompt-ids {text!r}: give whole numbers separated by commas") from error
 
 
 def _read_titles(path: Path) -> dict[str, str]:

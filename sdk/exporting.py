@@ -59,6 +59,8 @@ class TrainedStudent:
             run, weights = folder, None
         if not (run / "config.json").is_file():
             raise DataError(f"{run} is no folder of a run (no config.json); give the --out of `pocketrec train`")
+        if "model_type" in read_json(run / "config.json"):
+            raise DataError(f"{run} is a model of transformers, no run; give the --index of its items, too")
         config = load_config(run / "config.json")
         weights, before = weights or run / weights_stage(config), run / start_stage(config)
         if not (weights / WEIGHTS).is_file():

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from pocketrec.runtime.beam import beam_search
 from pocketrec.runtime.bundle import Bundle, ModelSpec
 from pocketrec.runtime.engines.reference import WEIGHTS, Array, _log_softmax, _norm, _silu
 from pocketrec.runtime.trie import ItemTrie
+from pocketrec.runtime.weights import read_weights
 
 
 class ReferenceTokensModel:
@@ -69,7 +69,7 @@ class ReferenceTokensEngine:
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         """Read the weights; `threads` is there for the protocol, numpy decides for itself."""
-        self.model = ReferenceTokensModel(bundle.manifest.model, load_file(bundle.file(WEIGHTS)))
+        self.model = ReferenceTokensModel(bundle.manifest.model, read_weights(bundle.file(WEIGHTS)))
 
     def search(
         self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int

@@ -45,10 +45,10 @@ def truth(model, tokens):
     return model(torch.tensor([tokens])).logits[0].numpy()
 
 
-@pytest.mark.parametrize(("outtype", "error"), [("f32", 1e-3), ("f16", 0.01), ("q8_0", 0.1)])
-def test_llama_cpp_gives_the_logits_of_transformers(model, tmp_path, outtype, error):
+@pytest.mark.parametrize(("quantize", "error"), [("none", 1e-3), ("f16", 0.01), ("q8_0", 0.1)])
+def test_llama_cpp_gives_the_logits_of_transformers(model, tmp_path, quantize, error):
     llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
-    written, _ = convert(tmp_path, outtype=outtype)
+    written, _ = convert(tmp_path, quantize=quantize)
     tokens = np.random.default_rng(0).integers(0, VOCAB, 24).tolist()
     llama = llama_cpp.Llama(
         written["gguf"], n_ctx=64, n_threads=1, logits_all=True, verbose=False, type_k=0, type_v=0
@@ -56,7 +56,7 @@ def test_llama_cpp_gives_the_logits_of_transformers(model, tmp_path, outtype, er
     llama.eval(tokens)  # ids: this file has no vocabulary to tokenise with
     found = np.array(llama.scores[: len(tokens)])
     expected = truth(model, tokens)
-    if outtype == "f32":
+    if quantize == "none":
         assert np.abs(found - expected).max() < error
     assert (found - expected).std() < error * expected.std()
 
@@ -64,7 +64,7 @@ def test_llama_cpp_gives_the_logits_of_transformers(model, tmp_path, outtype, er
 @pytest.mark.parametrize("shape", ["plain", "grouped and tied"])
 def test_transformers_reads_it_back(shape, tmp_path):
     model = tiny_llama(tmp_path / "model", **{**WIDE, **SHAPES[shape]})
-    convert(tmp_path, outtype="f32")
+    convert(tmp_path, quantize="none")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "out", gguf_file="model.gguf", dtype=torch.float32)
     tokens = list(range(3, 30))
     np.testing.assert_allclose(truth(again.eval(), tokens), truth(model, tokens), atol=1e-3)
@@ -82,5 +82,5 @@ def test_the_index_lies_beside_it_in_token_ids(tmp_path):
 
 def test_an_unknown_type_is_refused(tmp_path):
     tiny_llama(tmp_path / "model", **WIDE)
-    with pytest.raises(ConfigError, match="f32, f16, q8_0"):
-        convert(tmp_path, outtype="int3")
+    with pytest.raises(ConfigError, match="none, f16, q8_0"):
+        convert(tmp_path, quantize="int3")
