@@ -1,0 +1,101 @@
+r"""A run's student in every GGUF format beside ONNX float32, through the runtime, on all test questions.
+
+    pip install 'pocketrec[gguf]'
+    python benchmarks/gguf_formats.py runs/beauty-teacher --out gguf.json
+
+Of each row: bytes, recall@10 and ndcg@10 with seen items kept and excluded, the share of questions whose ten items are
+those of ONNX float32 (`same_items`: in any order, `same_list`: in the same one), and the median call in ms. Both
+conventions count for the shares. Rows that stand in the output file are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+
+from pocketrec.config import load_config
+from pocketrec.console import RichProgress
+from pocketrec.distill.evaluation import metrics_from_ranks, ranks_of, recommend
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.distill.recipes import CONVENTIONS, load_student, sample
+from pocketrec.distill.semantic_ids import SemanticIds
+from pocketrec.distill.splits import EvalSet
+from pocketrec.distill.store import load_catalogue, load_split
+from pocketrec.export.bundle import write_bundle
+from pocketrec.export.formats import FORMATS
+from pocketrec.export.measure import BundleRanker, bundle_bytes
+from pocketrec.run_files import weights_stage, write_text
+from pocketrec.runtime.recommender import Recommender
+
+SHOWN = 10
+ROWS = {row.artifact: row for row in FORMATS if row.name == "gguf" or row == FORMATS[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--out", type=Path, default=Path("gguf.json"), help="results; gone on with if it is there")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
+    parser.add_argument("--questions", type=int, default=0, help="test users; 0: all")
+    arguments = parser.parse_args()
+    run, config = arguments.run, load_config(arguments.run / "config.json")
+    ids, catalogue = SemanticIds.load(run / "sids"), load_catalogue(run / "data")
+    student = load_student(run / weights_stage(config), ids)
+    asked = sample(load_split(run / "data", config.data).test, arguments.questions)
+    progress = RichProgress(Console(stderr=True))
+    results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    first: dict[str, NDArray[np.int32]] = {}
+    for name in [FORMATS[0].artifact, *(row for row in arguments.rows if row != FORMATS[0].artifact)]:
+        if name in results and name != FORMATS[0].artifact:
+            continue
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "bundle"
+            write_bundle(
+                folder, student, ids.rows, catalogue.item_ids, catalogue.titles, ids.sid_space, beam=config.export.beam,
+                headroom=config.export.branch_headroom, provenance={}, format=ROWS[name].name,
+                quantize=ROWS[name].quantize,
+            )  # fmt: skip
+            lists, row = measured(folder, catalogue.item_ids, asked, progress, name)
+        first = first or lists
+        results[name] = row | shares(first, lists)
+        write_text(arguments.out, json.dumps(results, indent=1))
+    for name, row in results.items():
+        print(name, row)
+
+
+def measured(
+    folder: Path, item_ids: tuple[str, ...], asked: EvalSet, progress: Progress, name: str
+) -> tuple[dict[str, NDArray[np.int32]], dict[str, Any]]:
+    """Lists of ten, int32 [n, 10], of both conventions, and what a row shows of them."""
+    lists, row = {}, {"bytes": sum(bundle_bytes(folder).values())}
+    with Recommender.load(folder) as recommender, progress.track(f"measuring {name}", 2 * len(asked)) as advance:
+        ranker = BundleRanker(recommender, item_ids)
+        ranker.on_call = advance
+        for convention, exclude in CONVENTIONS.items():
+            lists[convention] = recommend(
+                ranker, asked, n_items=len(item_ids), max_history=recommender.manifest.model.max_history,
+                exclude_seen=exclude, list_length=SHOWN, batch_size=1024, progress=SILENT,
+            )  # fmt: skip
+            found = metrics_from_ranks(ranks_of(lists[convention], asked.targets)).to_dict()
+            row[convention] = {m: found[m] for m in ("recall@10", "ndcg@10")}
+    return lists, row | {"p50_ms": round(float(np.median(ranker.milliseconds)), 3)}
+
+
+def shares(first: dict[str, NDArray[np.int32]], lists: dict[str, NDArray[np.int32]]) -> dict[str, float]:
+    """How many lists are those of the first row."""
+    ours, theirs = (np.concatenate([of[c] for c in CONVENTIONS]) for of in (lists, first))
+    return {
+        "same_items": round(float((np.sort(ours) == np.sort(theirs)).all(1).mean()), 5),
+        "same_list": round(float((ours == theirs).all(1).mean()), 5),
+    }
+
+
+if __name__ == "__main__":
+    main()
