@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from pocketrec.distill.evaluation import INVALID
 from pocketrec.distill.splits import Sequences
 from pocketrec.distill.student import Student
-from pocketrec.runtime.beam import beam_search
+from pocketrec.runtime.beam import LevelScorer, beam_search
+from pocketrec.runtime.engines.numpy_search import NumpySearch
 from pocketrec.runtime.trie import ItemTrie
 
-Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 
-
-class TorchEngine:
+class TorchEngine(NumpySearch):
     """A student behind the runtime's engine protocol."""
 
     name = "torch"
@@ -47,12 +46,13 @@ class TorchEngine:
         logits = self.student.code_logits(level, h, codes)
         return logits.float().log_softmax(-1).cpu().numpy()
 
-    def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
-        """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        hidden = self.encode(history[None], np.array([len(history)]))
-        result = beam_search(hidden, self.score_level, trie, beam, exclude[None])
-        found = result.rows[0] >= 0
-        return result.rows[0][found], result.scores[0][found]
+    def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
+        return self.encode(history[None], np.array([len(history)]))
+
+    def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
+        """The SID decoder; the history is in h."""
+        return self.score_level
 
     def close(self) -> None:
         """Nothing to free."""

@@ -6,8 +6,9 @@ the history, P cached tokens, T new tokens, S = P + T, D width, H heads, G key-v
 M decoder width, K codes, R pairs, B beams (input `beam`), C slots (`max_branch` of a level).
 
 The search's rule, which `runtime/beam.py` states as the oracle: at each level every child of a beam scores the
-beam's score plus its code's log-probability; the best `beam` of all are kept, ties to the better parent, then to
-the lower code; leaves in `exclude` are out. Slots without a child score −inf and are dropped by the host.
+beam's score plus its code's log-probability, and its bias less its parent's where there is one; the best `beam` of all
+are kept, ties to the better parent, then to the lower code; leaves in `exclude` are out. Slots without a child score
+−inf and are dropped by the host.
 
 What is linear in the code embeddings (the first layer's projections, the decoder's prefix part) is written as
 `Gather(MatMul(embeddings, weight), codes)`: ONNX Runtime folds the product into a table when it opens the graph, so
@@ -26,6 +27,7 @@ from pocketrec.export.graph import Graph, WeightFile, value
 from pocketrec.runtime.bundle import ModelSpec
 
 FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
+BIAS = value("bias", FLOAT, ["nodes_or_1"])
 
 
 def write_graphs(spec: ModelSpec, weights: Path) -> dict[str, str]:
@@ -67,12 +69,12 @@ def encoder_graph(spec: ModelSpec, weights: WeightFile) -> onnx.ModelProto:
 def search_graph(spec: ModelSpec, weights: WeightFile) -> onnx.ModelProto:
     """H and a trie → leaf rows and log-probabilities, best first.
 
-    hidden float32 [1, D]; first_child int32; codes uint8 or uint16; exclude int32 [M]; beam int64 [1] → rows int32,
-    scores float32.
+    hidden float32 [1, D]; first_child int32; codes uint8 or uint16; exclude int32 [M]; beam int64 [1]; bias float32
+    [nodes], or [1] with 0 for none → rows int32, scores float32.
     """
     g = Graph(weights)
-    _search(g, spec, "hidden")
-    return g.model("search", [value("hidden", FLOAT, [1, spec.dim]), *_trie_inputs(spec)], _results())
+    _search(g, spec, "hidden", bias="bias")
+    return g.model("search", [value("hidden", FLOAT, [1, spec.dim]), *_trie_inputs(spec), BIAS], _results())
 
 
 def recommender_graph(spec: ModelSpec, weights: WeightFile) -> onnx.ModelProto:
@@ -256,7 +258,7 @@ def _silu(g: Graph, x: str) -> str:
 # --- h and trie → items ----------------------------------------------------------------------------------------
 
 
-def _search(g: Graph, spec: ModelSpec, hidden: str) -> None:
+def _search(g: Graph, spec: ModelSpec, hidden: str, bias: str = "") -> None:
     """Add the unrolled beam search; defines the outputs `rows` and `scores`."""
     shared = g("Add", g("MatMul", hidden, g.weight("decoder.hidden")), g.weight("decoder.bias"))  # [1, L·M]
     of_level = g.split("Split", spec.levels, shared, axis=1, num_outputs=spec.levels) if spec.levels > 1 else [shared]
@@ -266,7 +268,8 @@ def _search(g: Graph, spec: ModelSpec, hidden: str) -> None:
         last = level + 1 == spec.levels
         of_pairs = _pair_logits(g, spec, hidden, first) if level == 1 and spec.pair_dim else None
         log_p = _log_probs(g, level, of_level[level], prefix.get(level), of_pairs)  # [B, K]
-        slot, code, child = _children(g, spec.max_branch[level], log_p, node, score) if level else _root(g, log_p)
+        width = spec.max_branch[level]
+        slot, code, child = _children(g, width, log_p, node, score, bias) if level else _root(g, log_p, bias)
         score, best = _best(g, child, g("Add", "beam", g("Shape", "exclude")) if last else "beam")  # [B']
         node = g("Gather", slot, best, axis=0)
         if not last:
@@ -286,15 +289,22 @@ def _search(g: Graph, spec: ModelSpec, hidden: str) -> None:
     g.rename(score, "scores")
 
 
-def _root(g: Graph, log_p: str) -> tuple[str, str, str]:
+def _root(g: Graph, log_p: str, bias: str = "") -> tuple[str, str, str]:
     """Children of the root, their codes and scores, [C] each."""
     one = g.const(1, np.int32)
     slot = g("Range", one, g("Gather", "first_child", one, axis=0), one)
     code = g("Cast", g("Gather", "codes", slot, axis=0), to=INT32)
-    return slot, code, g("Gather", g("Reshape", log_p, g.ints(-1)), code, axis=0)
+    child = g("Gather", g("Reshape", log_p, g.ints(-1)), code, axis=0)
+    return slot, code, g("Add", child, _gain(g, bias, slot)) if bias else child
 
 
-def _children(g: Graph, width: int, log_p: str, node: str, score: str) -> tuple[str, str, str]:
+def _gain(g: Graph, bias: str, node: str) -> str:
+    """The bias of nodes, of their shape; a bias of one number is that number everywhere."""
+    last = g("Cast", g("Sub", g("Shape", bias), g.ints(1)), to=INT32)
+    return g("Gather", bias, g("Min", node, last), axis=0)
+
+
+def _children(g: Graph, width: int, log_p: str, node: str, score: str, bias: str = "") -> tuple[str, str, str]:
     """Children of each beam in `width` slots, their codes and scores (−inf: no child here), [B·C] each."""
     begin = g("Unsqueeze", g("Gather", "first_child", node, axis=0), g.ints(1))
     after = g("Gather", "first_child", g("Add", node, g.const(1, np.int32)), axis=0)
@@ -302,7 +312,9 @@ def _children(g: Graph, width: int, log_p: str, node: str, score: str) -> tuple[
     valid = g("Less", slot, g("Unsqueeze", after, g.ints(1)))
     slot = g("Where", valid, slot, g.const(0, np.int32))
     code = g("Cast", g("Gather", "codes", slot, axis=0), to=INT32)
+    score = g("Sub", score, _gain(g, bias, node)) if bias else score
     child = g("Add", g("GatherElements", log_p, code, axis=1), g("Unsqueeze", score, g.ints(1)))
+    child = g("Add", child, _gain(g, bias, slot)) if bias else child
     child = g("Where", valid, child, g.const(-np.inf, np.float32))
     slot, code, child = (g("Reshape", t, g.ints(-1)) for t in (slot, code, child))
     return slot, code, child

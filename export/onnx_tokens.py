@@ -24,6 +24,7 @@ import onnx
 
 from pocketrec.export.graph import Graph, WeightFile, value
 from pocketrec.export.onnx import (
+    BIAS,
     FLOAT,
     INT32,
     INT64,
@@ -81,12 +82,12 @@ def token_search_graph(spec: ModelSpec, file: WeightFile) -> onnx.ModelProto:
     """H, the cache and a trie → leaf rows and log-probabilities, best first.
 
     hidden float32 [1, D]; present float32 [layers, 2, G, S, d]; first_child int32; codes uint8 or uint16; exclude int32
-    [M]; beam int64 [1] → rows int32, scores float32.
+    [M]; beam int64 [1]; bias float32 [nodes], or [1] with 0 for none → rows int32, scores float32.
     """
     model = _Llama(spec, file)
     cache = [(_past(model.g, layer, 0, "present"), _past(model.g, layer, 1, "present")) for layer in range(spec.layers)]
-    model.search("hidden", cache)
-    inputs = [_hidden(spec), _cache(spec, "present", "tokens"), *_trie_inputs(spec)]
+    model.search("hidden", cache, "bias")
+    inputs = [_hidden(spec), _cache(spec, "present", "tokens"), *_trie_inputs(spec), BIAS]
     return model.g.model("search", inputs, _results())
 
 
@@ -178,7 +179,7 @@ class _Llama:
 
     # --- h, cache and trie → items -------------------------------------------------------------------------------
 
-    def search(self, hidden: str, cache: Cache) -> None:
+    def search(self, hidden: str, cache: Cache, bias: str = "") -> None:
         """Add the unrolled beam search; defines the outputs `rows` and `scores`."""
         g, spec = self.g, self.spec
         shared = [(g("Transpose", k, perm=[0, 2, 1]), v) for k, v in cache]  # [G, d, S], [G, S, d]
@@ -192,7 +193,8 @@ class _Llama:
                 hidden, new = self._step(place, g("Add", read, g.ints(level - 1)), read, shared, own)
                 own = [*own, new]
             log_p = self._log_probs(level, hidden)  # [B, K]
-            slot, code, child = _children(g, spec.max_branch[level], log_p, node, score) if level else _root(g, log_p)
+            width = spec.max_branch[level]
+            slot, code, child = _children(g, width, log_p, node, score, bias) if level else _root(g, log_p, bias)
             score, best = _best(g, child, g("Add", "beam", g("Shape", "exclude")) if last else "beam")  # [B']
             node = g("Gather", slot, best, axis=0)
             if not last:

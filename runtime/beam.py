@@ -6,7 +6,8 @@ it, and training validates with it. It sees the model only as a `LevelScorer`.
 The rule: start from the root with score 0. At each level, a child of a live node scores its parent's score
 plus the log-probability of its code. Candidates stand in the order of their parents' ranks, then of their
 codes; the best min(beam, candidates) stay, and of equal scores the candidate that stands first. At the last
-level, excluded leaves score -inf. What scores -inf (or NaN) never comes back.
+level, excluded leaves score -inf. What scores -inf (or NaN) never comes back. With a bias, a step from a node to its
+child gains bias[child] - bias[node].
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def beam_search(
     trie: ItemTrie,
     beam: int,
     exclude: NDArray[np.int32] | None = None,
+    bias: NDArray[np.float32] | None = None,
 ) -> BeamResult:
     """Find each user's best items.
 
@@ -63,6 +65,7 @@ def beam_search(
     :param trie: the items to choose from.
     :param beam: prefixes kept at each level, and the most items that come back; `beam >= len(trie)` is exact.
     :param exclude: int32 [B, M], leaf rows that must not come back, -1 padded; or None.
+    :param bias: float32 [n_nodes], bias[0] = 0, the same for all users; or None.
     :return: up to `beam` items a user.
     :raises ConfigError: if `beam` is below 1.
     """
@@ -81,6 +84,8 @@ def beam_search(
         log_probs = scorer(level, hidden, prefixes).reshape(slots, -1)  # [B * W, K]
         codes = trie.codes[candidates.nodes]
         values = scores.reshape(-1)[candidates.parents] + log_probs[candidates.parents, codes]
+        if bias is not None:
+            values += bias[candidates.nodes] - bias[nodes.reshape(-1)[candidates.parents]]
         np.fmax(values, -np.inf, out=values)  # NaN becomes -inf
         if level == trie.levels - 1 and exclude is not None:
             values[_excluded(candidates, trie, exclude)] = -np.inf

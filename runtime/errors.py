@@ -15,6 +15,10 @@ class TrieError(PocketRecError):
     """Semantic-ID rows or a trie file break the trie's rules."""
 
 
+class SessionError(PocketRecError):
+    """A saved session is damaged, too large, or of another version."""
+
+
 class DataError(PocketRecError):
     """An interaction log or a catalogue cannot be used as it is."""
 

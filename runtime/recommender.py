@@ -7,37 +7,29 @@ the path of the data: bundle -> engine and trie -> here -> the app.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.bundle import Manifest, check_fit, open_bundle
-from pocketrec.runtime.engines import Engine, engine_for, load_engine
+from pocketrec.runtime.control import POOL, Control, diverse, history_ids, prepare
+from pocketrec.runtime.engines import Engine, State, engine_for, load_engine
 from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.recommendation import Recommendation, Recommendations
 from pocketrec.runtime.trie import ItemTrie
 
+if TYPE_CHECKING:
+    from pocketrec.runtime.explain import Explanation
+    from pocketrec.runtime.session import Session
 
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """One recommended item; `score` is its log-probability given the history."""
-
-    item_id: str
-    score: float
-    title: str | None = None
-
-
-class Recommendations(list[Recommendation]):
-    """Recommended items, best first. `unknown` names the ids of the history that the catalogue lacks."""
-
-    def __init__(self, items: Iterable[Recommendation] = (), unknown: tuple[str, ...] = ()) -> None:
-        """Hold `items`; `unknown` is in the history's order, each id once."""
-        super().__init__(items)
-        self.unknown = unknown
+Rows: TypeAlias = NDArray[np.int32]
+Found: TypeAlias = tuple[Rows, NDArray[np.float32]]
+Search: TypeAlias = Callable[[ItemTrie, Rows, int, "NDArray[np.float32] | None"], Found]
+"""(catalogue, excluded leaf rows, beam, bias of nodes) -> leaf rows and scores, best first."""
 
 
 class Recommender:
@@ -55,111 +47,280 @@ class Recommender:
         self.engine = engine
         self.trie = trie
         self.manifest = manifest
+        self._named: dict[str, ItemTrie] = {}
         self._closed = False
 
     @classmethod
-    def load(cls, path: str | Path, engine: str | None = None, threads: int = 1) -> Recommender:
+    def load(
+        cls, path: str | Path, engine: str | None = None, threads: int = 1, providers: Sequence[str] = ()
+    ) -> Recommender:
         """Open a bundle, check all of it, and load its model.
 
         :param path: the bundle's directory.
         :param engine: "onnx", "onnx-split", "gguf" or "reference"; None: the one that the bundle was exported for.
         :param threads: threads for one call; one is fastest for small models.
+        :param providers: ONNX Runtime's execution providers, the preferred first; none: the processor.
         :raises BundleError: if the bundle is damaged or its parts do not fit.
-        :raises ConfigError: on an unknown engine.
+        :raises ConfigError: on an unknown engine or provider.
         """
         bundle = open_bundle(path)
         trie = bundle.load_trie()
-        return cls(load_engine(engine or engine_for(bundle), bundle, threads), trie, bundle.manifest)
+        return cls(load_engine(engine or engine_for(bundle), bundle, threads, providers), trie, bundle.manifest)
 
     def recommend(
         self,
         history: Sequence[str],
         k: int = 10,
         exclude_seen: bool = True,
-        within: ItemTrie | None = None,
+        within: ItemTrie | str | None = None,
         beam: int | None = None,
+        control: Control | None = None,
     ) -> Recommendations:
         """Recommend the items most likely to come after a history.
 
         :param history: item ids, oldest first; none is fine; the model reads its last `max_history` of them.
         :param k: how many items; fewer come back only if the catalogue (less the excluded) has fewer.
         :param exclude_seen: leave out every item of the whole history.
-        :param within: a sub-catalogue made from `trie.filter` or `trie.filter_ids`; None: all items.
+        :param within: a sub-catalogue: what `trie.filter` or `trie.filter_ids` made, or a name of `add_catalogue`.
         :param beam: prefixes the search keeps; None: the model's own. Never fewer than k.
+        :param control: what `control` prepared: allowed items, biases, least score, diversity.
         :raises ConfigError: on arguments of wrong type or value.
         """
-        ids = _checked_history(history)
-        table = self.trie.table
-        leaves = self.trie.leaves_of(table.find(ids))
-        unknown: tuple[str, ...] = ()
-        if leaves.min(initial=0) < 0:
-            unknown = tuple(dict.fromkeys(ids[i] for i in np.flatnonzero(leaves < 0)))
-            leaves = leaves[leaves >= 0]
-        found, scores = self._search(leaves, k, exclude_seen, within, beam)
-        items = map(Recommendation, table.ids(found), scores.tolist(), table.titles(found))
-        return Recommendations(items, unknown)
+        leaves, unknown = self.find_leaves(history)
+        return self._named_items(self._search(leaves, k, exclude_seen, within, beam, control), unknown)
+
+    async def recommend_async(
+        self,
+        history: Sequence[str],
+        k: int = 10,
+        exclude_seen: bool = True,
+        within: ItemTrie | str | None = None,
+        beam: int | None = None,
+        control: Control | None = None,
+    ) -> Recommendations:
+        """As `recommend`, in a thread of the running loop's pool, so that the loop goes on meanwhile."""
+        import asyncio
+
+        return await asyncio.to_thread(self.recommend, history, k, exclude_seen, within, beam, control)
 
     def recommend_batch(
         self,
         histories: Iterable[Sequence[str]],
         k: int = 10,
         exclude_seen: bool = True,
-        within: ItemTrie | None = None,
+        within: ItemTrie | str | None = None,
         beam: int | None = None,
+        control: Control | None = None,
     ) -> list[Recommendations]:
         """Recommend for several histories; the same as `recommend` for each in turn."""
         if isinstance(histories, (str, bytes)):
             raise ConfigError(f"histories is {histories!r}; give a list of histories, each a list of item ids")
-        return [self.recommend(history, k, exclude_seen, within, beam) for history in histories]
+        return [self.recommend(history, k, exclude_seen, within, beam, control) for history in histories]
 
     def recommend_rows(
         self,
-        table_rows: NDArray[np.int32],
+        table_rows: Rows,
         k: int = 10,
         exclude_seen: bool = True,
-        within: ItemTrie | None = None,
+        within: ItemTrie | str | None = None,
         beam: int | None = None,
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        control: Control | None = None,
+    ) -> Found:
         """Recommend without a string in sight; otherwise as `recommend`.
 
         :param table_rows: int [N], the history as rows of `trie.table`, oldest first; negative: skipped.
         :return: table rows, int32, and log-probabilities, float32, best first.
         :raises ConfigError: on arguments of wrong type or value.
         """
-        return self._search(self._leaves(table_rows), k, exclude_seen, within, beam)
+        return self._search(self._leaves(table_rows), k, exclude_seen, within, beam, control)
+
+    def recommend_state(
+        self,
+        state: State,
+        seen: Rows,
+        k: int = 10,
+        exclude_seen: bool = True,
+        within: ItemTrie | str | None = None,
+        beam: int | None = None,
+        control: Control | None = None,
+    ) -> Recommendations:
+        """Recommend from what the engine has read already (sessions do); otherwise as `recommend`.
+
+        :param seen: int32 [N], leaf rows of the whole history.
+        """
+
+        def search(trie: ItemTrie, exclude: Rows, width: int, bias: NDArray[np.float32] | None) -> Found:
+            return self.engine.search_from(state, trie, exclude, width, bias)
+
+        return self._named_items(self._choose(search, seen, k, exclude_seen, within, beam, control), ())
+
+    def session(self, history: Sequence[str] = ()) -> Session:
+        """Begin a session: a history that grows, and what the model has read of it is kept.
+
+        :param history: item ids so far, oldest first.
+        """
+        from pocketrec.runtime.session import Session
+
+        return Session(self, history)
+
+    def restore_session(self, source: bytes | str | Path) -> Session:
+        """Go on with a session that `Session.save` or `Session.to_bytes` left; items that are gone are its `unknown`.
+
+        :param source: the bytes, or the path of the file.
+        :raises SessionError: if it is missing, damaged, too large or of another version.
+        """
+        from pocketrec.runtime.session import restore
+
+        return restore(self, source)
+
+    def add_catalogue(self, name: str, items: Iterable[str] | NDArray[np.bool_]) -> ItemTrie:
+        """Prepare a sub-catalogue and give it a name that `within` takes; an older one of that name is replaced.
+
+        :param items: ids (those that the catalogue lacks are passed over), or bool [n] by leaf row.
+        :return: the sub-catalogue.
+        """
+        part = self.trie.filter(items) if isinstance(items, np.ndarray) else self.trie.filter_ids(list(items))
+        self._named = {**self._named, name: part}  # one assignment: calls in flight see the old or the new
+        return part
+
+    def control(
+        self,
+        *,
+        allow: Iterable[str] | None = None,
+        deny: Iterable[str] = (),
+        within: ItemTrie | str | None = None,
+        bias: Mapping[str, float] | None = None,
+        segments: Mapping[str, str] | None = None,
+        min_score: float | None = None,
+        diversity: float = 0.0,
+    ) -> Control:
+        """Prepare wishes once, for any number of calls.
+
+        :param allow: ids of the only items that may come back; None: all of `within`.
+        :param deny: ids of items that may not.
+        :param within: a sub-catalogue, as for `recommend`.
+        :param bias: what is added to scores (log-probabilities), by item id; with `segments`, by segment.
+        :param segments: the segment of each item id, where biases are by segment.
+        :param min_score: items that score less do not come back.
+        :param diversity: 0: by score alone; up to 1: ever more different from those before (maximal marginal
+            relevance over the semantic IDs' prefixes).
+        :raises ConfigError: on wrong types or values.
+        """
+        catalogue = self._catalogue(within)
+        return prepare(self.trie, catalogue, allow, deny, bias, segments, min_score, diversity)
+
+    def explain(self, history: Sequence[str], item_id: str) -> Explanation:
+        """Say why an item scores what it scores after a history: its codes' shares, and its history's.
+
+        Costs a call for each item of the history, in numpy.
+
+        :raises ConfigError: if the catalogue lacks the item, or on a history of wrong type.
+        """
+        from pocketrec.runtime.explain import explain
+
+        leaves, _ = self.find_leaves(history)
+        leaf, unknown = self.find_leaves([item_id])
+        if unknown:
+            raise ConfigError(f"the catalogue has no item {item_id!r}; give one of its ids")
+        recent = leaves[-self.manifest.model.max_history :]
+        names = self.trie.table.ids(self.trie.table_rows[recent])
+        sids = self.trie.rows[recent].astype(np.int32)
+        return explain(self.engine, item_id, self.trie.rows[leaf[0]], names, sids)
+
+    def find_leaves(self, history: Sequence[str]) -> tuple[Rows, tuple[str, ...]]:
+        """Leaf rows of a history's known items, int32, and its unknown ids, each once.
+
+        :raises ConfigError: if it is no list of strings.
+        """
+        ids = history_ids(history)
+        leaves = self.trie.leaves_of(self.trie.table.find(ids))
+        unknown: tuple[str, ...] = ()
+        if leaves.min(initial=0) < 0:
+            unknown = tuple(dict.fromkeys(ids[i] for i in np.flatnonzero(leaves < 0)))
+            leaves = leaves[leaves >= 0]
+        return leaves, unknown
+
+    def _named_items(self, found: Found, unknown: tuple[str, ...]) -> Recommendations:
+        rows, scores = found
+        table = self.trie.table
+        return Recommendations(map(Recommendation, table.ids(rows), scores.tolist(), table.titles(rows)), unknown)
 
     def _search(
-        self, history: NDArray[np.int32], k: int, exclude_seen: bool, within: ItemTrie | None, beam: int | None
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        self,
+        history: Rows,
+        k: int,
+        exclude_seen: bool,
+        within: ItemTrie | str | None,
+        beam: int | None,
+        control: Control | None,
+    ) -> Found:
         """Recommend for a history of leaf rows; otherwise as `recommend_rows`."""
+        recent = self.trie.rows[history[-self.manifest.model.max_history :]].astype(np.int32)
+
+        def search(trie: ItemTrie, exclude: Rows, width: int, bias: NDArray[np.float32] | None) -> Found:
+            if bias is None:
+                return self.engine.search(recent, trie, exclude, width)
+            return self.engine.search_from(self.engine.read(recent), trie, exclude, width, bias)
+
+        return self._choose(search, history, k, exclude_seen, within, beam, control)
+
+    def _choose(
+        self,
+        search: Search,
+        seen: Rows,
+        k: int,
+        exclude_seen: bool,
+        within: ItemTrie | str | None,
+        beam: int | None,
+        control: Control | None,
+    ) -> Found:
+        """Search the catalogue that is asked for, and choose k of what is found: table rows and scores."""
         if self._closed:
             raise ConfigError("this recommender was closed; load it again")
         k = _positive("k", k)
         width = self.manifest.model.beam if beam is None else _positive("beam", beam)
-        catalogue = self._catalogue(within)
-        exclude = np.array(sorted(set(history.tolist())) if exclude_seen else [], np.int32)
+        wish = self._wish(within, control)
+        catalogue = wish.catalogue
+        exclude = np.array(sorted(set(seen.tolist())) if exclude_seen else [], np.int32)
         if catalogue is not self.trie:
             exclude = catalogue.leaves_of(self.trie.table_rows[exclude])
             exclude = exclude[exclude >= 0]
-        wanted = min(k, len(catalogue) - len(exclude))
+        wanted = min(k if wish.diversity == 0 else POOL * k, len(catalogue) - len(exclude))
         if wanted == 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)
-        recent = self.trie.rows[history[-self.manifest.model.max_history :]].astype(np.int32)
-        leaves, scores = self.engine.search(recent, catalogue, exclude, max(width, wanted))
+        leaves, scores = search(catalogue, exclude, max(width, wanted), wish.bias)
         # Seen items can crowd a narrow beam. One as wide as the wanted and the excluded together has enough
         # left, since every prefix it keeps leads to a leaf of its own.
         if len(leaves) < wanted and max(width, wanted) < wanted + len(exclude):
-            leaves, scores = self.engine.search(recent, catalogue, exclude, wanted + len(exclude))
+            leaves, scores = search(catalogue, exclude, wanted + len(exclude), wish.bias)
+        leaves, scores = leaves[scores >= wish.min_score], scores[scores >= wish.min_score]
+        if wish.diversity:
+            chosen = diverse(scores, catalogue.rows[leaves], k, wish.diversity)
+            leaves, scores = leaves[chosen], scores[chosen]
         return catalogue.table_rows[leaves[:k]], scores[:k]
 
-    def _catalogue(self, within: ItemTrie | None) -> ItemTrie:
+    def _wish(self, within: ItemTrie | str | None, control: Control | None) -> Control:
+        if control is None:
+            return Control(self._catalogue(within))
+        if within is not None:
+            raise ConfigError("`within` and `control` are both given; give `within` to recommender.control")
+        if not isinstance(control, Control) or control.catalogue.table is not self.trie.table:
+            raise ConfigError("`control` is not of this catalogue; make it with recommender.control")
+        return control
+
+    def _catalogue(self, within: ItemTrie | str | None) -> ItemTrie:
         if within is None:
             return self.trie
+        if isinstance(within, str):
+            if within not in self._named:
+                known = ", ".join(sorted(self._named)) or "none yet"
+                raise ConfigError(f"there is no catalogue {within!r} (there are: {known}); make it with add_catalogue")
+            return self._named[within]
         if not isinstance(within, ItemTrie) or within.table is not self.trie.table:
             raise ConfigError("`within` is not a part of this catalogue; make it with trie.filter or trie.filter_ids")
         return within
 
-    def _leaves(self, table_rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    def _leaves(self, table_rows: Rows) -> Rows:
         """Return the leaf rows of a history's known items; int32."""
         rows = np.asarray(table_rows)
         if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):
@@ -184,16 +345,6 @@ class Recommender:
     ) -> None:
         """Close the recommender."""
         self.close()
-
-
-def _checked_history(history: Any) -> list[str]:
-    if isinstance(history, (str, bytes, Set, Mapping)) or not isinstance(history, Iterable):
-        raise ConfigError(f"the history is {history!r:.60}; give a list of item ids, oldest first")
-    ids = list(history)
-    for place, item_id in enumerate(ids):
-        if not isinstance(item_id, str):
-            raise ConfigError(f"the history has {item_id!r:.60} at position {place}; item ids are strings")
-    return ids
 
 
 def _positive(name: str, value: Any) -> int:

@@ -17,23 +17,32 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pocketrec.exporting import Exported, TrainedStudent
     from pocketrec.pipeline import Pipeline, RunResult
+    from pocketrec.runtime.control import Control
     from pocketrec.runtime.errors import PocketRecError
-    from pocketrec.runtime.recommender import Recommendation, Recommendations, Recommender
+    from pocketrec.runtime.explain import Explanation
+    from pocketrec.runtime.recommendation import Recommendation, Recommendations
+    from pocketrec.runtime.recommender import Recommender
+    from pocketrec.runtime.session import Session
     from pocketrec.runtime.trie import ItemTrie
 
 _HOMES = {
+    "Control": "pocketrec.runtime.control",
     "Exported": "pocketrec.exporting",
+    "Explanation": "pocketrec.runtime.explain",
     "ItemTrie": "pocketrec.runtime.trie",
     "Pipeline": "pocketrec.pipeline",
     "PocketRecError": "pocketrec.runtime.errors",
-    "Recommendation": "pocketrec.runtime.recommender",
-    "Recommendations": "pocketrec.runtime.recommender",
+    "Recommendation": "pocketrec.runtime.recommendation",
+    "Recommendations": "pocketrec.runtime.recommendation",
     "Recommender": "pocketrec.runtime.recommender",
     "RunResult": "pocketrec.pipeline",
+    "Session": "pocketrec.runtime.session",
     "TrainedStudent": "pocketrec.exporting",
 }
 
 __all__ = [
+    "Control",
+    "Explanation",
     "Exported",
     "ItemTrie",
     "Pipeline",
@@ -42,6 +51,7 @@ __all__ = [
     "Recommendations",
     "Recommender",
     "RunResult",
+    "Session",
     "TrainedStudent",
 ]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,19 @@ if TYPE_CHECKING:
     from pocketrec.runtime.trie import ItemTrie
 
 ENGINES: Final = ("onnx", "onnx-split", "gguf", "reference")
+
+
+@dataclass(frozen=True)
+class State:
+    """What a model has read. States never change, so one may be gone on from twice.
+
+    items: how many it has read. hidden: float32 [1, D]. memory: what the engine needs to go on, its keys and values
+    [layers, 2, G, S, d] or the history int32 [items, L] itself.
+    """
+
+    items: int
+    hidden: NDArray[np.float32]
+    memory: NDArray[Any]
 
 
 class Engine(Protocol):
@@ -35,6 +50,33 @@ class Engine(Protocol):
         """
         ...
 
+    def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
+        """Read a history, or go on with one: a state costs what the new items cost, where the engine keeps a cache.
+
+        :param items: int32 [N, L], semantic IDs, oldest first; `state.items` + N <= the model's max_history.
+        :param state: what was read before; None: nothing.
+        """
+        ...
+
+    def search_from(
+        self,
+        state: State,
+        trie: ItemTrie,
+        exclude: NDArray[np.int32],
+        beam: int,
+        bias: NDArray[np.float32] | None = None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Find the best items after what was read; as `search`.
+
+        :param bias: float32 [n_nodes], what scores gain on the way to each node (`runtime.control`); None: nothing.
+        :raises BundleError: if the bundle's graph knows no bias.
+        """
+        ...
+
+    def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Log-probability of each code of one semantic ID [L] after a history, float32 [L]."""
+        ...
+
     def close(self) -> None:
         """Let go of memory and threads. No call may follow."""
         ...
@@ -45,14 +87,15 @@ def engine_for(bundle: Bundle) -> str:
     return "gguf" if "backbone" in bundle.manifest.graphs else "onnx"
 
 
-def load_engine(name: str, bundle: Bundle, threads: int = 1) -> Engine:
+def load_engine(name: str, bundle: Bundle, threads: int = 1, providers: Sequence[str] = ()) -> Engine:
     """Load an engine by name.
 
     :param name: "onnx" (one graph, one call), "onnx-split" (encoder and search apart), "gguf" (llama.cpp) or
         "reference" (numpy).
     :param bundle: a checked bundle.
     :param threads: threads for one call.
-    :raises ConfigError: on an unknown name or fewer than one thread.
+    :param providers: ONNX Runtime's execution providers, the preferred first; none: the processor.
+    :raises ConfigError: on an unknown name or provider, or fewer than one thread.
     :raises BundleError: if the bundle lacks the engine's files.
     :raises MissingExtraError: if the engine's package is not installed.
     """
@@ -61,7 +104,9 @@ def load_engine(name: str, bundle: Bundle, threads: int = 1) -> Engine:
     if name in ("onnx", "onnx-split"):
         from pocketrec.runtime.engines.onnx import OnnxEngine
 
-        return OnnxEngine(bundle, threads=threads, split=name == "onnx-split")
+        return OnnxEngine(bundle, threads=threads, split=name == "onnx-split", providers=providers)
+    if providers:
+        raise ConfigError(f"providers are ONNX Runtime's, and the engine is {name!r}; leave them out")
     if name == "gguf":
         from pocketrec.runtime.engines.gguf import GgufEngine
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.beam import beam_search
+from pocketrec.runtime.beam import LevelScorer
 from pocketrec.runtime.bundle import Bundle
+from pocketrec.runtime.engines.numpy_search import NumpySearch
 from pocketrec.runtime.engines.reference import ReferenceModel
 from pocketrec.runtime.errors import BundleError, MissingExtraError
-from pocketrec.runtime.trie import ItemTrie
 from pocketrec.runtime.weights import read_weights
 
 BACKBONE, DECODER = "encoder.gguf", "decoder.safetensors"
@@ -26,7 +26,7 @@ F32 = 0  # ggml's number of the type
 _QUIET: list[Any] = []  # llama.cpp keeps a bare pointer to the log function
 
 
-class GgufEngine:
+class GgufEngine(NumpySearch):
     """Runs a bundle's GGUF. Calls from several threads take turns: llama.cpp's context is one."""
 
     name = "gguf"
@@ -79,7 +79,7 @@ class GgufEngine:
             raise BundleError("llama.cpp cannot start encoder.gguf; export the bundle again")
         return context
 
-    def encode(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
+    def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
         """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
         tokens = np.ascontiguousarray(self.model.tokens(history), np.float32)  # [T, D]
         with self._lock:
@@ -103,13 +103,9 @@ class GgufEngine:
         hidden = llama.llama_get_embeddings_ith(self._context, -1)
         return np.ctypeslib.as_array(hidden, (1, width)).astype(np.float32)
 
-    def search(
-        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        result = beam_search(self.encode(history), self.model.score_level, trie, beam, exclude[None])
-        found = result.rows[0] >= 0
-        return result.rows[0][found], result.scores[0][found]
+    def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
+        """The SID decoder; the history is in h."""
+        return self.model.score_level
 
     def close(self) -> None:
         """Free llama.cpp's memory; may be called twice."""

@@ -1,39 +1,66 @@
 """ONNX Runtime over the bundle's graphs: one call for `recommender.onnx`, or encoder and search apart.
 
-The beam search runs inside the graph. Safe defaults for a phone: one thread, no spinning, nothing reported anywhere.
+The beam search runs inside the graphs. Safe defaults for a phone: one thread, no spinning, nothing reported anywhere.
+Each graph is opened when it is first needed, so an app that only asks `search` pays for one.
 """
 
 from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from pocketrec.runtime.bundle import Bundle
-from pocketrec.runtime.errors import BundleError
+from pocketrec.runtime.bundle import TOKENS_KIND, Bundle
+from pocketrec.runtime.engines import Engine, State, load_engine
+from pocketrec.runtime.errors import BundleError, ConfigError
 from pocketrec.runtime.trie import ItemTrie
 
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+CPU = "CPUExecutionProvider"
+NO_BIAS = np.zeros(1, np.float32)
+NOTHING: Found = (np.empty(0, np.int32), np.empty(0, np.float32))
 
 
 class OnnxEngine:
     """Runs a bundle's ONNX graphs. Thread-safe: ONNX Runtime sessions hold no state between calls."""
 
-    def __init__(self, bundle: Bundle, threads: int = 1, split: bool = False) -> None:
-        """Open the graphs.
+    def __init__(self, bundle: Bundle, threads: int = 1, split: bool = False, providers: Sequence[str] = ()) -> None:
+        """Open the graphs that `search` needs.
 
         :param bundle: an opened bundle.
         :param threads: intra-op threads.
         :param split: run `encoder.onnx` and `search.onnx` instead of `recommender.onnx`.
+        :param providers: execution providers, the preferred first; none: the processor.
         :raises BundleError: if a graph is missing or ONNX Runtime refuses it.
+        :raises ConfigError: on a provider that this ONNX Runtime lacks.
         """
         self.name = "onnx-split" if split else "onnx"
-        roles = ("encoder", "search") if split else ("recommender",)
-        self._sessions = [_open(bundle, role, threads) for role in roles]
+        available = ort.get_available_providers()
+        if missing := [name for name in providers if name not in available]:
+            raise ConfigError(f"this ONNX Runtime has no provider {missing[0]!r}; choose of {', '.join(available)}")
+        self._bundle, self._threads, self._providers = bundle, threads, list(providers) or [CPU]
+        self._graphs: dict[str, ort.InferenceSession] = {}
+        self._reference: Engine | None = None
+        self._lock = threading.Lock()
         spec = bundle.manifest.model
-        # What the search takes of the encoder's results: h, and for converted models the cache, too.
-        self._between = sorted({i.name for i in self._sessions[-1].get_inputs()} & {"hidden", "present"})
-        self._past = np.zeros((spec.layers, 2, spec.kv_heads, 0, spec.head_dim), np.float32)
+        self._restarts = spec.kind == TOKENS_KIND and spec.prompt == 0  # a start token is read for nothing at all
+        self._nothing = np.zeros((spec.layers, 2, spec.kv_heads, 0, spec.head_dim), np.float32)
+        for role in ("encoder", "search") if split else ("recommender",):
+            self._graph(role)
+
+    def _graph(self, role: str) -> ort.InferenceSession:
+        graph = self._graphs.get(role)
+        if graph is None:
+            with self._lock:
+                if role not in self._graphs:
+                    self._graphs[role] = _open(self._bundle, role, self._threads, self._providers)
+                graph = self._graphs[role]
+        return graph
 
     def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
         """Return leaf rows int32 [m] and log-probabilities float32 [m], best first, m ≤ beam.
@@ -43,29 +70,70 @@ class OnnxEngine:
         :param exclude: int32 [M], leaf rows that may not.
         :param beam: beams kept at every level.
         """
+        if self.name == "onnx-split":
+            return self.search_from(self.read(history), trie, exclude, beam)
         if len(trie) == 0:
-            return np.empty(0, np.int32), np.empty(0, np.float32)
-        feed = {
-            "first_child": trie.first_child,
-            "codes": trie.codes,
-            "exclude": exclude,
-            "beam": np.array([beam], np.int64),
-        }
-        if len(self._sessions) == 2:
-            encoder, search = self._sessions
-            encoded = encoder.run(self._between, {"history": history, "past": self._past})
-            rows, scores = search.run(["rows", "scores"], {**feed, **dict(zip(self._between, encoded, strict=True))})
-        else:
-            rows, scores = self._sessions[0].run(["rows", "scores"], {"history": history, **feed})
-        found = np.isfinite(scores)
-        return rows[found], scores[found]
+            return NOTHING
+        return _finite(self._graph("recommender").run(RESULTS, {"history": history, **_feed(trie, exclude, beam)}))
+
+    def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
+        """Read a history, or go on with one at the cost of the new items (see `Engine.read`)."""
+        if state is not None and len(items) == 0:
+            return state
+        count = state.items if state else 0
+        past = state.memory if state and not (count == 0 and self._restarts) else self._nothing
+        hidden, present = self._graph("encoder").run(["hidden", "present"], {"history": items, "past": past})
+        return State(count + len(items), hidden, present)
+
+    def search_from(
+        self,
+        state: State,
+        trie: ItemTrie,
+        exclude: NDArray[np.int32],
+        beam: int,
+        bias: NDArray[np.float32] | None = None,
+    ) -> Found:
+        """Return leaf rows and scores, best first (see `Engine.search_from`)."""
+        if len(trie) == 0:
+            return NOTHING
+        graph = self._graph("search")
+        names = {given.name for given in graph.get_inputs()}
+        feed = {"hidden": state.hidden, "present": state.memory, "bias": NO_BIAS if bias is None else bias}
+        if bias is not None and "bias" not in names:
+            raise BundleError("this bundle's search graph is of a time before score biases; export the bundle again")
+        feed = {name: array for name, array in feed.items() if name in names}
+        return _finite(graph.run(RESULTS, {**feed, **_feed(trie, exclude, beam)}))
+
+    def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Log-probability of each code of one semantic ID, float32 [L], by the numpy reference on the same weights."""
+        with self._lock:
+            self._reference = self._reference or load_engine("reference", self._bundle)
+        return self._reference.level_scores(history, sid)
 
     def close(self) -> None:
         """Free the sessions; the engine cannot search any more."""
-        self._sessions = []
+        self._graphs = {}
 
 
-def _open(bundle: Bundle, role: str, threads: int) -> ort.InferenceSession:
+RESULTS = ["rows", "scores"]
+
+
+def _feed(trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> dict[str, NDArray[Any]]:
+    return {
+        "first_child": trie.first_child,
+        "codes": trie.codes,
+        "exclude": exclude,
+        "beam": np.array([beam], np.int64),
+    }
+
+
+def _finite(results: list[Any]) -> Found:
+    rows, scores = results
+    found = np.isfinite(scores)
+    return rows[found], scores[found]
+
+
+def _open(bundle: Bundle, role: str, threads: int, providers: list[str]) -> ort.InferenceSession:
     path = bundle.graph(role)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -73,6 +141,6 @@ def _open(bundle: Bundle, role: str, threads: int) -> ort.InferenceSession:
     options.log_severity_level = 3
     ort.disable_telemetry_events()
     try:
-        return ort.InferenceSession(str(path), sess_options=options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(str(path), sess_options=options, providers=providers)
     except Exception as error:  # ONNX Runtime's own exception types differ between versions
         raise BundleError(f"ONNX Runtime cannot open {path.name} ({error}); export the bundle again") from error

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.beam import beam_search
+from pocketrec.runtime.beam import LevelScorer
 from pocketrec.runtime.bundle import Bundle, ModelSpec
-from pocketrec.runtime.trie import ItemTrie
+from pocketrec.runtime.engines.numpy_search import NumpySearch
 from pocketrec.runtime.weights import read_weights
 
 WEIGHTS = "model.safetensors"
@@ -87,7 +87,7 @@ class ReferenceModel:
         return _log_softmax(logits)
 
 
-class ReferenceEngine:
+class ReferenceEngine(NumpySearch):
     """Searches with `ReferenceModel` and `runtime.beam`."""
 
     name = "reference"
@@ -96,14 +96,13 @@ class ReferenceEngine:
         """Read the weights; `threads` is there for the protocol, numpy decides for itself."""
         self.model = ReferenceModel(bundle.manifest.model, read_weights(bundle.file(WEIGHTS)))
 
-    def search(
-        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        hidden = self.model.encode(history)
-        result = beam_search(hidden, self.model.score_level, trie, beam, exclude[None])
-        found = result.rows[0] >= 0
-        return result.rows[0][found], result.scores[0][found]
+    def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
+        return self.model.encode(history)
+
+    def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
+        """The SID decoder; the history is in h."""
+        return self.model.score_level
 
     def close(self) -> None:
         """Drop the weights."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.beam import beam_search
+from pocketrec.runtime.beam import LevelScorer
 from pocketrec.runtime.bundle import Bundle, ModelSpec
+from pocketrec.runtime.engines.numpy_search import NumpySearch
 from pocketrec.runtime.engines.reference import WEIGHTS, Array, _log_softmax, _norm, _silu
-from pocketrec.runtime.trie import ItemTrie
 from pocketrec.runtime.weights import read_weights
 
 
@@ -62,7 +62,7 @@ class ReferenceTokensModel:
         return np.asarray(x * cos + np.concatenate((-second, first), -1) * sin, np.float32)
 
 
-class ReferenceTokensEngine:
+class ReferenceTokensEngine(NumpySearch):
     """Searches with `ReferenceTokensModel` and `runtime.beam`."""
 
     name = "reference"
@@ -71,10 +71,12 @@ class ReferenceTokensEngine:
         """Read the weights; `threads` is there for the protocol, numpy decides for itself."""
         self.model = ReferenceTokensModel(bundle.manifest.model, read_weights(bundle.file(WEIGHTS)))
 
-    def search(
-        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
+    def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Nothing, float32 [1, 1]: the scorer reads whole sequences."""
+        return np.zeros((1, 1), np.float32)
+
+    def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
+        """Probabilities of a level's tokens, each beam's whole sequence read anew."""
         spec, read = self.model.spec, self.model.places(history)
 
         def score(level: int, _: Array, prefixes: NDArray[np.int64]) -> Array:
@@ -83,9 +85,7 @@ class ReferenceTokensEngine:
             of_level = self.model.w["tokens"][level * spec.codes : (level + 1) * spec.codes]
             return self.model.log_probs(sequences)[None][..., of_level]  # [1, W, K]
 
-        result = beam_search(np.zeros((1, 1), np.float32), score, trie, beam, exclude[None])
-        found = result.rows[0] >= 0
-        return result.rows[0][found], result.scores[0][found]
+        return score
 
     def close(self) -> None:
         """Drop the weights."""

@@ -12,6 +12,7 @@ from pocketrec.config import config_to_dict
 from pocketrec.distill.ranking import TorchEngine
 from pocketrec.runtime.beam import beam_search
 from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.control import node_bias
 from pocketrec.runtime.engines import ENGINES, load_engine
 from pocketrec.runtime.trie import ItemTrie
 from tiny import CODES, LEVELS, SPACE, brute_force, random_rows, tiny_bundle, tiny_student
@@ -130,3 +131,56 @@ def test_calls_from_many_threads_give_what_single_calls_give(engine):
     with ThreadPoolExecutor(4) as pool:
         together = [r[0].tolist() for r in pool.map(lambda h: engine.search(h, trie, NONE, 10), histories)]
     assert alone == together
+
+
+@pytest.mark.parametrize("steps", [(1, 1, 1, 1, 1, 1), (0, 2, 1), (3, 3), (6,)])
+def test_reading_a_history_in_pieces_gives_what_reading_it_at_once_gives(engine, steps):
+    trie, history = trie_of(random_rows(60)), history_of(sum(steps))
+    expected, scores = engine.search(history, trie, NONE, 60)
+    state, done = None, 0
+    for step in steps:
+        state = engine.read(history[done : done + step], state)
+        done += step
+        assert state.items == done
+    rows, found = engine.search_from(state, trie, NONE, 60)
+    assert rows.tolist() == expected.tolist()
+    np.testing.assert_allclose(found, scores, atol=1e-4)
+
+
+def test_a_state_may_be_gone_on_from_twice(engine):
+    trie, history = trie_of(random_rows(60)), history_of(4)
+    begun = engine.read(history[:2])
+    for other in (history[2:3], history[3:4]):
+        expected, _ = engine.search(np.concatenate((history[:2], other)), trie, NONE, 60)
+        rows, _ = engine.search_from(engine.read(other, begun), trie, NONE, 60)
+        assert rows.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("items", [1, 40, 300])
+def test_a_bias_is_added_to_what_brute_force_finds(engine, student, items):
+    trie, history = trie_of(random_rows(items)), history_of(3)
+    leaves = np.random.default_rng(2).normal(0, 3, items).astype(np.float32)
+    rows, scores = engine.search_from(engine.read(history), trie, NONE, items, node_bias(trie, leaves))
+    truth = brute_force(student, history, trie.rows) + leaves
+    assert sorted(rows.tolist()) == list(range(items))
+    np.testing.assert_allclose(scores, truth[rows], atol=1e-4)
+    assert (np.diff(scores) <= 1e-5).all()
+
+
+def test_a_narrow_beam_keeps_the_way_to_a_favoured_item(engine, student):
+    trie, history = trie_of(random_rows(200)), history_of(3)
+    last = int(brute_force(student, history, trie.rows).argmin())
+    leaves = np.zeros(200, np.float32)
+    leaves[last] = 100.0
+    rows, _ = engine.search_from(engine.read(history), trie, NONE, 1, node_bias(trie, leaves))
+    assert rows.tolist() == [last]
+
+
+def test_the_codes_of_an_item_sum_to_its_score(engine, student):
+    trie, history = trie_of(random_rows(30)), history_of(4)
+    truth = brute_force(student, history, trie.rows)
+    for leaf in (0, 7, 29):
+        levels = engine.level_scores(history, trie.rows[leaf])
+        assert levels.shape == (LEVELS,)
+        assert (levels <= 0).all()
+        assert levels.sum() == pytest.approx(truth[leaf], abs=1e-4)

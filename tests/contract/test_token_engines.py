@@ -12,6 +12,7 @@ import torch
 from pocketrec.export.convert import convert_llama
 from pocketrec.runtime.beam import beam_search
 from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.control import node_bias
 from pocketrec.runtime.engines import load_engine
 from pocketrec.runtime.trie import ItemTrie
 from tiny import CODES, LEVELS, random_rows
@@ -142,3 +143,33 @@ def test_calls_from_many_threads_give_what_single_calls_give(engine, model):
     with ThreadPoolExecutor(4) as pool:
         together = [r[0].tolist() for r in pool.map(lambda h: engine.search(h, trie, NONE, 10), histories)]
     assert alone == together
+
+
+@pytest.mark.parametrize("steps", [(1, 1, 1, 1), (0, 2, 1), (3, 3), (6,)])
+def test_reading_a_history_in_pieces_gives_what_reading_it_at_once_gives(engine, model, steps):
+    trie, history = trie_of(model[2], random_rows(40)), history_of(sum(steps))
+    expected, scores = engine.search(history, trie, NONE, 40)
+    state, done = None, 0
+    for step in steps:
+        state = engine.read(history[done : done + step], state)
+        done += step
+    rows, found = engine.search_from(state, trie, NONE, 40)
+    assert rows.tolist() == expected.tolist()
+    np.testing.assert_allclose(found, scores, atol=1e-4)
+
+
+def test_a_bias_is_added_to_the_logits_of_transformers(engine, model):
+    llama, prompt, bundle = model
+    trie, history = trie_of(bundle, random_rows(40)), history_of(3)
+    leaves = np.random.default_rng(2).normal(0, 3, 40).astype(np.float32)
+    rows, scores = engine.search_from(engine.read(history), trie, NONE, 40, node_bias(trie, leaves))
+    truth = judge(llama, prompt, history, trie.rows) + leaves
+    assert sorted(rows.tolist()) == list(range(40))
+    np.testing.assert_allclose(scores, truth[rows], atol=1e-4)
+
+
+def test_the_codes_of_an_item_sum_to_its_score(engine, model):
+    llama, prompt, bundle = model
+    trie, history = trie_of(bundle, random_rows(20)), history_of(2)
+    levels = engine.level_scores(history, trie.rows[3])
+    assert levels.sum() == pytest.approx(judge(llama, prompt, history, trie.rows)[3], abs=1e-4)

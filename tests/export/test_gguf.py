@@ -39,7 +39,7 @@ def test_a_float32_file_gives_the_hidden_state_of_torch(tmp_path_factory, seed, 
     engine = load_engine("gguf", open_bundle(gguf_bundle(tmp_path_factory.mktemp("g") / "b", student)))
     history = random_rows(8, seed)[:length].astype(np.int32)
     expected = TorchEngine(student).encode(history[None], np.array([length]))
-    np.testing.assert_allclose(engine.encode(history), expected, atol=2e-4)
+    np.testing.assert_allclose(engine.hidden_of(history), expected, atol=2e-4)
     engine.close()
     engine.close()
 
@@ -51,7 +51,7 @@ def test_every_scheme_recommends_what_float32_does_nearly(tmp_path, scheme):
         load_engine("gguf", open_bundle(gguf_bundle(tmp_path / name, student, name))) for name in ("none", scheme)
     )
     history = random_rows(8)[:4].astype(np.int32)
-    one, other = exact.encode(history)[0], rounded.encode(history)[0]
+    one, other = exact.hidden_of(history)[0], rounded.hidden_of(history)[0]
     cosine = float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
     assert cosine > {"none": 0.99999, "f16": 0.9999, "q8_0": 0.999}.get(scheme, 0.9)
 

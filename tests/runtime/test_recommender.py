@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pocketrec.runtime.beam import beam_search
 from pocketrec.runtime.bundle import CatalogueSpec, Manifest, ModelSpec
 from pocketrec.runtime.errors import BundleError, ConfigError
-from pocketrec.runtime.recommender import Recommendation, Recommender
+from pocketrec.runtime.recommendation import Recommendation
+from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.trie import ItemTrie
 
 LEVELS, CODES, MAX_HISTORY = 2, 6, 4

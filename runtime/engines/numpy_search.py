@@ -1,0 +1,53 @@
+"""Engines whose search is the numpy reference's: they say what h is and how a level scores; the rest is here."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.runtime.beam import LevelScorer, beam_search
+from pocketrec.runtime.engines import State
+from pocketrec.runtime.trie import ItemTrie
+
+Found = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+
+class NumpySearch:
+    """`Engine` but for its name and `close`. A state's memory is the history itself."""
+
+    def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
+        raise NotImplementedError
+
+    def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
+        """How codes are scored after a history."""
+        raise NotImplementedError
+
+    def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
+        """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
+        return self.search_from(self.read(history), trie, exclude, beam)
+
+    def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
+        """Read everything anew (see `Engine.read`)."""
+        history = items if state is None else np.concatenate((state.memory, items))
+        return State(len(history), self.hidden_of(history), history)
+
+    def search_from(
+        self,
+        state: State,
+        trie: ItemTrie,
+        exclude: NDArray[np.int32],
+        beam: int,
+        bias: NDArray[np.float32] | None = None,
+    ) -> Found:
+        """Return leaf rows and scores, best first (see `Engine.search_from`)."""
+        result = beam_search(state.hidden, self.scorer(state.memory), trie, beam, exclude[None], bias)
+        found = result.rows[0] >= 0
+        return result.rows[0][found], result.scores[0][found]
+
+    def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Log-probability of each code of one semantic ID, float32 [L] (see `Engine.level_scores`)."""
+        hidden, score = self.hidden_of(history), self.scorer(history)
+        codes = np.asarray(sid, np.int64)
+        steps = [score(level, hidden, codes[None, None, :level])[0, 0, code] for level, code in enumerate(codes)]
+        return np.array(steps, np.float32)

@@ -1,0 +1,164 @@
+"""A session: one user's history that grows, with what the model has read of it kept.
+
+Each observation is read once, at the next call; until the history is longer than the model's, a call costs what the
+new items cost. From then on the window moves at every observation and is read anew, so that a session always gives what
+`Recommender.recommend` gives for the same history.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.runtime.bundle import Manifest
+from pocketrec.runtime.control import Control
+from pocketrec.runtime.errors import SessionError
+from pocketrec.runtime.files import atomic_write, open_plain
+from pocketrec.runtime.manifest import TRIE_FILE
+from pocketrec.runtime.trie import ItemTrie
+
+if TYPE_CHECKING:
+    from pocketrec.runtime.engines import State
+    from pocketrec.runtime.recommendation import Recommendations
+    from pocketrec.runtime.recommender import Recommender
+
+FORMAT, VERSION = "pocketrec-session", 1
+MAX_BYTES = 1 << 24
+_REMEDY = "start a new session"
+
+
+class Session:
+    """The history of one user. Calls from several threads take turns.
+
+    Attributes: `unknown`, ids that were observed but are not in the catalogue, each once; `renewed`, whether it was
+    restored under another model than it was saved with.
+    """
+
+    def __init__(self, recommender: Recommender, history: Sequence[str] = (), renewed: bool = False) -> None:
+        """Begin with a history, oldest first; most callers want `Recommender.session`."""
+        self.recommender, self.renewed = recommender, renewed
+        self.unknown: tuple[str, ...] = ()
+        self._leaves: list[int] = []  # of the items so far, oldest first
+        self._read = 0  # how many of them `_state` has read
+        self._state: State | None = None
+        self._lock = threading.Lock()
+        self._extend(history)
+
+    def observe(self, item_id: str) -> bool:
+        """Add an item to the history; return whether the catalogue has it (else it is only noted as unknown).
+
+        :raises ConfigError: if it is no string.
+        """
+        with self._lock:
+            return self._extend([item_id])
+
+    def _extend(self, ids: Sequence[str]) -> bool:
+        leaves, unknown = self.recommender.find_leaves(ids)
+        self._leaves += leaves.tolist()
+        self.unknown = tuple(dict.fromkeys(self.unknown + unknown))
+        return not unknown
+
+    def recommend(
+        self,
+        k: int = 10,
+        exclude_seen: bool = True,
+        within: ItemTrie | str | None = None,
+        beam: int | None = None,
+        control: Control | None = None,
+    ) -> Recommendations:
+        """Recommend the items most likely to come next; as `Recommender.recommend`."""
+        with self._lock:
+            seen = np.array(self._leaves, np.int32)
+            self._catch_up(seen)
+            assert self._state is not None
+            return self.recommender.recommend_state(self._state, seen, k, exclude_seen, within, beam, control)
+
+    def _catch_up(self, leaves: NDArray[np.int32]) -> None:
+        """Let the model read what it has not read yet."""
+        engine, sids = self.recommender.engine, self.recommender.trie.rows
+        longest = self.recommender.manifest.model.max_history
+        if self._state is not None and self._read == len(leaves):
+            return
+        if self._state is None or len(leaves) > longest:  # the window has moved: every position is another
+            self._state = engine.read(sids[leaves[-longest:]].astype(np.int32))
+        else:
+            self._state = engine.read(sids[leaves[self._read :]].astype(np.int32), self._state)
+        self._read = len(leaves)
+
+    @property
+    def history(self) -> tuple[str, ...]:
+        """Ids of the known items so far, oldest first."""
+        trie = self.recommender.trie
+        return tuple(trie.table.ids(trie.table_rows[np.array(self._leaves, np.int32)]))
+
+    def to_bytes(self) -> bytes:
+        """The session as bytes: its item ids, and which model it was for. Keys and values are made anew."""
+        items = list(self.history)
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "model": model_id(self.recommender.manifest),
+            "sha256": _digest(items),
+            "items": items,
+        }
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def save(self, path: str | Path) -> None:
+        """Write `to_bytes` atomically.
+
+        :raises OSError: if it cannot be written; a file that was there is then untouched.
+        """
+        atomic_write(Path(path), [self.to_bytes()])
+
+
+def restore(recommender: Recommender, source: bytes | str | Path) -> Session:
+    """Go on with a saved session (see `Recommender.restore_session`)."""
+    items, model = _parse(source if isinstance(source, bytes) else _read_file(Path(source)))
+    return Session(recommender, items, renewed=model != model_id(recommender.manifest))
+
+
+def model_id(manifest: Manifest) -> str:
+    """What names a model: a hash of its files' hashes, the catalogue and the model card aside."""
+    files = {name: e.sha256 for name, e in manifest.files.items() if name != TRIE_FILE and not name.endswith(".md")}
+    return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
+
+
+def _digest(items: list[str]) -> str:
+    return hashlib.sha256(json.dumps(items).encode()).hexdigest()
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        with open_plain(path) as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SessionError(f"{path} cannot be read ({error}); {_REMEDY}") from error
+
+
+def _parse(data: bytes) -> tuple[list[str], str]:
+    if len(data) > MAX_BYTES:
+        raise SessionError(f"the saved session has over {MAX_BYTES} bytes; {_REMEDY}")
+    try:
+        content: Any = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise SessionError(f"the saved session is damaged ({error}); {_REMEDY}") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise SessionError(f"this is no saved session; {_REMEDY}")
+    if content.get("version") != VERSION:
+        raise SessionError(
+            f"the saved session is of version {content.get('version')!r:.20}, and this pocketrec reads {VERSION}; "
+            f"update pocketrec, or {_REMEDY}"
+        )
+    items, model = content.get("items"), content.get("model")
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items) or not isinstance(model, str):
+        raise SessionError(f"the saved session is damaged (its items are no list of ids); {_REMEDY}")
+    if content.get("sha256") != _digest(items):
+        raise SessionError(f"the saved session is damaged (its items are not those it was saved with); {_REMEDY}")
+    return items, model
