@@ -223,7 +223,7 @@ class Recommender:
         if unknown:
             raise ConfigError(f"the catalogue has no item {item_id!r}; give one of its ids")
         recent = leaves[-self.manifest.model.max_history :]
-        names = self.trie.table.ids(self.trie.table_rows[recent])
+        names = self.trie.table.ids(self.trie.table_rows_of(recent))
         sids = self.trie.rows[recent].astype(np.int32)
         return explain(self.engine, item_id, self.trie.rows[leaf[0]], names, sids)
 
@@ -283,7 +283,7 @@ class Recommender:
         catalogue = wish.catalogue
         exclude = np.array(sorted(set(seen.tolist())) if exclude_seen else [], np.int32)
         if catalogue is not self.trie:
-            exclude = catalogue.leaves_of(self.trie.table_rows[exclude])
+            exclude = catalogue.leaves_of(self.trie.table_rows_of(exclude))
             exclude = exclude[exclude >= 0]
         wanted = min(k if wish.diversity == 0 else POOL * k, len(catalogue) - len(exclude))
         if wanted == 0:
@@ -297,7 +297,7 @@ class Recommender:
         if wish.diversity:
             chosen = diverse(scores, catalogue.rows[leaves], k, wish.diversity)
             leaves, scores = leaves[chosen], scores[chosen]
-        return catalogue.table_rows[leaves[:k]], scores[:k]
+        return catalogue.table_rows_of(leaves[:k]), scores[:k]
 
     def _wish(self, within: ItemTrie | str | None, control: Control | None) -> Control:
         if control is None:

@@ -96,7 +96,7 @@ class Session:
     def history(self) -> tuple[str, ...]:
         """Ids of the known items so far, oldest first."""
         trie = self.recommender.trie
-        return tuple(trie.table.ids(trie.table_rows[np.array(self._leaves, np.int32)]))
+        return tuple(trie.table.ids(trie.table_rows_of(np.array(self._leaves, np.int32))))
 
     def to_bytes(self) -> bytes:
         """The session as bytes: its item ids, and which model it was for. Keys and values are made anew."""

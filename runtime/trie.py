@@ -43,7 +43,7 @@ class ItemTrie:
     """
 
     rows: Codes  # [n, L], sorted and distinct
-    table_rows: NDArray[np.int32]  # [n]: leaf row -> table row, rising
+    part: NDArray[np.int32] | None  # [n]: leaf row -> table row, rising; None: they are the same, as in the whole
     table: ItemTable
     codes_per_level: int  # K
     sid_space: str  # hash of the codebooks; a model and a trie of different spaces do not fit
@@ -53,7 +53,7 @@ class ItemTrie:
 
     def __post_init__(self) -> None:
         first_child, codes, max_branch = _structure(self.rows)
-        for array in (self.rows, self.table_rows, first_child, codes):
+        for array in (self.rows, first_child, codes, *(() if self.part is None else (self.part,))):
             array.flags.writeable = False
         object.__setattr__(self, "first_child", first_child)
         object.__setattr__(self, "codes", codes)
@@ -87,7 +87,7 @@ class ItemTrie:
         checked = checked[order]
         _refuse_duplicates(checked, order)
         table = ItemTable.from_lists(item_ids, titles).take(order)
-        return cls(checked, np.arange(len(checked), dtype=np.int32), table, codes_per_level, sid_space)
+        return cls(checked, None, table, codes_per_level, sid_space)
 
     @classmethod
     def load(cls, path: str | Path) -> ItemTrie:
@@ -96,9 +96,8 @@ class ItemTrie:
         :raises TrieError: if it is missing, damaged, of another version or malformed; the message says how.
         """
         content = read_trie_file(path)
-        rows = np.arange(len(content.codes), dtype=np.int32)
         try:
-            return cls(content.codes, rows, content.table, content.codes_per_level, content.sid_space)
+            return cls(content.codes, None, content.table, content.codes_per_level, content.sid_space)
         except TrieError as error:
             raise TrieError(f"{Path(path).name} is malformed ({error}); fetch it again or re-publish it") from error
 
@@ -107,14 +106,21 @@ class ItemTrie:
 
         :raises OSError: if the file cannot be written; a file that was there is then untouched.
         """
-        table = self.table
-        if len(self) < len(table):
-            table = table.take(self.table_rows)
+        table = self.table if self.part is None else self.table.take(self.part)
         write_trie_file(path, TrieFile(self.rows, table, self.codes_per_level, self.sid_space))
 
     def __len__(self) -> int:
         """Return the number of items."""
         return len(self.rows)
+
+    @property
+    def table_rows(self) -> NDArray[np.int32]:
+        """Table row of every leaf row, int32 [n], rising."""
+        return np.arange(len(self), dtype=np.int32) if self.part is None else self.part
+
+    def table_rows_of(self, leaves: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the table row of each leaf row, int32 of the same shape."""
+        return leaves if self.part is None else self.part[leaves]
 
     @property
     def levels(self) -> int:
@@ -170,7 +176,8 @@ class ItemTrie:
                 f"the mask is {mask.dtype} {list(mask.shape)}, but this trie needs bool [{len(self)}]; "
                 "give one true or false per leaf row"
             )
-        return ItemTrie(self.rows[mask], self.table_rows[mask], self.table, self.codes_per_level, self.sid_space)
+        part = np.flatnonzero(mask).astype(np.int32) if self.part is None else self.part[mask]
+        return ItemTrie(self.rows[mask], part, self.table, self.codes_per_level, self.sid_space)
 
     def filter_ids(self, ids: Sequence[str]) -> ItemTrie:
         """Return the sub-catalogue of the given items; ids that this trie does not have are passed over.
@@ -187,12 +194,12 @@ class ItemTrie:
     def leaves_of(self, table_rows: NDArray[np.integer]) -> NDArray[np.int32]:
         """Return the leaf row of each table row, int32 of the same shape, -1 where the trie lacks it."""
         wanted = np.asarray(table_rows)
-        if len(self) == len(self.table):
+        if self.part is None:
             return np.where((wanted >= 0) & (wanted < len(self)), wanted, -1).astype(np.int32)
         if len(self) == 0:
             return np.full(wanted.shape, -1, np.int32)
-        place = np.minimum(np.searchsorted(self.table_rows, wanted), len(self) - 1)
-        return np.where(self.table_rows[place] == wanted, place, -1).astype(np.int32)
+        place = np.minimum(np.searchsorted(self.part, wanted), len(self) - 1)
+        return np.where(self.part[place] == wanted, place, -1).astype(np.int32)
 
 
 def _checked_rows(rows: ArrayLike, codes_per_level: int) -> Codes:

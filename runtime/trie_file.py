@@ -1,8 +1,8 @@
 """The trie file: one catalogue as safetensors, written atomically, checked in full before use.
 
-Format "pocketrec.trie", version 1. Tensors, n items of L codes each:
-`id_offsets` int64 [n + 1] and `id_bytes` uint8: item ids, UTF-8, one after the other;
-`title_offsets`, `title_bytes`: the same for titles, both or neither;
+Format "pocketrec.trie", version 2. Tensors, n items of L codes each:
+`id_lengths` uint16 [n] and `id_bytes` uint8: item ids, UTF-8, one after the other, and the bytes of each;
+`title_lengths`, `title_bytes`: the same for titles, both or neither;
 `codes` uint8 [n, L] (uint16 above 256 codes a level): semantic IDs, rising and distinct.
 Metadata, all strings: format, version, sid_space, codes_per_level.
 
@@ -29,15 +29,15 @@ from pocketrec.runtime.files import atomic_write
 from pocketrec.runtime.items import MAX_ID_BYTES, MAX_ITEMS, ItemTable
 
 FORMAT: Final = "pocketrec.trie"
-VERSION: Final = "1"
+VERSION: Final = "2"
 MAX_FILE_BYTES: Final = 1 << 31
 MAX_LEVELS: Final = 8
 MAX_CODES: Final = 1 << 16  # codes are uint16 at most
-MAX_TITLE_BYTES: Final = 1 << 16
+MAX_TITLE_BYTES: Final = (1 << 16) - 1
 
 _UTF8_PIECE: Final = 1 << 20
 _FETCH: Final = "fetch it again or re-publish it"
-_NAMES = {"U8": np.uint8, "U16": np.uint16, "I64": np.int64}
+_NAMES = {"U8": np.uint8, "U16": np.uint16}
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,17 @@ def code_type(codes_per_level: int) -> type[np.uint8] | type[np.uint16]:
 def write_trie_file(path: str | Path, content: TrieFile) -> None:
     """Write a trie file atomically; the same content always gives the same bytes.
 
+    :raises TrieError: if a title is too long.
     :raises OSError: if the file cannot be written; a file that was there is then untouched.
     """
     table = content.table
-    tensors: dict[str, NDArray[Any]] = {"id_offsets": table.id_offsets}
+    tensors: dict[str, NDArray[Any]] = {"id_lengths": np.diff(table.id_offsets).astype(np.uint16)}
     if table.title_bytes is not None and table.title_offsets is not None:
-        tensors["title_offsets"] = table.title_offsets  # 8-byte numbers first, 2-byte codes next: all aligned
+        lengths = np.diff(table.title_offsets)
+        if lengths.max(initial=0) > MAX_TITLE_BYTES:
+            row = int(lengths.argmax())
+            raise TrieError(f"the title in row {row} has {lengths[row]} bytes; cut it to {MAX_TITLE_BYTES}")
+        tensors["title_lengths"] = lengths.astype(np.uint16)  # 2-byte numbers come first: all are aligned
     tensors["codes"] = content.codes
     tensors["id_bytes"] = table.id_bytes
     if table.title_bytes is not None:
@@ -120,9 +125,9 @@ def _refusal(path: Path, wrong: str, remedy: str = _FETCH) -> TrieError:
 def _read(path: Path, file: Any) -> TrieFile:
     sid_space, codes_per_level = _read_metadata(path, file.metadata() or {})
     names = set(file.keys())
-    needed = {"codes", "id_bytes", "id_offsets"} | (names & {"title_bytes", "title_offsets"})
+    needed = {"codes", "id_bytes", "id_lengths"} | (names & {"title_bytes", "title_lengths"})
     if len(needed) == 4:
-        needed |= {"title_bytes", "title_offsets"}
+        needed |= {"title_bytes", "title_lengths"}
     if missing := needed - names:
         raise _refusal(path, f"lacks the tensor {min(missing)!r}")
     if extra := names - needed:
@@ -184,17 +189,15 @@ def _read_codes(path: Path, file: Any, codes_per_level: int) -> NDArray[Any]:
 def _read_texts(
     path: Path, file: Any, what: str, n: int, *, shortest: int, longest: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the bytes and offsets of n texts, checked: in range and order, of allowed lengths, UTF-8."""
+    """Return the bytes and offsets of n texts, checked: of allowed lengths that span the bytes, UTF-8."""
     blob = _read_tensor(path, file, f"{what}_bytes", np.uint8, 1)
-    offsets = _read_tensor(path, file, f"{what}_offsets", np.int64, 1)
-    if len(offsets) != n + 1:
-        raise _refusal(path, f"has {len(offsets)} {what}_offsets for {n} items, where {n + 1} are needed")
-    if offsets[0] != 0 or offsets[-1] != len(blob):
-        raise _refusal(path, f"has {what}_offsets that do not span its {len(blob)} {what}_bytes")
-    falls = np.flatnonzero(offsets[1:] < offsets[:-1])
-    if len(falls):
-        raise _refusal(path, f"has {what}_offsets that fall after row {falls[0]}")
-    lengths = np.diff(offsets)
+    lengths = _read_tensor(path, file, f"{what}_lengths", np.uint16, 1)
+    if len(lengths) != n:
+        raise _refusal(path, f"has {len(lengths)} {what}_lengths for {n} items")
+    offsets = np.zeros(n + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    if offsets[-1] != len(blob):
+        raise _refusal(path, f"has {what}_lengths that sum to {offsets[-1]}, but {len(blob)} {what}_bytes")
     if n and not shortest <= lengths.min() <= lengths.max() <= longest:
         raise _refusal(
             path,

@@ -135,7 +135,13 @@ def test_an_empty_trie_is_valid_and_can_be_saved(tmp_path):
 
 def test_nothing_can_change_a_trie():
     trie = small()
-    for array in (trie.rows, trie.codes, trie.first_child, trie.table_rows, trie.table.id_bytes):
+    for array in (
+        trie.rows,
+        trie.codes,
+        trie.first_child,
+        trie.filter(np.arange(len(trie)) < 2).table_rows,
+        trie.table.id_bytes,
+    ):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
     given_rows = np.array(ROWS, np.uint8)
@@ -237,13 +243,13 @@ def pack(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
 def sound() -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Three items "a", "bb", "é" with titles "A", "", "E"."""
     tensors = {
-        "id_offsets": np.array([0, 1, 3, 5]),
-        "title_offsets": np.array([0, 1, 1, 2]),
+        "id_lengths": np.array([1, 2, 2], np.uint16),
+        "title_lengths": np.array([1, 0, 1], np.uint16),
         "codes": np.array([[0, 0], [0, 3], [2, 1]], np.uint8),
         "id_bytes": np.frombuffer("abbé".encode(), np.uint8),
         "title_bytes": np.frombuffer(b"AE", np.uint8),
     }
-    return tensors, {"format": "pocketrec.trie", "version": "1", "sid_space": "s", "codes_per_level": "4"}
+    return tensors, {"format": "pocketrec.trie", "version": "2", "sid_space": "s", "codes_per_level": "4"}
 
 
 def test_the_handmade_file_is_sound(tmp_path):
@@ -257,7 +263,8 @@ U8 = np.uint8
 FAULTS = {
     "another format": ({}, {"format": "other"}, "format 'other'"),
     "no format": ({}, {"format": None}, "format None"),
-    "a later version": ({}, {"version": "2"}, "version '2'.*update"),
+    "a later version": ({}, {"version": "3"}, "version '3'.*update"),
+    "an earlier version": ({}, {"version": "1"}, "version '1'.*re-publish"),
     "no sid_space": ({}, {"sid_space": None}, "lacks 'sid_space'"),
     "no codes_per_level": ({}, {"codes_per_level": None}, "lacks 'codes_per_level'"),
     "codes_per_level of zero": ({}, {"codes_per_level": "0"}, "codes_per_level '0'"),
@@ -265,7 +272,7 @@ FAULTS = {
     "huge codes_per_level": ({}, {"codes_per_level": "9" * 5000}, "no number from 1 to 65536"),
     "no codes": ({"codes": None}, {}, "lacks the tensor 'codes'"),
     "no ids": ({"id_bytes": None}, {}, "lacks the tensor 'id_bytes'"),
-    "no offsets": ({"id_offsets": None}, {}, "lacks the tensor 'id_offsets'"),
+    "no lengths": ({"id_lengths": None}, {}, "lacks the tensor 'id_lengths'"),
     "half the titles": ({"title_bytes": None}, {}, "lacks the tensor 'title_bytes'"),
     "a tensor too many": ({"x": np.zeros(1, U8)}, {}, "'x' that the format does not know"),
     "codes of a wrong type": ({"codes": np.zeros((3, 2), np.float32)}, {}, "codes of type F32"),
@@ -280,19 +287,13 @@ FAULTS = {
         {},
         "rows 0 and 1 have one semantic ID",
     ),
-    "offsets of a wrong type": (
-        {"id_offsets": np.array([0, 1, 3, 5], np.int32)},
-        {},
-        "id_offsets of type I32",
-    ),
-    "too few offsets": ({"id_offsets": np.array([0, 1, 5])}, {}, "3 id_offsets for 3 items"),
-    "offsets from one": ({"id_offsets": np.array([1, 2, 3, 5])}, {}, "do not span its 5 id_bytes"),
-    "offsets past the end": ({"id_offsets": np.array([0, 1, 3, 6])}, {}, "do not span its 5 id_bytes"),
-    "offsets that fall": ({"id_offsets": np.array([0, 3, 1, 5])}, {}, "fall after row 1"),
-    "offsets far away and back": ({"id_offsets": np.array([0, 2**62, 3, 5])}, {}, "fall after row 1"),
-    "an empty id": ({"id_offsets": np.array([0, 1, 1, 5])}, {}, "ids of 0 to 4 bytes"),
+    "lengths of a wrong type": ({"id_lengths": np.array([1, 2, 2], np.int32)}, {}, "id_lengths of type I32"),
+    "too few lengths": ({"id_lengths": np.array([1, 4], np.uint16)}, {}, "2 id_lengths for 3 items"),
+    "lengths past the end": ({"id_lengths": np.array([1, 2, 3], np.uint16)}, {}, "sum to 6, but 5 id_bytes"),
+    "lengths before the end": ({"id_lengths": np.array([1, 2, 1], np.uint16)}, {}, "sum to 4, but 5 id_bytes"),
+    "an empty id": ({"id_lengths": np.array([1, 0, 4], np.uint16)}, {}, "ids of 0 to 4 bytes"),
     "an id cut inside a character": (
-        {"id_offsets": np.array([0, 1, 4, 5])},
+        {"id_lengths": np.array([1, 3, 1], np.uint16)},
         {},
         "ids that are not valid UTF-8",
     ),
@@ -308,7 +309,7 @@ FAULTS = {
     ),
     "titles not UTF-8": ({"title_bytes": np.array([65, 0xFF], U8)}, {}, "titles that are not valid UTF-8"),
     "duplicate ids": (
-        {"id_bytes": np.frombuffer(b"ababb", U8), "id_offsets": np.array([0, 2, 4, 5])},
+        {"id_bytes": np.frombuffer(b"ababb", U8), "id_lengths": np.array([2, 2, 1], np.uint16)},
         {},
         "both have",
     ),
