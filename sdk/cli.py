@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pocketrec.cli_bench import EXAMPLE as BENCH_EXAMPLE
+from pocketrec.cli_bench import bench
 from pocketrec.cli_convert import export_text_encoder
 from pocketrec.cli_export import EXAMPLE as EXPORT_EXAMPLE
 from pocketrec.cli_export import export
@@ -34,6 +36,7 @@ app.command(epilog="Example: [bold]pocketrec export-text-encoder models/minilm -
     export_text_encoder
 )
 app.command(epilog="Example: [bold]pocketrec prune runs/first --ratio 0.2 --out runs/first/small[/bold]")(prune)
+app.command(epilog=BENCH_EXAMPLE)(bench)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 Set = Annotated[
