@@ -13,20 +13,39 @@ What stands for a tensor `t` in `model.safetensors`:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
+
+from pocketrec.runtime.errors import BundleError
+from pocketrec.runtime.manifest import TOKENS_KIND, ModelSpec
 
 INT8, INT4, SCALE = ".int8", ".int4", ".scale"
 MIDDLE = 8  # what stands for 0 in four bits
 
 
-def read_weights(path: Path) -> dict[str, NDArray[Any]]:
-    """Return every tensor by name: float32, and integers that are no weights as they are."""
-    stored = load_file(path)
+def read_weights(path: Path, spec: ModelSpec | None = None) -> dict[str, NDArray[Any]]:
+    """Return every tensor by name: float32, and integers that are no weights as they are.
+
+    :param spec: the model that they must be of; None: any. Tensors that a GGUF holds may be missing.
+    :raises BundleError: if the file is damaged, or its tensors are not the model's.
+    """
+    try:
+        weights = _decoded(load_file(path))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise BundleError(f"{path.name} is damaged ({reason}); export the bundle again") from error
+    if spec is not None:
+        _check(weights, spec, path)
+    return weights
+
+
+def _decoded(stored: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     out: dict[str, NDArray[Any]] = {}
     for name, array in stored.items():
         if name.endswith(INT8):
@@ -51,3 +70,74 @@ def unpack_int4(packed: NDArray[np.uint8], scale: NDArray[np.float16]) -> NDArra
     values = np.concatenate((packed & 15, packed >> 4), axis).astype(np.float32) - MIDDLE
     blocks = (scale.shape[0], -1, scale.shape[2]) if axis == 0 else (*scale.shape[:2], -1)
     return np.asarray((values.reshape(blocks) * scale.astype(np.float32)).reshape(values.shape), np.float32)
+
+
+def _check(weights: Mapping[str, NDArray[Any]], spec: ModelSpec, path: Path) -> None:
+    """Make sure that a model's tensors are there, of its shapes, and that its integers are in range."""
+    wanted = _token_shapes(spec, weights) if spec.kind == TOKENS_KIND else _student_shapes(spec, weights)
+    beside = path.suffix == ".safetensors" and path.stem == "decoder"  # the backbone is in a GGUF
+    for name, shape in wanted.items():
+        if name not in weights and not (beside and name.startswith(("layers.", "rope.", "norm"))):
+            raise BundleError(f"{path.name} lacks the tensor {name!r}; export the bundle again")
+        if name in weights and weights[name].shape != shape:
+            found = list(weights[name].shape)
+            raise BundleError(
+                f"{path.name} has {name} of shape {found}, and the manifest makes it {list(shape)}; export it again"
+            )
+        if name in weights and weights[name].dtype != np.float32 and name not in ("pair.keys", "tokens"):
+            raise BundleError(f"{path.name} has {name} of type {weights[name].dtype}; export the bundle again")
+    for name, end in (("pair.keys", spec.codes**2), ("tokens", spec.vocab)):
+        values = weights.get(name)
+        if name in wanted and values is not None and not _within(values, end, rising=name == "pair.keys"):
+            raise BundleError(f"{path.name} has numbers in {name} that the model does not know; export it again")
+
+
+def _within(values: NDArray[Any], end: int, rising: bool) -> bool:
+    if not np.issubdtype(values.dtype, np.integer) or (values.size and not 0 <= values.min() <= values.max() < end):
+        return False
+    return not rising or bool((np.diff(values.astype(np.int64)) > 0).all())
+
+
+def _student_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of `export.weights`."""
+    dim, middle, codes = spec.dim, spec.decoder_dim, spec.codes
+    queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    out: dict[str, tuple[int, ...]] = {
+        "start": (1, dim), "norm": (dim,), "rope.cos": (spec.max_history + 1, spec.head_dim),
+        "rope.sin": (spec.max_history + 1, spec.head_dim), "decoder.hidden": (dim, spec.levels * middle),
+        "decoder.bias": (spec.levels * middle,),
+    }  # fmt: skip
+    for block in {spec.block(layer) for layer in range(spec.layers)}:
+        shapes = {"q": (dim, queries), "kv": (dim, 2 * keys), "o": (queries, dim), "gate_up": (dim, 2 * spec.ffn)}
+        out |= {f"layers.{block}.{name}": shape for name, shape in {**shapes, "down": (spec.ffn, dim)}.items()}
+    for level in range(spec.levels):
+        out |= {f"embed.{level}": (codes, dim), f"decoder.{level}.out": (middle, codes)}
+        out[f"decoder.{level}.out_bias"] = (codes,)
+        if level:
+            out[f"decoder.{level}.prefix"] = (dim, middle)
+    if spec.pair_dim:
+        pairs = weights["pair.keys"].size if "pair.keys" in weights else 0
+        out |= {"pair.keys": (pairs,), "pair.table": (1 + pairs, spec.pair_dim)}
+        out |= {"pair.into": (spec.pair_dim, dim), "pair.query": (dim, spec.pair_dim)}
+    return out
+
+
+def _token_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of `export.token_weights`."""
+    dim, queries = spec.dim, spec.heads * spec.head_dim
+    places = spec.levels * spec.codes + max(spec.prompt, 1)
+    longest = spec.prompt + (spec.max_history + 1) * spec.levels + 1
+    out: dict[str, tuple[int, ...]] = {
+        "head": (spec.vocab, dim), "norm": (dim,), "tokens": (places,), "rope.cos": (longest, spec.head_dim),
+        "rope.sin": (longest, spec.head_dim),
+    }  # fmt: skip
+    if "embed" in weights:
+        out["embed"] = (places, dim)
+    joined = queries + 2 * spec.kv_heads * spec.head_dim
+    shapes = {"qkv": (dim, joined), "o": (queries, dim), "gate": (dim, spec.ffn), "up": (dim, spec.ffn)}
+    for layer in range(spec.layers):
+        for name, shape in {**shapes, "down": (spec.ffn, dim)}.items():
+            out[f"layers.{layer}.{name}"] = shape
+            if f"layers.{layer}.{name}_bias" in weights:
+                out[f"layers.{layer}.{name}_bias"] = (shape[1],)
+    return out

@@ -44,7 +44,7 @@ class GgufEngine(NumpySearch):
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise BundleError(f"{path.name} is no GGUF file; export the bundle again")
-        self.model = ReferenceModel(spec, read_weights(bundle.file(DECODER)))
+        self.model = ReferenceModel(spec, read_weights(bundle.file(DECODER), spec))
         self._lock = threading.Lock()
         self._weights = self._open(str(path))
         found = tuple(getattr(self._llama, f"llama_model_{n}")(self._weights) for n in ("n_embd", "n_layer", "n_head"))

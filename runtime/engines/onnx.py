@@ -74,7 +74,8 @@ class OnnxEngine:
             return self.search_from(self.read(history), trie, exclude, beam)
         if len(trie) == 0:
             return NOTHING
-        return _finite(self._graph("recommender").run(RESULTS, {"history": history, **_feed(trie, exclude, beam)}))
+        feed = {"history": history, **_feed(trie, exclude, beam)}
+        return _finite(_run(self._graph("recommender"), RESULTS, feed), trie)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
         """Read a history, or go on with one at the cost of the new items (see `Engine.read`)."""
@@ -82,7 +83,7 @@ class OnnxEngine:
             return state
         count = state.items if state else 0
         past = state.memory if state and not (count == 0 and self._restarts) else self._nothing
-        hidden, present = self._graph("encoder").run(["hidden", "present"], {"history": items, "past": past})
+        hidden, present = _run(self._graph("encoder"), ["hidden", "present"], {"history": items, "past": past})
         return State(count + len(items), hidden, present)
 
     def search_from(
@@ -102,7 +103,7 @@ class OnnxEngine:
         if bias is not None and "bias" not in names:
             raise BundleError("this bundle's search graph is of a time before score biases; export the bundle again")
         feed = {name: array for name, array in feed.items() if name in names}
-        return _finite(graph.run(RESULTS, {**feed, **_feed(trie, exclude, beam)}))
+        return _finite(_run(graph, RESULTS, {**feed, **_feed(trie, exclude, beam)}), trie)
 
     def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
         """Log-probability of each code of one semantic ID, float32 [L], by the numpy reference on the same weights."""
@@ -127,20 +128,49 @@ def _feed(trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> dict[str, ND
     }
 
 
-def _finite(results: list[Any]) -> Found:
+def _finite(results: list[Any], trie: ItemTrie) -> Found:
     rows, scores = results
     found = np.isfinite(scores)
-    return rows[found], scores[found]
+    rows, scores = rows[found], scores[found]
+    if rows.dtype != np.int32 or (len(rows) and not 0 <= rows.min() <= rows.max() < len(trie)):
+        raise BundleError("the bundle's graph names items that do not exist; export the bundle again")
+    return rows, scores
+
+
+def _check_locations(graph: bytes, name: str, bundle: Bundle) -> None:
+    """Refuse a graph whose weights lie in a file that the manifest does not vouch for.
+
+    ONNX names such a file by an entry with the key "location" (onnx.proto, TensorProto.external_data). Wherever that
+    word stands, the name of a listed file must follow as its value: field 2, a length of one byte, the name.
+    """
+    after = graph.split(b"location")[1:]
+    for value in after:
+        size = value[1] if len(value) > 1 else 0
+        if value[:1] != b"\x12" or value[2 : 2 + size].decode("ascii", "replace") not in bundle.manifest.files:
+            raise BundleError(f"{name} takes weights from a file that the manifest does not list; export it again")
 
 
 def _open(bundle: Bundle, role: str, threads: int, providers: list[str]) -> ort.InferenceSession:
     path = bundle.graph(role)
+    _check_locations(path.read_bytes(), path.name, bundle)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what is wrong is raised
     ort.disable_telemetry_events()
     try:
         return ort.InferenceSession(str(path), sess_options=options, providers=providers)
     except Exception as error:  # ONNX Runtime's own exception types differ between versions
-        raise BundleError(f"ONNX Runtime cannot open {path.name} ({error}); export the bundle again") from error
+        raise BundleError(f"ONNX Runtime cannot open {path.name} ({_said(error)}); export the bundle again") from error
+
+
+def _run(graph: ort.InferenceSession, results: list[str], feed: dict[str, NDArray[Any]]) -> list[Any]:
+    try:
+        return list(graph.run(results, feed))
+    except Exception as error:  # as above; a sound graph runs on anything that this engine feeds it
+        raise BundleError(f"ONNX Runtime cannot run the bundle's graph ({_said(error)}); export it again") from error
+
+
+def _said(error: Exception) -> str:
+    """An error of ONNX Runtime's in one short line."""
+    return " ".join(str(error).split())[:300]

@@ -94,7 +94,7 @@ class ReferenceEngine(NumpySearch):
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         """Read the weights; `threads` is there for the protocol, numpy decides for itself."""
-        self.model = ReferenceModel(bundle.manifest.model, read_weights(bundle.file(WEIGHTS)))
+        self.model = ReferenceModel(bundle.manifest.model, read_weights(bundle.file(WEIGHTS), bundle.manifest.model))
 
     def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
         """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""

@@ -69,7 +69,9 @@ class ReferenceTokensEngine(NumpySearch):
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         """Read the weights; `threads` is there for the protocol, numpy decides for itself."""
-        self.model = ReferenceTokensModel(bundle.manifest.model, read_weights(bundle.file(WEIGHTS)))
+        self.model = ReferenceTokensModel(
+            bundle.manifest.model, read_weights(bundle.file(WEIGHTS), bundle.manifest.model)
+        )
 
     def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
         """Nothing, float32 [1, 1]: the scorer reads whole sequences."""

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -351,3 +352,41 @@ def test_a_converted_models_fields_are_checked_as_strictly(tmp_path, name, value
     bundle = make(tmp_path / "b", **TOKENS)
     edit(bundle, lambda data: data["model"].update({name: value}))
     refused(bundle, f"model.{name} is")
+
+
+@pytest.mark.parametrize("elsewhere", ["../outside.bin", "unlisted.bin", "/etc/hostname"])
+def test_a_graph_that_takes_weights_from_elsewhere_is_refused_before_it_is_opened(tmp_path, elsewhere):
+    import onnx
+
+    from pocketrec.runtime.recommender import Recommender
+    from tiny import random_rows, tiny_bundle, tiny_student
+
+    folder = tiny_bundle(tmp_path / "b", tiny_student(), random_rows(20))
+    (tmp_path / "outside.bin").write_bytes((folder / "model.safetensors").read_bytes())
+    (folder / "unlisted.bin").write_bytes((folder / "model.safetensors").read_bytes())
+    graph = onnx.load(str(folder / "recommender.onnx"), load_external_data=False)
+    place = next(e for t in graph.graph.initializer for e in t.external_data if e.key == "location")
+    place.value = elsewhere
+    (folder / "recommender.onnx").write_bytes(graph.SerializeToString())
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    entry = describe_file(folder / "recommender.onnx")
+    manifest["files"]["recommender.onnx"] = {"sha256": entry.sha256, "bytes": entry.bytes}
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="does not list"):
+        Recommender.load(folder)
+
+
+@pytest.mark.parametrize("engine", ["onnx", "reference"])
+def test_weights_that_are_no_numbers_never_reach_the_caller(tmp_path, engine):
+    import torch
+
+    from pocketrec.runtime.recommender import Recommender
+    from tiny import random_rows, tiny_bundle, tiny_student
+
+    for value in (float("nan"), float("inf"), 3e38):
+        student = tiny_student()
+        with torch.no_grad():
+            student.decoder.out[1].weight[3] = value
+        with Recommender.load(tiny_bundle(tmp_path / "b", student, random_rows(40)), engine) as recommender:
+            for item in recommender.recommend(["item-1"], 40):
+                assert np.isfinite(item.score)

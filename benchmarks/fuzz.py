@@ -1,0 +1,85 @@
+r"""Damages tries and bundles many times: no crash, no hang, no wrong answer accepted.
+
+    python benchmarks/fuzz.py --runs 100000 --seed 0
+
+Every damaged file must be refused by an error of pocketrec in one sentence, or the answer must still be sound: ids
+that are unique and found again, items of the catalogue, finite scores. Most bundles are vouched for again after the
+damage, so that what lies behind the hashes is reached. Work is done in child processes: one that dies or takes too
+long is a failure, and its seed is printed. JSON on stdout; exit code 1 if anything failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+PIECE, SECONDS = 500, 300  # runs of a child, and how long it may take
+KINDS = {"trie": 0.8, "bundle, numpy": 0.1, "bundle, onnx": 0.1}
+
+
+def work(good: Path, seed: int, runs: int) -> None:
+    """Run a piece in this process; a line of JSON for each run that failed, and one with the counts."""
+    from fuzz.mutate import bundle_case, outcome, trie_case
+
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as place:
+        for number in range(seed, seed + runs):
+            rng = random.Random(number)
+            kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
+            print(number, file=sys.stderr, flush=True)  # if this is the last line, it was this one
+            if kind == "trie":
+                case = trie_case(good / "trie.safetensors", Path(place), rng)
+            else:
+                case = bundle_case(good, Path(place), rng, "onnx" if kind.endswith("onnx") else "reference")
+            try:
+                counts[f"{kind}: {outcome(case)}"] += 1
+            except Exception as error:  # whatever it is, it is a fault
+                counts[f"{kind}: FAULT"] += 1
+                print(json.dumps({"seed": number, "kind": kind, "error": repr(error)[:300]}))
+    print(json.dumps(counts))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0, help="of the first run; the others follow")
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work:
+        work(arguments.work, arguments.seed, arguments.runs)
+        return
+    from tiny import random_rows, tiny_bundle, tiny_student
+
+    counts: Counter[str] = Counter()
+    faults = []
+    with tempfile.TemporaryDirectory() as place:
+        good = tiny_bundle(Path(place) / "good", tiny_student(), random_rows(40))
+        for first in range(arguments.seed, arguments.seed + arguments.runs, PIECE):
+            size = min(PIECE, arguments.seed + arguments.runs - first)
+            command = [sys.executable, __file__, "--work", str(good), "--seed", str(first), "--runs", str(size)]
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
+            except subprocess.TimeoutExpired as error:
+                faults.append({"piece": first, "error": f"took over {SECONDS} s", "last": str(error.stderr)[-20:]})
+                continue
+            if done.returncode:
+                faults.append({"piece": first, "error": f"died ({done.returncode})", "last": done.stderr[-300:]})
+                continue
+            *found, last = map(json.loads, done.stdout.splitlines())
+            faults += found
+            counts.update(last)
+            print(f"\r{sum(counts.values())} of {arguments.runs}, {len(faults)} faults", end="", file=sys.stderr)
+    print(json.dumps({"runs": arguments.runs, "counts": dict(sorted(counts.items())), "faults": faults}, indent=1))
+    sys.exit(bool(faults))
+
+
+if __name__ == "__main__":
+    main()
