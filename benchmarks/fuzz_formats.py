@@ -1,6 +1,6 @@
 r"""Damages tries and bundles many times: no crash, no hang, no wrong answer accepted.
 
-    python benchmarks/fuzz.py --runs 100000 --seed 0
+    python benchmarks/fuzz_formats.py --runs 100000 --seed 0
 
 Every damaged file must be refused by an error of pocketrec in one sentence, or the answer must still be sound: ids
 that are unique and found again, items of the catalogue, finite scores. Most bundles are vouched for again after the
