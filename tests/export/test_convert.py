@@ -116,6 +116,7 @@ def test_reading_a_history_in_pieces_gives_what_reading_it_at_once_gives(tmp_pat
     trie = open_bundle(tmp_path / "bundle").load_trie()
     feed = {
         "first_child": trie.first_child, "codes": trie.codes, "exclude": np.empty(0, np.int32), "beam": np.array([5]),
+        "bias": np.zeros(1, np.float32),
     }  # fmt: skip
     rows, _ = search.run(None, {"hidden": hidden, "present": past, **feed})
     with Recommender.load(tmp_path / "bundle") as recommender:
