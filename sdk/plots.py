@@ -287,7 +287,9 @@ def _dots(series: Series, x: Axis, y: Axis) -> Iterator[Dot]:
 def _free(dots: Sequence[Dot], x: float, y: float) -> float:
     """How far below its point a name must stand not to run into those of other points."""
     taken = [dot.y + dot.drop for dot in dots if abs(dot.x - x) < NAME_WIDTH]
-    return next(d for d in range(14, 14 * len(dots) + 28, 14) if all(abs(y + d - other) >= 13 for other in taken))
+    # Each of the others can be in the way of two places, 14 apart, so one of these is free.
+    places = range(14, 14 * (2 * len(dots) + 2), 14)
+    return next(d for d in places if all(abs(y + d - other) >= 13 for other in taken))
 
 
 def _bin_ticks(labels: Sequence[str], edges: Sequence[float]) -> tuple[Tick, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pocketrec.plots import Series, dot_chart, line_chart, make_axis, nice_step, rank_chart, share_chart, thin
@@ -69,6 +69,7 @@ def test_the_marked_point_stands_out_and_the_others_do_not():
     assert line.dots[1].label == "up, epoch 1: 3"
 
 
+@example([("", (1.0, 0.22)), ("", (1.0, 0.2401)), ("", (1.0, 0.0))])
 @given(
     st.lists(
         st.tuples(
