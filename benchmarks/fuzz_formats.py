@@ -73,7 +73,8 @@ def main() -> None:
             if done.returncode:
                 faults.append({"piece": first, "error": f"died ({done.returncode})", "last": done.stderr[-300:]})
                 continue
-            *found, last = map(json.loads, done.stdout.splitlines())
+            # ONNX Runtime's parser has words of its own for stdout.
+            *found, last = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
             faults += found
             counts.update(last)
             print(f"\r{sum(counts.values())} of {arguments.runs}, {len(faults)} faults", end="", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Damaged files are refused in one sentence, or still answer soundly; a bounded part of `benchmarks/fuzz_formats.py`."""
+"""Damaged files are refused in one sentence, or still answer soundly: a short `benchmarks/fuzz_formats.py`."""
 
 from __future__ import annotations
 
