@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pocketrec.runtime.explain import Explanation
     from pocketrec.runtime.session import Session
 
+MAX_SCORE = 1e9  # no log-probability of a sound model, bias included, comes near
+
 Rows: TypeAlias = NDArray[np.int32]
 Found: TypeAlias = tuple[Rows, NDArray[np.float32]]
 Search: TypeAlias = Callable[[ItemTrie, Rows, int, "NDArray[np.float32] | None"], Found]
@@ -293,7 +295,8 @@ class Recommender:
         # left, since every prefix it keeps leads to a leaf of its own.
         if len(leaves) < wanted and max(width, wanted) < wanted + len(exclude):
             leaves, scores = search(catalogue, exclude, wanted + len(exclude), wish.bias)
-        leaves, scores = leaves[scores >= wish.min_score], scores[scores >= wish.min_score]
+        sound = (scores >= wish.min_score) & (np.abs(scores) <= MAX_SCORE)
+        leaves, scores = leaves[sound], scores[sound]
         if wish.diversity:
             chosen = diverse(scores, catalogue.rows[leaves], k, wish.diversity)
             leaves, scores = leaves[chosen], scores[chosen]

@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -383,10 +382,11 @@ def test_weights_that_are_no_numbers_never_reach_the_caller(tmp_path, engine):
     from pocketrec.runtime.recommender import Recommender
     from tiny import random_rows, tiny_bundle, tiny_student
 
-    for value in (float("nan"), float("inf"), 3e38):
+    for value in (float("nan"), float("inf"), 3e38, 1e30):
         student = tiny_student()
         with torch.no_grad():
             student.decoder.out[1].weight[3] = value
+            student.decoder.out[2].bias[1] = value
         with Recommender.load(tiny_bundle(tmp_path / "b", student, random_rows(40)), engine) as recommender:
             for item in recommender.recommend(["item-1"], 40):
-                assert np.isfinite(item.score)
+                assert abs(item.score) < 1e9
