@@ -35,6 +35,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from pocketrec.bench_peers import prefix_table
 from pocketrec.runtime.recommender import Recommender
 
 BOS, EOS, SPECIALS = 1, 2, 3
@@ -86,11 +87,7 @@ def convert(made: Made, history: int) -> Path:
 
 def by_generate(made: Made) -> Callable[[Sequence[int]], Scored]:
     """Return constrained beam search by transformers, history rows in, items with their log-probabilities out."""
-    children: dict[tuple[int, ...], set[int]] = {}
-    for row in made.tokens.tolist():
-        for end, token in enumerate(row):
-            children.setdefault(tuple(row[:end]), set()).add(token)
-    allowed = {prefix: sorted(tokens) for prefix, tokens in children.items()}
+    allowed = prefix_table(map(tuple, made.tokens.tolist()))
     item_of = {tuple(row): item for row, item in zip(made.tokens.tolist(), made.item_ids, strict=True)}
     levels = made.tokens.shape[1]
 

@@ -28,9 +28,9 @@ from pocketrec.distill.recipes import CONVENTIONS, load_student, sample
 from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.splits import EvalSet
 from pocketrec.distill.store import load_catalogue, load_split
-from pocketrec.export.bundle import write_bundle
 from pocketrec.export.formats import FORMATS
 from pocketrec.export.measure import BundleRanker, bundle_bytes
+from pocketrec.run_bundle import write_run_bundle
 from pocketrec.run_files import weights_stage, write_text
 from pocketrec.runtime.recommender import Recommender
 
@@ -57,11 +57,7 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "bundle"
-            write_bundle(
-                folder, student, ids.rows, catalogue.item_ids, catalogue.titles, ids.sid_space, beam=config.export.beam,
-                headroom=config.export.branch_headroom, provenance={}, format=ROWS[name].name,
-                quantize=ROWS[name].quantize,
-            )  # fmt: skip
+            write_run_bundle(run, config, student, folder, format=ROWS[name].name, quantize=ROWS[name].quantize)
             lists, row = measured(folder, catalogue.item_ids, asked, progress, name)
         first = first or lists
         results[name] = row | shares(first, lists)

@@ -29,11 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import transformers
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from pocketrec.bench_peers import generate
 from pocketrec.runtime.bundle import Bundle, ModelSpec, open_bundle
 from pocketrec.runtime.engines import load_engine
 from pocketrec.runtime.recommender import Recommender
@@ -41,7 +41,6 @@ from pocketrec.runtime.trie import ItemTrie
 
 HISTORY, BEAM, K = 20, 20, 10
 MILLION = 1_000_000
-PAD, BOS, EOS, SPECIALS = 0, 1, 2, 3  # tokens of the language model; codes follow
 OURS, GENERATE = "pocketrec onnx", "transformers generate"
 
 Recommend = Callable[[Sequence[str]], list[str]]
@@ -90,58 +89,6 @@ def pocketrec_system(name: str, recommender: Recommender, histories: list[list[s
     return System(name, recommend, histories)
 
 
-def generate_system(spec: ModelSpec, trie: ItemTrie, histories: list[list[str]]) -> System:
-    """Beam search by `generate` on a random Llama of the student's shape, over the catalogue's flattened SIDs."""
-    first_token = np.arange(spec.levels) * spec.codes + SPECIALS
-    item_tokens = [tuple(row) for row in (trie.rows + first_token).tolist()]
-    ids = trie.table.ids(trie.table_rows)
-    tokens_of, item_of = dict(zip(ids, item_tokens, strict=True)), dict(zip(item_tokens, ids, strict=True))
-    children = prefix_table(item_tokens)
-    model = random_llama(spec)
-
-    def recommend(history: Sequence[str]) -> list[str]:
-        prompt = torch.tensor([[BOS, *(token for item_id in history for token in tokens_of[item_id])]])
-        length = prompt.shape[1]
-        found = model.generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            num_beams=BEAM,
-            num_return_sequences=K,
-            max_new_tokens=spec.levels,
-            do_sample=False,
-            prefix_allowed_tokens_fn=lambda _, tokens: children[tuple(tokens[length:].tolist())],
-        )
-        return [item_of[tuple(tokens)] for tokens in found[:, length:].tolist()]
-
-    return System(GENERATE, recommend, histories)
-
-
-def prefix_table(item_tokens: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
-    """Map every prefix of an item's tokens to the tokens that may follow, rising."""
-    children: dict[tuple[int, ...], set[int]] = {}
-    for tokens in item_tokens:
-        for end, token in enumerate(tokens):
-            children.setdefault(tokens[:end], set()).add(token)
-    return {prefix: sorted(following) for prefix, following in children.items()}
-
-
-def random_llama(spec: ModelSpec) -> Any:
-    config = transformers.LlamaConfig(
-        vocab_size=SPECIALS + spec.levels * spec.codes,
-        hidden_size=spec.dim,
-        intermediate_size=spec.ffn,
-        num_hidden_layers=spec.layers,
-        num_attention_heads=spec.heads,
-        num_key_value_heads=spec.kv_heads,
-        max_position_embeddings=1 + (HISTORY + 1) * spec.levels,
-        pad_token_id=PAD,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
-    )
-    model: Any = transformers.LlamaForCausalLM(config)
-    return model.eval()
-
-
 # --- catalogues ------------------------------------------------------------------------------------------------
 
 
@@ -184,9 +131,8 @@ def time_loading(tries: dict[str, ItemTrie], times: int) -> dict[str, NDArray[np
 
 
 def build_systems(bundle: Bundle, own: ItemTrie, million: ItemTrie, rng: np.random.Generator) -> list[System]:
-    spec = bundle.manifest.model
     histories, further = (random_histories(trie, 64, rng) for trie in (own, million))
-    systems = [generate_system(spec, own, histories)]
+    systems = [System(GENERATE, generate(bundle.path, bundle.path, BEAM, K), histories)]
     for engine in ("onnx", "onnx-split", "reference"):
         recommender = Recommender(load_engine(engine, bundle, threads=1), own, bundle.manifest)
         systems.append(pocketrec_system(f"pocketrec {engine}", recommender, histories))
@@ -199,8 +145,6 @@ def run(path: Path, calls: int, rounds: int, seed: int) -> dict[str, Any]:
     """Measure everything; the returned object is what stands on stdout."""
     logging: Any = transformers.logging
     logging.set_verbosity_error()
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     bundle = open_bundle(path)
     spec = bundle.manifest.model
@@ -284,7 +228,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, help="a bundle's folder")
     parser.add_argument("--calls", type=int, default=200, help="calls of each system, over all rounds (default: 200)")
     parser.add_argument("--rounds", type=int, default=20, help="rounds; each system has a turn in each (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of histories, random weights and the large catalogue")
+    parser.add_argument("--seed", type=int, default=0, help="of histories and the large catalogue")
     arguments = parser.parse_args()
     if arguments.calls < 1 or arguments.rounds < 1:
         parser.error("--calls and --rounds must be at least 1")

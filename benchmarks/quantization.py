@@ -31,10 +31,10 @@ from pocketrec.distill.recipes import CONVENTIONS, load_student, sample
 from pocketrec.distill.semantic_ids import SemanticIds
 from pocketrec.distill.splits import Sequences
 from pocketrec.distill.store import load_catalogue, load_split
-from pocketrec.export.bundle import write_bundle
 from pocketrec.export.gates import measure_gates
 from pocketrec.export.measure import evaluate_bundle
 from pocketrec.export.quantize import SCHEMES, tensor_types
+from pocketrec.run_bundle import write_run_bundle
 from pocketrec.run_files import weights_stage, write_text
 from pocketrec.runtime.bundle import Manifest, describe_file, open_bundle, write_manifest
 from pocketrec.runtime.recommender import Recommender
@@ -70,10 +70,7 @@ def main() -> None:
         bundles = []
         for scheme in SCHEMES:
             folder = Path(place) / scheme
-            write_bundle(
-                folder, student, ids.rows, catalogue.item_ids, catalogue.titles, ids.sid_space, beam=config.export.beam,
-                headroom=config.export.branch_headroom, provenance={}, quantize=scheme,
-            )  # fmt: skip
+            write_run_bundle(run, config, student, folder, quantize=scheme)
             bundles.append((scheme, folder))
         plain = bundles[0][1]
         bundles += [

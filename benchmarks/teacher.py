@@ -32,12 +32,12 @@ from pocketrec.distill.config import RunConfig
 from pocketrec.distill.evaluation import evaluate
 from pocketrec.distill.progress import Progress
 from pocketrec.distill.recipes import CONVENTIONS, load_sasrec, sample
-from pocketrec.distill.selection import combine, effort_scores, gradient_effort, influence_scores, select_histories
-from pocketrec.distill.splits import Sequences, Split
+from pocketrec.distill.selection import select_histories
+from pocketrec.distill.splits import Split
 from pocketrec.distill.store import load_split
 from pocketrec.distill.teacher import Teacher, TeacherRanker
 from pocketrec.distill.teacher_presets import apply_preset
-from pocketrec.distill.teacher_recipe import EFFORT, new_teacher, save_selection, train_teacher
+from pocketrec.distill.teacher_recipe import history_scores, new_teacher, save_selection, train_teacher
 from pocketrec.run_files import write_text
 from pocketrec.run_sources import teacher_sources
 
@@ -125,11 +125,7 @@ class Bench:
             model: Teacher = new_teacher(
                 apply_preset(self.config.teacher), self.split.train, self.sources, self.n_items, self.history, self.work
             )
-            train: Sequences = self.split.train
-            influence = influence_scores(surrogate, train, self.history, seed=self.seed, progress=self.progress)
-            effort = effort_scores(gradient_effort(model, [model.project]), train, self.history, progress=self.progress)
-            lengths = np.maximum(train.lengths, 1)
-            np.save(path, combine(influence / lengths, effort / lengths, EFFORT))
+            np.save(path, history_scores(self.split.train, model, surrogate, self.seed, self.progress))
         return np.load(path)
 
 

@@ -5,7 +5,7 @@ reader and writer of the residual stream is a matrix, the stream may be turned b
 weights are folded into their readers (SliceGPT, Ashkboos et al. 2024, section 3.2; theirs turns each block by its own
 matrix, here one serves all, so that nothing is added to the student). The pair table is only ever multiplied by what
 reads it, so its columns may be changed by any matrix that can be undone: they become the directions that its two
-readers, tokens and logits, see the most of. docs/decisions/0009-pruning.md has the gain.
+readers, tokens and logits, see the most of. docs/decisions/0012-pruning.md has the gain.
 """
 
 from __future__ import annotations

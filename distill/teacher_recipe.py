@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import PartialState
+from numpy.typing import NDArray
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file
 from safetensors.torch import load_file
@@ -136,10 +137,7 @@ def _backbone(config: TeacherConfig, n_items: int, max_history: int, folder: Pat
 def _selected(
     train: Sequences, model: Teacher, surrogate: Sasrec | None, config: TeacherConfig, folder: Path, progress: Progress
 ) -> Sequences:
-    """Choose the histories to learn from; chosen once, since a resumed run could not score them the same again.
-
-    Scores are per event: both grow with a history's length, and would otherwise only choose the long ones.
-    """
+    """Choose the histories to learn from; chosen once, since a resumed run could not score them the same again."""
     if config.select == 1.0:
         return train
     path = folder / SELECTED
@@ -150,14 +148,23 @@ def _selected(
                 raise ConfigError(
                     "teacher.select_by = 'influence' needs SASRec; set sasrec.enabled, or choose 'random'"
                 )
-            history = model.max_history
-            influence = influence_scores(surrogate, train, history, seed=config.train.seed, progress=progress)
-            effort = effort_scores(gradient_effort(model, [model.project]), train, history, progress=progress)
-            lengths = np.maximum(train.lengths, 1)
-            scores = combine(influence / lengths, effort / lengths, EFFORT)
+            scores = history_scores(train, model, surrogate, config.train.seed, progress)
         save_selection(select_histories(train, config.select, scores, seed=config.train.seed), folder)
     kept = load_arrays(path)
     return Sequences(train.items, kept["starts"], kept["ends"])
+
+
+def history_scores(
+    train: Sequences, model: Teacher, surrogate: Sasrec, seed: int, progress: Progress
+) -> NDArray[np.float32]:
+    """DEALRec's scores of histories, influence on a surrogate and effort of the teacher, float32 [n].
+
+    They are per event: both grow with a history's length, and would otherwise only choose the long ones.
+    """
+    influence = influence_scores(surrogate, train, model.max_history, seed=seed, progress=progress)
+    effort = effort_scores(gradient_effort(model, [model.project]), train, model.max_history, progress=progress)
+    lengths = np.maximum(train.lengths, 1)
+    return combine(influence / lengths, effort / lengths, EFFORT)
 
 
 def save_selection(chosen: Sequences, folder: Path) -> None:

@@ -77,9 +77,7 @@ def write_bundle(
     :raises MissingExtraError: if the format's packages are not installed.
     :raises TrieError: if SIDs or ids are not unique.
     """
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial = begin_folder(out)
     trie = ItemTrie.from_rows(sids, item_ids, codes_per_level=student.codes, titles=titles, sid_space=sid_space)
     spec = model_spec(student, sid_space, beam, slots(trie, headroom), quantize)
     trie.save(partial / TRIE_FILE)
@@ -99,6 +97,14 @@ def _write_model(folder: Path, student: Student, spec: ModelSpec, format: str, q
         return write_gguf(student, spec, folder, quantize)
     write_weights(student, folder / WEIGHTS, quantize)
     return write_graphs(spec, folder / WEIGHTS)
+
+
+def begin_folder(out: Path) -> Path:
+    """Make an empty folder beside a final one, for `put_in_place`; what an earlier attempt left goes."""
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
 
 
 def put_in_place(partial: Path, out: Path) -> None:

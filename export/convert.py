@@ -10,17 +10,17 @@ tokens. Text between items or after the history is not supported.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pocketrec.export.bundle import Measured, _finish, put_in_place, slots
+from pocketrec.export.bundle import Measured, _finish, begin_folder, put_in_place, slots
 from pocketrec.export.llama import Llama, read_llama
 from pocketrec.export.onnx_tokens import write_token_graphs
+from pocketrec.export.quantize import save_weights
 from pocketrec.export.token_index import TokenIndex, read_index
-from pocketrec.export.token_weights import token_spec, token_weights, write_token_weights
+from pocketrec.export.token_weights import token_spec, token_weights
 from pocketrec.runtime.bundle import TRIE_FILE, Manifest
 from pocketrec.runtime.engines.reference import WEIGHTS
 from pocketrec.runtime.errors import ConfigError
@@ -95,11 +95,9 @@ def convert_llama(
         items.rows, items.item_ids, codes_per_level=items.codes, titles=titles, sid_space=items.sid_space
     )
     spec = token_spec(llama, items, source.prompt, max_history, beam, slots(trie, headroom), quantize)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial = begin_folder(out)
     trie.save(partial / TRIE_FILE)
-    write_token_weights(token_weights(llama, items, source.prompt, max_history), partial / WEIGHTS, quantize)
+    save_weights(token_weights(llama, items, source.prompt, max_history), partial / WEIGHTS, quantize)
     graphs = write_token_graphs(spec, partial / WEIGHTS)
     provenance = {"converted": {"architecture": "LlamaForCausalLM", "prompt_tokens": list(source.prompt)}}
     manifest = _finish(partial, spec, trie, graphs, provenance, Measured())

@@ -11,7 +11,6 @@ query and key projections are put in that order.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.export.bundle import put_in_place
+from pocketrec.export.bundle import begin_folder, put_in_place
 from pocketrec.export.convert import read_source
 from pocketrec.export.llama import Llama, LlamaShape, rope_factors
 from pocketrec.runtime.errors import ConfigError, MissingExtraError
@@ -49,9 +48,7 @@ def convert_llama_gguf(
     if quantize not in SCHEMES:
         raise ConfigError(f"a GGUF of type {quantize!r} cannot be converted; choose one of {', '.join(SCHEMES)}")
     source = read_source(directory, index, prompt)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial = begin_folder(out)
     write_gguf(source.llama, partial / MODEL, quantize)
     items = dict(zip(source.index.item_ids, source.index.spelt().tolist(), strict=True))
     content = json.dumps({"prompt": list(source.prompt), "items": items}, ensure_ascii=False)

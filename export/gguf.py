@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from pocketrec.distill.student import Student
-from pocketrec.export.quantize import quantize
+from pocketrec.export.quantize import save_weights
 from pocketrec.export.weights import device_weights
 from pocketrec.runtime.bundle import ModelSpec
-from pocketrec.runtime.engines.gguf import BACKBONE, DECODER
+from pocketrec.runtime.engines.gguf import BACKBONE, DECODER, IN_BACKBONE
 from pocketrec.runtime.errors import ExportError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -68,11 +67,8 @@ def write_gguf(student: Student, spec: ModelSpec, folder: Path, scheme: str = "n
         _requantize(whole, partial, chosen.ftype)
         whole.unlink()
     os.replace(partial, path)
-    weights = {n: a for n, a in device_weights(student).items() if not n.startswith(("layers.", "rope.", "norm"))}
-    decoder = folder / DECODER
-    partial = decoder.with_suffix(".partial")
-    partial.write_bytes(save(dict(sorted(quantize(weights, chosen.decoder).items()))))
-    os.replace(partial, decoder)
+    weights = {name: array for name, array in device_weights(student).items() if not name.startswith(IN_BACKBONE)}
+    save_weights(weights, folder / DECODER, chosen.decoder)
     return {"backbone": BACKBONE, "decoder": DECODER}
 
 

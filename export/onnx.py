@@ -17,6 +17,7 @@ each call only looks codes up, and no table lies in the file.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from pocketrec.export.graph import Graph, WeightFile, value
 from pocketrec.runtime.bundle import ModelSpec
 
 FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
+Builders = Mapping[str, Callable[[ModelSpec, WeightFile], onnx.ModelProto]]
 BIAS = value("bias", FLOAT, ["nodes_or_1"])
 
 
@@ -37,12 +39,17 @@ def write_graphs(spec: ModelSpec, weights: Path) -> dict[str, str]:
     :param weights: the `model.safetensors` of `export.weights`.
     :returns: role → file name.
     """
+    return build_graphs(_BUILDERS, spec, weights)
+
+
+def build_graphs(builders: Builders, spec: ModelSpec, weights: Path) -> dict[str, str]:
+    """Write a graph for each role beside their weight file, checked; return role → file name."""
     file = WeightFile(weights)
-    for role, build in _BUILDERS.items():
+    for role, build in builders.items():
         path = weights.with_name(f"{role}.onnx")
         path.write_bytes(build(spec, file).SerializeToString(deterministic=True))
         onnx.checker.check_model(str(path), full_check=True)
-    return {role: f"{role}.onnx" for role in _BUILDERS}
+    return {role: f"{role}.onnx" for role in builders}
 
 
 def encoder_graph(spec: ModelSpec, weights: WeightFile) -> onnx.ModelProto:

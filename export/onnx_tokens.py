@@ -37,6 +37,7 @@ from pocketrec.export.onnx import (
     _silu,
     _trie_inputs,
     _without_excluded,
+    build_graphs,
 )
 from pocketrec.runtime.bundle import ModelSpec
 
@@ -53,12 +54,7 @@ def write_token_graphs(spec: ModelSpec, weights: Path) -> dict[str, str]:
     :param weights: the `model.safetensors` of `export.token_weights`.
     :returns: role → file name.
     """
-    file = WeightFile(weights)
-    for role, build in _BUILDERS.items():
-        path = weights.with_name(f"{role}.onnx")
-        path.write_bytes(build(spec, file).SerializeToString(deterministic=True))
-        onnx.checker.check_model(str(path), full_check=True)
-    return {role: f"{role}.onnx" for role in _BUILDERS}
+    return build_graphs(_BUILDERS, spec, weights)
 
 
 def token_encoder_graph(spec: ModelSpec, file: WeightFile) -> onnx.ModelProto:

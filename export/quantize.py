@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from pocketrec.export.graph import WeightFile
 from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.files import atomic_write
 from pocketrec.runtime.weights import INT4, INT8, MIDDLE, SCALE
 
 BLOCK = 32  # values that share a scale, at most
@@ -53,6 +55,21 @@ def quantize(weights: Arrays, scheme: str) -> dict[str, NDArray[Any]]:
         plain = _KEPT.fullmatch(name) or array.dtype != np.float32
         out |= {name: array} if plain else SCHEMES[scheme].encode(name, array)
     return out
+
+
+def save_weights(weights: Arrays, path: Path, scheme: str) -> None:
+    """Write a model's tensors as a safetensors file; the same weights give the same bytes.
+
+    :param weights: as for `quantize`. scheme: how they are stored, a name of `SCHEMES`.
+    :raises ConfigError: on an unknown scheme.
+    """
+    atomic_write(path, [packed(weights, scheme)])
+
+
+def packed(weights: Arrays, scheme: str) -> bytes:
+    """Return what `save_weights` writes."""
+    plain = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+    return bytes(save(dict(sorted(quantize(plain, scheme).items()))))
 
 
 def tensor_types(path: Path) -> list[tuple[str, str, tuple[int, ...], int]]:

@@ -13,18 +13,14 @@ empty history); `embed` [L·K + max(P, 1), D], embeddings in that order, absent 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from pocketrec.export.llama import Array, Llama, rope_tables
-from pocketrec.export.quantize import quantize
 from pocketrec.export.token_index import TokenIndex
 from pocketrec.runtime.bundle import TOKENS_KIND, ModelSpec
-from pocketrec.runtime.files import atomic_write
 
 
 def token_spec(
@@ -85,12 +81,3 @@ def _layer(llama: Llama, name: str) -> dict[str, Array]:
         if projection in out:
             out[projection][..., :queries] *= np.float32(shape.head_dim**-0.5)
     return out
-
-
-def write_token_weights(weights: dict[str, NDArray[Any]], path: Path, scheme: str = "none") -> None:
-    """Write the tensors as a safetensors file; the same weights give the same bytes.
-
-    :param scheme: how they are stored, a name of `export.quantize.SCHEMES`.
-    """
-    plain = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    atomic_write(path, [save(dict(sorted(quantize(plain, scheme).items())))])

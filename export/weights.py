@@ -15,18 +15,16 @@ Where layers share a block it is `layers.0`.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save
 from torch import Tensor
 
 from pocketrec.distill.student import NORM_EPS, Student, rope_tables
-from pocketrec.export.quantize import quantize
+from pocketrec.export.quantize import packed, save_weights
 from pocketrec.runtime.bundle import ModelSpec
 
 
@@ -75,18 +73,12 @@ def write_weights(student: Student, path: Path, scheme: str = "none") -> None:
 
     :param scheme: how they are stored, a name of `export.quantize.SCHEMES`.
     """
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(_content(student, scheme))
-    os.replace(partial, path)
+    save_weights(device_weights(student), path, scheme)
 
 
 def weight_bytes(student: Student) -> int:
     """Return the size of the float32 file that `write_weights` would write."""
-    return len(_content(student, "none"))
-
-
-def _content(student: Student, scheme: str) -> bytes:
-    return save(dict(sorted(quantize(device_weights(student), scheme).items())))
+    return len(packed(device_weights(student), "none"))
 
 
 def model_spec(

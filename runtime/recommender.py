@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.bundle import Manifest, check_fit, open_bundle
-from pocketrec.runtime.control import POOL, Control, diverse, history_ids, prepare
+from pocketrec.runtime.control import POOL, Ask, Control, diverse, history_ids, prepare
 from pocketrec.runtime.engines import Engine, State, engine_for, load_engine
 from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.recommendation import Recommendation, Recommendations
@@ -89,7 +89,7 @@ class Recommender:
         :raises ConfigError: on arguments of wrong type or value.
         """
         leaves, unknown = self.find_leaves(history)
-        return self._named_items(self._search(leaves, k, exclude_seen, within, beam, control), unknown)
+        return self._named_items(self._search(leaves, Ask(k, exclude_seen, within, beam, control)), unknown)
 
     async def recommend_async(
         self,
@@ -134,18 +134,9 @@ class Recommender:
         :return: table rows, int32, and log-probabilities, float32, best first.
         :raises ConfigError: on arguments of wrong type or value.
         """
-        return self._search(self._leaves(table_rows), k, exclude_seen, within, beam, control)
+        return self._search(self._leaves(table_rows), Ask(k, exclude_seen, within, beam, control))
 
-    def recommend_state(
-        self,
-        state: State,
-        seen: Rows,
-        k: int = 10,
-        exclude_seen: bool = True,
-        within: ItemTrie | str | None = None,
-        beam: int | None = None,
-        control: Control | None = None,
-    ) -> Recommendations:
+    def recommend_state(self, state: State, seen: Rows, ask: Ask) -> Recommendations:
         """Recommend from what the engine has read already (sessions do); otherwise as `recommend`.
 
         :param seen: int32 [N], leaf rows of the whole history.
@@ -154,7 +145,7 @@ class Recommender:
         def search(trie: ItemTrie, exclude: Rows, width: int, bias: NDArray[np.float32] | None) -> Found:
             return self.engine.search_from(state, trie, exclude, width, bias)
 
-        return self._named_items(self._choose(search, seen, k, exclude_seen, within, beam, control), ())
+        return self._named_items(self._choose(search, seen, ask), ())
 
     def session(self, history: Sequence[str] = ()) -> Session:
         """Begin a session: a history that grows, and what the model has read of it is kept.
@@ -220,6 +211,7 @@ class Recommender:
         """
         from pocketrec.runtime.explain import explain
 
+        self.check_open()
         leaves, _ = self.find_leaves(history)
         leaf, unknown = self.find_leaves([item_id])
         if unknown:
@@ -247,15 +239,7 @@ class Recommender:
         table = self.trie.table
         return Recommendations(map(Recommendation, table.ids(rows), scores.tolist(), table.titles(rows)), unknown)
 
-    def _search(
-        self,
-        history: Rows,
-        k: int,
-        exclude_seen: bool,
-        within: ItemTrie | str | None,
-        beam: int | None,
-        control: Control | None,
-    ) -> Found:
+    def _search(self, history: Rows, ask: Ask) -> Found:
         """Recommend for a history of leaf rows; otherwise as `recommend_rows`."""
         recent = self.trie.rows[history[-self.manifest.model.max_history :]].astype(np.int32)
 
@@ -264,26 +248,16 @@ class Recommender:
                 return self.engine.search(recent, trie, exclude, width)
             return self.engine.search_from(self.engine.read(recent), trie, exclude, width, bias)
 
-        return self._choose(search, history, k, exclude_seen, within, beam, control)
+        return self._choose(search, history, ask)
 
-    def _choose(
-        self,
-        search: Search,
-        seen: Rows,
-        k: int,
-        exclude_seen: bool,
-        within: ItemTrie | str | None,
-        beam: int | None,
-        control: Control | None,
-    ) -> Found:
+    def _choose(self, search: Search, seen: Rows, ask: Ask) -> Found:
         """Search the catalogue that is asked for, and choose k of what is found: table rows and scores."""
-        if self._closed:
-            raise ConfigError("this recommender was closed; load it again")
-        k = _positive("k", k)
-        width = self.manifest.model.beam if beam is None else _positive("beam", beam)
-        wish = self._wish(within, control)
+        self.check_open()
+        k = _positive("k", ask.k)
+        width = self.manifest.model.beam if ask.beam is None else _positive("beam", ask.beam)
+        wish = self._wish(ask.within, ask.control)
         catalogue = wish.catalogue
-        exclude = np.array(sorted(set(seen.tolist())) if exclude_seen else [], np.int32)
+        exclude = np.array(sorted(set(seen.tolist())) if ask.exclude_seen else [], np.int32)
         if catalogue is not self.trie:
             exclude = catalogue.leaves_of(self.trie.table_rows_of(exclude))
             exclude = exclude[exclude >= 0]
@@ -332,6 +306,14 @@ class Recommender:
             raise ConfigError(f"table_rows has row {rows.max()}, but the catalogue has {len(self.trie.table)} items")
         leaves = self.trie.leaves_of(rows)
         return leaves[leaves >= 0]
+
+    def check_open(self) -> None:
+        """Make sure that the recommender was not closed.
+
+        :raises ConfigError: if it was.
+        """
+        if self._closed:
+            raise ConfigError("this recommender was closed; load it again")
 
     def close(self) -> None:
         """Let go of the engine; may be called twice, but not while a call is running."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.bundle import Manifest
-from pocketrec.runtime.control import Control
+from pocketrec.runtime.control import Ask, Control
 from pocketrec.runtime.errors import SessionError
 from pocketrec.runtime.files import atomic_write, open_plain
 from pocketrec.runtime.manifest import TRIE_FILE
@@ -76,21 +76,21 @@ class Session:
         """Recommend the items most likely to come next; as `Recommender.recommend`."""
         with self._lock:
             seen = np.array(self._leaves, np.int32)
-            self._catch_up(seen)
-            assert self._state is not None
-            return self.recommender.recommend_state(self._state, seen, k, exclude_seen, within, beam, control)
+            state = self._caught_up(seen)
+            return self.recommender.recommend_state(state, seen, Ask(k, exclude_seen, within, beam, control))
 
-    def _catch_up(self, leaves: NDArray[np.int32]) -> None:
+    def _caught_up(self, leaves: NDArray[np.int32]) -> State:
         """Let the model read what it has not read yet."""
+        self.recommender.check_open()
         engine, sids = self.recommender.engine, self.recommender.trie.rows
         longest = self.recommender.manifest.model.max_history
-        if self._state is not None and self._read == len(leaves):
-            return
-        if self._state is None or len(leaves) > longest:  # the window has moved: every position is another
-            self._state = engine.read(sids[leaves[-longest:]].astype(np.int32))
-        else:
-            self._state = engine.read(sids[leaves[self._read :]].astype(np.int32), self._state)
-        self._read = len(leaves)
+        state = self._state
+        if state is None or self._read < len(leaves) > longest:  # the window has moved: every position is another
+            state = engine.read(sids[leaves[-longest:]].astype(np.int32))
+        elif self._read < len(leaves):
+            state = engine.read(sids[leaves[self._read :]].astype(np.int32), state)
+        self._state, self._read = state, len(leaves)
+        return state
 
     @property
     def history(self) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
+from pocketrec.runtime.engines.onnx import open_session
 from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError
 
 SETTINGS_FILE: Final = "text-encoder.json"
@@ -54,15 +54,7 @@ class TextEncoder:
         folder = Path(folder)
         self.settings = _read_settings(folder)
         self._tokenizer = _tokenizer(folder / TOKENIZER_FILE, self.settings.max_tokens)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-        options.log_severity_level = 3
-        ort.disable_telemetry_events()
-        try:
-            path = str(folder / self.settings.graph)
-            self._session = ort.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime's own exception types differ between versions
-            raise BundleError(f"ONNX Runtime cannot open {self.settings.graph} ({error}); export it again") from error
+        self._session = open_session(folder / self.settings.graph, threads)
         self._inputs = [entry.name for entry in self._session.get_inputs()]
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

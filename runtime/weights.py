@@ -29,10 +29,11 @@ INT8, INT4, SCALE = ".int8", ".int4", ".scale"
 MIDDLE = 8  # what stands for 0 in four bits
 
 
-def read_weights(path: Path, spec: ModelSpec | None = None) -> dict[str, NDArray[Any]]:
+def read_weights(path: Path, spec: ModelSpec | None = None, elsewhere: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
     """Return every tensor by name: float32, and integers that are no weights as they are.
 
-    :param spec: the model that they must be of; None: any. Tensors that a GGUF holds may be missing.
+    :param spec: the model that they must be of; None: any.
+    :param elsewhere: how the names of tensors begin that another file holds, so that this one may lack them.
     :raises BundleError: if the file is damaged, or its tensors are not the model's.
     """
     try:
@@ -41,7 +42,7 @@ def read_weights(path: Path, spec: ModelSpec | None = None) -> dict[str, NDArray
         reason = " ".join(str(error).split())
         raise BundleError(f"{path.name} is damaged ({reason}); export the bundle again") from error
     if spec is not None:
-        _check(weights, spec, path)
+        _check(weights, spec, path, elsewhere)
     return weights
 
 
@@ -72,12 +73,11 @@ def unpack_int4(packed: NDArray[np.uint8], scale: NDArray[np.float16]) -> NDArra
     return np.asarray((values.reshape(blocks) * scale.astype(np.float32)).reshape(values.shape), np.float32)
 
 
-def _check(weights: Mapping[str, NDArray[Any]], spec: ModelSpec, path: Path) -> None:
+def _check(weights: Mapping[str, NDArray[Any]], spec: ModelSpec, path: Path, elsewhere: tuple[str, ...]) -> None:
     """Make sure that a model's tensors are there, of its shapes, and that its integers are in range."""
     wanted = _token_shapes(spec, weights) if spec.kind == TOKENS_KIND else _student_shapes(spec, weights)
-    beside = path.suffix == ".safetensors" and path.stem == "decoder"  # the backbone is in a GGUF
     for name, shape in wanted.items():
-        if name not in weights and not (beside and name.startswith(("layers.", "rope.", "norm"))):
+        if name not in weights and not name.startswith(elsewhere):
             raise BundleError(f"{path.name} lacks the tensor {name!r}; export the bundle again")
         if name in weights and weights[name].shape != shape:
             found = list(weights[name].shape)

@@ -14,12 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pocketrec.bench_peers import PEERS, SYSTEMS, Recommend
+from pocketrec.bench_peers import PEERS, SYSTEMS, Recommend, SessionCalls
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.runtime.bundle import open_bundle
 from pocketrec.runtime.errors import ConfigError, ExportError, PocketRecError
@@ -125,10 +126,11 @@ def _in_turns(
         for number in range(rounds):
             for name, recommend in systems.items():
                 recommend(histories[-1])
-                begin = getattr(recommend, "begin", None)
                 for call in range(each):
                     history = histories[(number * each + call) % len(histories)]
-                    timed = begin(history) if begin else lambda r=recommend, h=history: r(h)
+                    timed = (
+                        recommend.begin(history) if isinstance(recommend, SessionCalls) else partial(recommend, history)
+                    )
                     begun = time.perf_counter()
                     timed()
                     times[name].append((time.perf_counter() - begun) * 1e3)

@@ -31,25 +31,26 @@ def ours(bundle: Path, folder: Path, beam: int, k: int) -> Recommend:
     return lambda history: [item.item_id for item in recommender.recommend(history, k, beam=beam)]
 
 
-def session(bundle: Path, folder: Path, beam: int, k: int) -> Recommend:
+class SessionCalls:
     """`Session.observe` and `Session.recommend`, of a session that has read all but the last item."""
-    recommender = Recommender.load(bundle)
 
-    def begin(history: Sequence[str]) -> Callable[[], list[str]]:
-        going = recommender.session(history[:-1])
-        going.recommend(k, beam=beam)
+    def __init__(self, bundle: Path, folder: Path, beam: int, k: int) -> None:
+        self.recommender, self.beam, self.k = Recommender.load(bundle), beam, k
+
+    def __call__(self, history: Sequence[str]) -> list[str]:
+        """Begin and go on: ids in, ids out."""
+        return self.begin(history)()
+
+    def begin(self, history: Sequence[str]) -> Callable[[], list[str]]:
+        """Read all but the last item; return the call that is to be timed."""
+        session = self.recommender.session(history[:-1])
+        session.recommend(self.k, beam=self.beam)
 
         def timed() -> list[str]:
-            going.observe(history[-1])
-            return [item.item_id for item in going.recommend(k, beam=beam)]
+            session.observe(history[-1])
+            return [item.item_id for item in session.recommend(self.k, beam=self.beam)]
 
         return timed
-
-    def recommend(history: Sequence[str]) -> list[str]:
-        return begin(history)()
-
-    recommend.begin = begin  # type: ignore[attr-defined]
-    return recommend
 
 
 def dense(bundle: Path, folder: Path, beam: int, k: int) -> Recommend:
@@ -129,7 +130,7 @@ def llama_cpp(bundle: Path, folder: Path, beam: int, k: int) -> Recommend:
 
 SYSTEMS: dict[str, Callable[[Path, Path, int, int], Recommend]] = {
     "pocketrec": ours,
-    "pocketrec session": session,
+    "pocketrec session": SessionCalls,
     "dense": dense,
     "generate": generate,
     "onnx-loop": onnx_loop,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pocketrec.config import load_config
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.run_bundle import write_run_bundle
 from pocketrec.run_files import GATES, PRUNED, WEIGHTS, read_json, start_stage, versions, weights_stage, write_text
 from pocketrec.runtime.errors import DataError
 
@@ -135,25 +136,10 @@ class TrainedStudent:
         return Measured(measure_bundle(path, ids, split, self.config.evaluation, progress), rows)
 
     def _write(self, folder: Path, row: Format, student: Student, measure: Any = None) -> None:
-        from pocketrec.distill.semantic_ids import SemanticIds
-        from pocketrec.distill.store import load_catalogue
-        from pocketrec.export.bundle import write_bundle
-
-        ids, catalogue = SemanticIds.load(self.run / "sids"), load_catalogue(self.run / "data")
-        write_bundle(
-            folder,
-            student,
-            ids.rows,
-            catalogue.item_ids,
-            catalogue.titles if self.config.export.titles else None,
-            ids.sid_space,
-            beam=self.config.export.beam,
-            headroom=self.config.export.branch_headroom,
-            provenance=self._provenance(),
-            measure=measure,
-            format=row.name,
-            quantize=row.quantize,
-        )
+        write_run_bundle(
+            self.run, self.config, student, folder, format=row.name, quantize=row.quantize,
+            provenance=self._provenance(), measure=measure,
+        )  # fmt: skip
 
     def _provenance(self) -> dict[str, Any]:
         """That of the run's own bundle, where it has one."""

@@ -17,6 +17,7 @@ from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import Progress
 from pocketrec.processes import Processes
+from pocketrec.run_bundle import write_run_bundle
 from pocketrec.run_files import (
     BUNDLE,
     CURVE,
@@ -223,27 +224,19 @@ class StageWork:
         """Write the bundle and measure it through the runtime."""
         from pocketrec.distill.recipes import load_student
         from pocketrec.distill.store import load_catalogue
-        from pocketrec.export.bundle import Measured, write_bundle
+        from pocketrec.export.bundle import Measured
         from pocketrec.export.measure import measure_bundle
 
-        split = self._split()
-        catalogue = load_catalogue(self.folder / "data")
-        ids = self._ids()
-        student = load_student(self.folder / weights_stage(self.config), ids, self.config.export.depth)
-        write_bundle(
-            folder / BUNDLE,
+        split, item_ids = self._split(), load_catalogue(self.folder / "data").item_ids
+        student = load_student(self.folder / weights_stage(self.config), self._ids(), self.config.export.depth)
+        write_run_bundle(
+            self.folder,
+            self.config,
             student,
-            ids.rows,
-            catalogue.item_ids,
-            catalogue.titles if self.config.export.titles else None,
-            ids.sid_space,
-            beam=self.config.export.beam,
-            headroom=self.config.export.branch_headroom,
+            folder / BUNDLE,
             quantize=self.config.export.quantize,
             provenance=self._provenance(split.rule),
-            measure=lambda path: Measured(
-                measure_bundle(path, catalogue.item_ids, split, self.config.evaluation, self.progress)
-            ),
+            measure=lambda path: Measured(measure_bundle(path, item_ids, split, self.config.evaluation, self.progress)),
         )
 
     def report(self, folder: Path, seconds: Mapping[str, float]) -> None:

@@ -21,6 +21,7 @@ from pocketrec.runtime.errors import BundleError, MissingExtraError
 from pocketrec.runtime.weights import read_weights
 
 BACKBONE, DECODER = "encoder.gguf", "decoder.safetensors"
+IN_BACKBONE = ("layers.", "rope.", "norm")  # tensors of the model that are in the one and not in the other
 MAGIC = b"GGUF"
 F32 = 0  # ggml's number of the type
 _QUIET: list[Any] = []  # llama.cpp keeps a bare pointer to the log function
@@ -44,7 +45,7 @@ class GgufEngine(NumpySearch):
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise BundleError(f"{path.name} is no GGUF file; export the bundle again")
-        self.model = ReferenceModel(spec, read_weights(bundle.file(DECODER), spec))
+        self.model = ReferenceModel(spec, read_weights(bundle.file(DECODER), spec, elsewhere=IN_BACKBONE))
         self._lock = threading.Lock()
         self._weights = self._open(str(path))
         found = tuple(getattr(self._llama, f"llama_model_{n}")(self._weights) for n in ("n_embd", "n_layer", "n_head"))

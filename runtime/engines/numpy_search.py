@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,16 +14,16 @@ from pocketrec.runtime.trie import ItemTrie
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
-class NumpySearch:
+class NumpySearch(ABC):
     """`Engine` but for its name and `close`. A state's memory is the history itself."""
 
+    @abstractmethod
     def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
         """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
         """How codes are scored after a history."""
-        raise NotImplementedError
 
     def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 CPU = "CPUExecutionProvider"
 NO_BIAS = np.zeros(1, np.float32)
+SEARCHED_FROM = {"hidden", "present", "bias"}
+RESULTS = ["rows", "scores"]
 NOTHING: Found = (np.empty(0, np.int32), np.empty(0, np.float32))
 
 
@@ -45,6 +48,7 @@ class OnnxEngine:
             raise ConfigError(f"this ONNX Runtime has no provider {missing[0]!r}; choose of {', '.join(available)}")
         self._bundle, self._threads, self._providers = bundle, threads, list(providers) or [CPU]
         self._graphs: dict[str, ort.InferenceSession] = {}
+        self._takes: set[str] = set()  # what the search graph takes besides the trie
         self._reference: Engine | None = None
         self._lock = threading.Lock()
         spec = bundle.manifest.model
@@ -58,7 +62,10 @@ class OnnxEngine:
         if graph is None:
             with self._lock:
                 if role not in self._graphs:
-                    self._graphs[role] = _open(self._bundle, role, self._threads, self._providers)
+                    graph = _open(self._bundle, role, self._threads, self._providers)
+                    if role == "search":
+                        self._takes = {given.name for given in graph.get_inputs()} & SEARCHED_FROM
+                    self._graphs[role] = graph
                 graph = self._graphs[role]
         return graph
 
@@ -98,11 +105,10 @@ class OnnxEngine:
         if len(trie) == 0:
             return NOTHING
         graph = self._graph("search")
-        names = {given.name for given in graph.get_inputs()}
-        feed = {"hidden": state.hidden, "present": state.memory, "bias": NO_BIAS if bias is None else bias}
-        if bias is not None and "bias" not in names:
+        if bias is not None and "bias" not in self._takes:
             raise BundleError("this bundle's search graph is of a time before score biases; export the bundle again")
-        feed = {name: array for name, array in feed.items() if name in names}
+        known = {"hidden": state.hidden, "present": state.memory, "bias": NO_BIAS if bias is None else bias}
+        feed = {name: known[name] for name in self._takes}
         return _finite(_run(graph, RESULTS, {**feed, **_feed(trie, exclude, beam)}), trie)
 
     def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -113,10 +119,7 @@ class OnnxEngine:
 
     def close(self) -> None:
         """Free the sessions; the engine cannot search any more."""
-        self._graphs = {}
-
-
-RESULTS = ["rows", "scores"]
+        self._graphs, self._reference = {}, None
 
 
 def _feed(trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> dict[str, NDArray[Any]]:
@@ -153,13 +156,21 @@ def _check_locations(graph: bytes, name: str, bundle: Bundle) -> None:
 def _open(bundle: Bundle, role: str, threads: int, providers: list[str]) -> ort.InferenceSession:
     path = bundle.graph(role)
     _check_locations(path.read_bytes(), path.name, bundle)
+    return open_session(path, threads, providers)
+
+
+def open_session(path: Path, threads: int, providers: Sequence[str] = (CPU,)) -> ort.InferenceSession:
+    """Open a graph as a device should: few threads that do not spin, and nothing reported anywhere.
+
+    :raises BundleError: if ONNX Runtime refuses it.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # what is wrong is raised
     ort.disable_telemetry_events()
     try:
-        return ort.InferenceSession(str(path), sess_options=options, providers=providers)
+        return ort.InferenceSession(str(path), sess_options=options, providers=list(providers))
     except Exception as error:  # ONNX Runtime's own exception types differ between versions
         raise BundleError(f"ONNX Runtime cannot open {path.name} ({_said(error)}); export the bundle again") from error
 

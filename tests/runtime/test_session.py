@@ -162,3 +162,12 @@ def test_threads_take_turns(rec):
         thread.join()
     assert sorted(session.history) == sorted(IDS[:20])
     same(session.recommend(9), rec.recommend(session.history, 9))
+
+
+def test_a_closed_recommender_reads_nothing_more(bundle):
+    with Recommender.load(bundle) as recommender:
+        session = recommender.session(IDS[:2])
+    for ask in (session.recommend, lambda: recommender.explain(IDS[:2], IDS[3])):
+        with pytest.raises(ConfigError, match="closed"):
+            ask()
+    assert recommender.engine._graphs == {}
