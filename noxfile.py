@@ -31,7 +31,7 @@ def _install(session: nox.Session, *extra: str) -> None:
     session.install("build")
     session.run("python", "-m", "build", "--wheel", "--outdir", str(folder), silent=True)
     wheel = max(folder.glob("*.whl"), key=lambda p: p.stat().st_mtime)
-    session.install(f"pocketrec[demo,teacher] @ {wheel.as_uri()}", *TOOLS, *extra)
+    session.install(f"pocketrec[demo,publish,teacher] @ {wheel.as_uri()}", *TOOLS, *extra)
 
 
 @nox.session

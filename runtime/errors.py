@@ -19,6 +19,10 @@ class SessionError(PocketRecError):
     """A saved session is damaged, too large, or of another version."""
 
 
+class SyncError(PocketRecError):
+    """A release cannot be published, fetched, trusted or kept."""
+
+
 class DataError(PocketRecError):
     """An interaction log or a catalogue cannot be used as it is."""
 

@@ -1,0 +1,148 @@
+"""What a release is in the signed repository: the names of its targets, and what is signed beside them.
+
+The publisher writes these and the client reads them, so both use this module. A release is one bundle. Its files are
+TUF targets named `<channel>/<release>/<file>`; releases count up over the whole repository, whatever their channel.
+The target of the bundle's manifest carries, signed, what a device must know to choose: which model and SID space the
+release is of, the least runtime that opens it, and the share of devices that may have it. A patch is one more target,
+`<channel>/<release>/<file>.from-<first 16 hex digits of the base's SHA-256>.zst`; what it makes is checked against the
+signed hash of the file itself, so a patch is only a cheaper way to come by the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pocketrec.runtime.errors import SyncError
+
+CUSTOM_KEY: Final = "pocketrec"  # of a target's custom data; others may keep theirs beside it
+SCHEMA: Final = 1
+BASE_DIGITS: Final = 16
+MAX_RELEASE: Final = (1 << 53) - 1  # what every JSON reader holds exactly
+
+_CHANNEL = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
+_NUMBER = re.compile(r"[1-9][0-9]{0,15}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_VERSION = re.compile(r"(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){0,3}")
+_PATCH = re.compile(rf"(?P<file>.+)\.from-(?P<base>[0-9a-f]{{{BASE_DIGITS}}})\.zst")
+
+
+@dataclass(frozen=True)
+class ReleaseInfo:
+    """What is signed beside the manifest of a release.
+
+    Attributes: `model`, the model's id (`pocketrec.runtime.session.model_id`); `sid_space`, the codebooks' hash;
+    `minimum_runtime`, the least version of pocketrec that opens it, such as "0.3"; `share`, of the devices, in [0, 1].
+    """
+
+    channel: str
+    release: int
+    model: str
+    sid_space: str
+    minimum_runtime: str = "0"
+    share: float = 1.0
+
+    def to_custom(self) -> dict[str, Any]:
+        """Return the target's custom data."""
+        return {
+            CUSTOM_KEY: {
+                "schema": SCHEMA,
+                "channel": self.channel,
+                "release": self.release,
+                "model": self.model,
+                "sid_space": self.sid_space,
+                "minimum_runtime": self.minimum_runtime,
+                "share": self.share,
+            }
+        }
+
+    def allows(self, device: str) -> bool:
+        """Whether a device is among the share that may have this release; a larger share keeps those it had.
+
+        :param device: what names the device, random and kept by it.
+        """
+        drawn = hashlib.sha256(f"{device}/{self.channel}/{self.release}".encode()).digest()
+        return int.from_bytes(drawn[:6], "big") < self.share * (1 << 48)
+
+
+def check_channel(channel: str) -> str:
+    """Return a channel's name if it is one: lower-case letters, digits and dashes.
+
+    :raises SyncError: if not.
+    """
+    if not _CHANNEL.fullmatch(channel):
+        raise SyncError(f"{channel!r:.60} is no channel; use lower-case letters, digits and dashes, such as stable")
+    return channel
+
+
+def target_path(channel: str, release: int, file: str) -> str:
+    """Return the name of the target that holds a file of a release."""
+    return f"{channel}/{release}/{file}"
+
+
+def patch_path(channel: str, release: int, file: str, base_sha256: str) -> str:
+    """Return the name of the target that makes a file of a release from an older one."""
+    return f"{channel}/{release}/{file}.from-{base_sha256[:BASE_DIGITS]}.zst"
+
+
+def split_path(path: str) -> tuple[str, int, str] | None:
+    """Return channel, release and file name of a target's name; None if it is not of this form."""
+    parts = path.split("/")
+    if len(parts) != 3 or not _CHANNEL.fullmatch(parts[0]) or not _NUMBER.fullmatch(parts[1]):
+        return None
+    if not _FILE_NAME.fullmatch(parts[2]) or int(parts[1]) > MAX_RELEASE:
+        return None
+    return parts[0], int(parts[1]), parts[2]
+
+
+def split_patch(file: str) -> tuple[str, str] | None:
+    """Return the file that a patch makes and the first digits of its base's SHA-256; None if `file` is no patch."""
+    found = _PATCH.fullmatch(file)
+    return (found["file"], found["base"]) if found else None
+
+
+def parse_info(path: str, custom: Mapping[str, Any] | None) -> ReleaseInfo:
+    """Read what is signed beside a manifest.
+
+    :param path: the target's name; channel and release must be those of the custom data.
+    :raises SyncError: if a field is missing or of the wrong kind, or the schema is a later one.
+    """
+    fields = (custom or {}).get(CUSTOM_KEY)
+    if not isinstance(fields, Mapping):
+        raise SyncError(f"{path} has no release data; publish it with pocketrec")
+    if fields.get("schema") != SCHEMA:
+        raise SyncError(f"{path} is of release schema {fields.get('schema')!r:.20}; this pocketrec reads {SCHEMA}")
+    named = split_path(path)
+    if named is None or (fields.get("channel"), fields.get("release")) != named[:2]:
+        raise SyncError(f"{path} carries the data of another release")
+    model, space = _hex(path, fields, "model"), fields.get("sid_space")
+    least, share = fields.get("minimum_runtime"), fields.get("share")
+    if not isinstance(space, str) or not 0 < len(space) <= 256:
+        raise SyncError(f"{path}: sid_space is {space!r:.40}")
+    if not isinstance(least, str) or not _VERSION.fullmatch(least):
+        raise SyncError(f"{path}: minimum_runtime is {least!r:.40}; it must be like 0.3")
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
+        raise SyncError(f"{path}: share is {share!r:.40}; it must be from 0 to 1")
+    return ReleaseInfo(named[0], named[1], model, space, least, float(share))
+
+
+def _hex(path: str, fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not _SHA256.fullmatch(value):
+        raise SyncError(f"{path}: {name} is {value!r:.40}; it must be 64 hex digits")
+    return value
+
+
+def runtime_opens(minimum: str, version: str) -> bool:
+    """Whether a runtime of a version opens a release; parts after the numbers, as in 0.3.dev1, do not count."""
+
+    def numbers(text: str) -> list[int]:
+        found = re.match(r"\d+(?:\.\d+)*", text)
+        values = [int(part) for part in found[0].split(".")] if found else []
+        return values + [0] * (8 - len(values))
+
+    return numbers(version) >= numbers(minimum)
