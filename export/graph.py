@@ -37,7 +37,7 @@ class WeightFile:
 
     def __init__(self, path: Path) -> None:
         """Read the header of a safetensors file."""
-        self.name = path.name
+        self.name, self._path = path.name, path
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(size))
@@ -51,6 +51,14 @@ class WeightFile:
     def names(self) -> set[str]:
         """Names of the model's tensors, however they are stored."""
         return {name.removesuffix(SCALE).removesuffix(INT8).removesuffix(INT4) for name in self.tensors}
+
+    def integers(self, name: str) -> NDArray[np.int64]:
+        """Read a tensor of uint16, uint8 or int32."""
+        dtype, shape, offset, length = self.tensors[name]
+        stored = np.fromfile(
+            self._path, helper.tensor_dtype_to_np_dtype(_TYPES[dtype]), offset=offset, count=-1 if length else 0
+        )
+        return stored[: int(np.prod(shape))].reshape(shape).astype(np.int64)
 
     def external(self, name: str) -> TensorProto:
         """Return an initializer that refers to the tensor in this file."""
@@ -66,7 +74,7 @@ class Graph:
 
     def __init__(self, weights: WeightFile) -> None:
         """Start an empty graph over a weight file."""
-        self._weights = weights
+        self.weights = weights
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
         self._decoded: dict[str, str] = {}
@@ -93,7 +101,7 @@ class Graph:
         return self._decoded[name]
 
     def _decode(self, name: str) -> str:
-        tensors = self._weights.tensors
+        tensors = self.weights.tensors
         if name + INT8 in tensors:
             values = self("Cast", self._stored(name + INT8), to=TensorProto.FLOAT)
             return self("Mul", values, self("Cast", self._stored(name + SCALE), to=TensorProto.FLOAT))
@@ -104,7 +112,7 @@ class Graph:
 
     def _decode_int4(self, name: str) -> str:
         packed, scale = self._stored(name + INT4), self._stored(name + SCALE)
-        (rows, columns), shape = self._weights.tensors[name + INT4][1], self._weights.tensors[name + SCALE][1]
+        (rows, columns), shape = self.weights.tensors[name + INT4][1], self.weights.tensors[name + SCALE][1]
         axis = blocked_axis(tuple(shape))
         low = self("BitwiseAnd", packed, self.const(15, np.uint8))
         high = self("BitShift", packed, self.const(4, np.uint8), direction="RIGHT")
@@ -117,7 +125,7 @@ class Graph:
 
     def _stored(self, name: str) -> str:
         """The name of a tensor as it lies in the weight file."""
-        self._initializers[name] = self._weights.external(name)
+        self._initializers[name] = self.weights.external(name)
         return name
 
     def const(self, value: Any, dtype: type[np.generic]) -> str:

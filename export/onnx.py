@@ -115,21 +115,20 @@ def _results() -> list[onnx.ValueInfoProto]:
 def _encode(g: Graph, spec: ModelSpec, *, cached: bool) -> tuple[str, str]:
     """Add the backbone; return the names of hidden [1, D] and present."""
     first = g("Shape", "past", start=3, end=4) if cached else g.ints(0)  # [1] = P
-    x, projected = _tokens(g, spec, first if cached else None)
+    x = _tokens(g, spec, first if cached else None)
     end = g("Add", first, g("Shape", x, start=0, end=1))  # [1] = S
     cos, sin = (g("Slice", g.weight(f"rope.{t}"), first, end, g.ints(0)) for t in ("cos", "sin"))  # [T, d]
     mask = _causal(g, spec, first, end)
     present = []
     for layer in range(spec.layers):
         last = layer + 1 == spec.layers
-        q, kv = _projections(g, spec, layer, x, projected, last)
-        k, v = _keys_values(g, spec, kv, cos, sin)  # [G, T, d]
+        q, k, v = _heads(g, spec, layer, _norm(g, spec, x), cos, sin)  # [H, T, d], [G, T, d]
         if cached:
             k, v = (g("Concat", _past(g, layer, which), t, axis=1) for which, t in enumerate((k, v)))  # [G, S, d]
             present += [k, v]
         if last:  # only the newest token's hidden state is wanted
-            x, cos, sin = (_newest(g, t) for t in (x, cos, sin))
-        x = g("Add", x, _attend(g, spec, layer, q, k, v, (cos, sin), None if last else mask))
+            x, q = _newest(g, x, 0), _newest(g, q, 1)
+        x = g("Add", x, _attend(g, spec, layer, q, k, v, None if last else mask))
         x = g("Add", x, _feed_forward(g, spec, layer, _norm(g, spec, x)))
     hidden = g("Mul", _norm(g, spec, x), g.weight("norm"))  # [1, D]
     stacked = ""
@@ -139,23 +138,19 @@ def _encode(g: Graph, spec: ModelSpec, *, cached: bool) -> tuple[str, str]:
     return hidden, stacked
 
 
-def _tokens(g: Graph, spec: ModelSpec, past_tokens: str | None) -> tuple[str, str]:
-    """Sum of code embeddings [T, D], and of their layer-0 projections before the norm's scale [T, (H + 2·G)·d]."""
-    weight = g("Concat", g.weight("layers.0.q"), g.weight("layers.0.kv"), axis=1)
+def _tokens(g: Graph, spec: ModelSpec, past_tokens: str | None) -> str:
+    """Sum of code embeddings [T, D]."""
     embeddings = g("Concat", *(g.weight(f"embed.{level}") for level in range(spec.levels)), axis=0)  # [L·K, D]
-    table, start = (g("Concat", t, g("MatMul", t, weight), axis=1) for t in (embeddings, g.weight("start")))
+    start = g.weight("start")
     of_level = g("Add", "history", g.const(np.arange(spec.levels) * spec.codes, np.int32))  # rows of the table
-    items = g("ReduceSum", g("Gather", table, of_level, axis=0), g.ints(1), keepdims=0)  # [N, D + (H + 2·G)·d]
+    items = g("ReduceSum", g("Gather", embeddings, of_level, axis=0), g.ints(1), keepdims=0)  # [N, D]
     if spec.pair_dim:
         first, second = (g("Gather", "history", g.const(level, np.int64), axis=1) for level in (0, 1))  # [N]
-        into = g("Concat", g.weight("pair.into"), g("MatMul", g.weight("pair.into"), weight), axis=1)
-        items = g("Add", items, g("MatMul", _pairs(g, spec, first, second), into))
+        items = g("Add", items, g("MatMul", _pairs(g, spec, first, second), g.weight("pair.into")))
     if past_tokens:
         is_first = g("Cast", g("Equal", past_tokens, g.ints(0)), to=INT64)
         start = g("Slice", start, g.ints(0), is_first, g.ints(0))  # one row, or none when continuing
-    widths = g.ints(spec.dim, (spec.heads + 2 * spec.kv_heads) * spec.head_dim)
-    x, projected = g.split("Split", 2, g("Concat", start, items, axis=0), widths, axis=1)
-    return x, projected
+    return g("Concat", start, items, axis=0)
 
 
 def _pairs(g: Graph, spec: ModelSpec, first: str, second: str) -> str:
@@ -173,15 +168,16 @@ def _pair_rows(g: Graph, spec: ModelSpec) -> str:
     return g("ScatterElements", nobody, keys, g("Range", one, after, one), axis=0)
 
 
-def _projections(g: Graph, spec: ModelSpec, layer: int, x: str, projected: str, last: bool) -> tuple[str, str]:
-    """Queries, of the newest token alone in the last layer, and keys with values [T, 2·G·d], before rotation."""
-    if layer == 0:  # the norm only scales a token, so it may come after the projection
-        widths = g.ints(spec.heads * spec.head_dim, 2 * spec.kv_heads * spec.head_dim)
-        q, kv = g.split("Split", 2, g("Div", projected, _rms(g, spec, x)), widths, axis=1)
-        return _newest(g, q) if last else q, kv
-    normal = _norm(g, spec, x)
-    kv = g("MatMul", normal, g.weight(f"layers.{spec.block(layer)}.kv"))
-    return g("MatMul", _newest(g, normal) if last else normal, g.weight(f"layers.{spec.block(layer)}.q")), kv
+def _heads(g: Graph, spec: ModelSpec, layer: int, normal: str, cos: str, sin: str) -> tuple[str, str, str]:
+    """Queries, scaled, [H, T, d]; keys and values [G, T, d]; queries and keys rotated."""
+    q, kv = (g.weight(f"layers.{spec.block(layer)}.{name}") for name in ("q", "kv"))
+    scaled = g("Mul", q, g.const(spec.head_dim**-0.5, np.float32))  # once, at load
+    qkv = g("MatMul", normal, g("Concat", scaled, kv, axis=1))
+    heads = g("Reshape", qkv, g.ints(-1, spec.heads + 2 * spec.kv_heads, spec.head_dim))
+    turning = g.ints(spec.heads + spec.kv_heads, spec.kv_heads)
+    qk, v = g.split("Split", 2, g("Transpose", heads, perm=[1, 0, 2]), turning, axis=0)
+    q, k = g.split("Split", 2, _rotate(g, spec, qk, cos, sin), g.ints(spec.heads, spec.kv_heads), axis=0)
+    return q, k, v
 
 
 def _norm(g: Graph, spec: ModelSpec, x: str) -> str:
@@ -194,8 +190,8 @@ def _rms(g: Graph, spec: ModelSpec, x: str) -> str:
     return g("Sqrt", g("Add", square, g.const(spec.norm_eps, np.float32)))
 
 
-def _newest(g: Graph, x: str) -> str:
-    return g("Slice", x, g.ints(-1), g.ints(np.iinfo(np.int64).max), g.ints(0))
+def _newest(g: Graph, x: str, axis: int) -> str:
+    return g("Slice", x, g.ints(-1), g.ints(np.iinfo(np.int64).max), g.ints(axis))
 
 
 def _rotate(g: Graph, spec: ModelSpec, x: str, cos: str, sin: str) -> str:
@@ -206,12 +202,6 @@ def _rotate(g: Graph, spec: ModelSpec, x: str, cos: str, sin: str) -> str:
     swap[np.arange(half), np.arange(half) + half] = 1.0
     turned = g("MatMul", x, g.const(swap, np.float32))
     return g("Add", g("Mul", x, cos), g("Mul", turned, sin))
-
-
-def _keys_values(g: Graph, spec: ModelSpec, kv: str, cos: str, sin: str) -> tuple[str, str]:
-    heads = g("Transpose", g("Reshape", kv, g.ints(-1, 2 * spec.kv_heads, spec.head_dim)), perm=[1, 0, 2])
-    k, v = g.split("Split", 2, heads, axis=0, num_outputs=2)  # [G, T, d] each
-    return _rotate(g, spec, k, cos, sin), v
 
 
 def _past(g: Graph, layer: int, which: int, cache: str = "past") -> str:
@@ -227,16 +217,9 @@ def _causal(g: Graph, spec: ModelSpec, first: str, end: str) -> str:
     return g("Where", g("Greater", columns, rows), g.const(-np.inf, np.float32), g.const(0, np.float32))
 
 
-def _attend(
-    g: Graph, spec: ModelSpec, layer: int, q: str, k: str, v: str, rope: tuple[str, str], mask: str | None
-) -> str:
-    """Attention of the queries over all keys, [T, D]; without a mask, of one query. Grouped heads share keys."""
+def _attend(g: Graph, spec: ModelSpec, layer: int, q: str, k: str, v: str, mask: str | None) -> str:
+    """Attention of queries [H, T, d] over all keys, [T, D]; without a mask, of one query. Grouped heads share keys."""
     groups, shared, width = spec.kv_heads, spec.heads // spec.kv_heads, spec.head_dim
-    if mask:
-        q = g("Transpose", g("Reshape", q, g.ints(-1, spec.heads, width)), perm=[1, 0, 2])  # [H, T, d]
-    else:
-        q = g("Reshape", q, g.ints(spec.heads, 1, width))
-    q = g("Mul", _rotate(g, spec, q, *rope), g.const(width**-0.5, np.float32))
     k = g("Transpose", k, perm=[0, 2, 1])  # [G, d, S]
     if shared > 1:
         q = g("Reshape", q, g.ints(groups, shared, -1, width))
@@ -273,8 +256,10 @@ def _search(g: Graph, spec: ModelSpec, hidden: str, bias: str = "") -> None:
     node, score, prefix, parent, first = "", "", dict[int, str](), "", ""
     for level in range(spec.levels):
         last = level + 1 == spec.levels
-        of_pairs = _pair_logits(g, spec, hidden, first) if level == 1 and spec.pair_dim else None
-        log_p = _log_probs(g, level, of_level[level], prefix.get(level), of_pairs)  # [B, K]
+        logits = _logits(g, level, of_level[level], prefix.get(level))  # [B, K]
+        if level == 1 and spec.pair_dim:
+            logits = _add_pair_logits(g, spec, logits, hidden, first)
+        log_p = g("LogSoftmax", logits, axis=-1)
         width = spec.max_branch[level]
         slot, code, child = _children(g, width, log_p, node, score, bias) if level else _root(g, log_p, bias)
         score, best = _best(g, child, g("Add", "beam", g("Shape", "exclude")) if last else "beam")  # [B']
@@ -352,17 +337,28 @@ def _of_pairs(g: Graph, later: int, pairs: str) -> str:
     return g("MatMul", pairs, g("MatMul", g.weight("pair.into"), g.weight(f"decoder.{later}.prefix")))
 
 
-def _pair_logits(g: Graph, spec: ModelSpec, hidden: str, first: str) -> str:
-    """What pairs add to the logits of the second code, [B, K], for the beams' first codes."""
-    table = g("Transpose", g.weight("pair.table"), perm=[1, 0])
-    scores = g("MatMul", g("MatMul", hidden, g.weight("pair.query")), table)  # [1, 1 + R]
-    rows = g("Gather", g("Reshape", _pair_rows(g, spec), g.ints(spec.codes, spec.codes)), first, axis=0)  # [B, K]
-    return g("Gather", g("Reshape", scores, g.ints(-1)), rows, axis=0)
+def _add_pair_logits(g: Graph, spec: ModelSpec, logits: str, hidden: str, first: str) -> str:
+    """Add what pairs say of the second code, given the beams' first codes; both [B, K].
+
+    Only the pairs that begin with those codes are scored: W at most for each code, of a table that begins with nobody's
+    row of zeros.
+    """
+    keys = g.weights.integers("pair.keys")  # rising
+    begin = np.searchsorted(keys, np.arange(spec.codes + 1) * spec.codes)
+    width = int(np.diff(begin).max())
+    place = g("Add", g.const(begin[:-1, None], np.int32), g.const(np.arange(width), np.int32))
+    known = g("Less", place, g.const(begin[1:, None], np.int32))
+    rows = g("Where", known, g("Add", place, g.const(1, np.int32)), g.const(0, np.int32))  # of the table, [K, W]
+    second = g("Mod", g("Cast", g.weight("pair.keys"), to=INT32), g.const(spec.codes, np.int32))
+    codes = g("Gather", g("Concat", g.const([0], np.int32), second, axis=0), rows, axis=0)  # [K, W]
+    query = g("Reshape", g("MatMul", hidden, g.weight("pair.query")), g.ints(-1, 1))  # [P, 1]
+    pairs = g("Gather", g.weight("pair.table"), g("Gather", rows, first, axis=0), axis=0)  # [B, W, P]
+    scores = g("Squeeze", g("MatMul", pairs, query), g.ints(2))
+    return g("ScatterElements", logits, g("Gather", codes, first, axis=0), scores, axis=1, reduction="add")
 
 
-def _log_probs(g: Graph, level: int, shared: str, prefix: str | None, of_pairs: str | None) -> str:
-    """Log-probabilities of a level's codes, [B, K]."""
+def _logits(g: Graph, level: int, shared: str, prefix: str | None) -> str:
+    """Scores of a level's codes, [B, K]."""
     z = g("Add", shared, prefix) if prefix else shared
     logits = g("MatMul", _silu(g, z), g.weight(f"decoder.{level}.out"))
-    logits = g("Add", logits, g.weight(f"decoder.{level}.out_bias"))
-    return g("LogSoftmax", g("Add", logits, of_pairs) if of_pairs else logits, axis=-1)
+    return g("Add", logits, g.weight(f"decoder.{level}.out_bias"))

@@ -140,6 +140,8 @@ def id_list(what: str, ids: Any) -> list[str]:
 
     :raises ConfigError: if they are no iterable of strings.
     """
+    if type(ids) is list and set(map(type, ids)) <= {str}:
+        return ids  # the usual case, quickly
     if isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable):
         raise ConfigError(f"{what} is {ids!r:.60}; give a list of item ids")
     listed = sorted(ids, key=str) if isinstance(ids, Set) else list(ids)
@@ -154,7 +156,8 @@ def history_ids(history: Any) -> list[str]:
 
     :raises ConfigError: if it is no list of strings, or has no order.
     """
-    if isinstance(history, (str, bytes, Set, Mapping)) or not isinstance(history, Iterable):
+    unordered = isinstance(history, (str, bytes, Set, Mapping)) if type(history) is not list else False
+    if unordered or not isinstance(history, Iterable):
         raise ConfigError(f"the history is {history!r:.60}; give a list of item ids, oldest first")
     return id_list("the history", history)
 

@@ -31,6 +31,7 @@ _ROW_MASK: Final = np.uint64(MAX_ITEMS - 1)
 _HASH_MASK: Final = ~_ROW_MASK
 _CHUNK_BYTES: Final = 1 << 14  # ids are hashed in pieces of this size (more than an id may have)
 _CHUNK_IDS: Final = 1 << 16  # and looked up or copied in pieces of this many: a few megabytes of scratch
+_RECENT: Final = 1024  # ids whose rows are remembered: a history comes back with every call, one item longer
 _BASE: Final = 0x9E3779B97F4A7C15  # odd, so that it has an inverse
 _INVERSE: Final = pow(_BASE, -1, 1 << 64)
 
@@ -38,7 +39,7 @@ _INVERSE: Final = pow(_BASE, -1, 1 << 64)
 class ItemTable:
     """Ids and titles of `len(table)` items; a row is an item's position in the table."""
 
-    __slots__ = ("_index", "_lock", "id_bytes", "id_offsets", "title_bytes", "title_offsets")
+    __slots__ = ("_index", "_lock", "_recent", "id_bytes", "id_offsets", "title_bytes", "title_offsets")
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class ItemTable:
         self.title_bytes = None if title_bytes is None else _read_only(title_bytes)
         self.title_offsets = None if title_offsets is None else _read_only(title_offsets)
         self._index: NDArray[np.uint64] | None = None
+        self._recent: dict[str, int] = {}
         self._lock = threading.Lock()
 
     @classmethod
@@ -106,6 +108,19 @@ class ItemTable:
 
     def find(self, ids: Sequence[str]) -> NDArray[np.int32]:
         """Return the row of each id, int32 [len(ids)], -1 for an id that no item has."""
+        if len(ids) > _RECENT // 2:
+            return self._find_all(ids)
+        recent = self._recent
+        try:
+            return np.array([recent[item_id] for item_id in ids], np.int32)
+        except (KeyError, TypeError):
+            pass
+        rows = self._find_all(ids)
+        known = {item_id: row for item_id, row in zip(ids, rows.tolist(), strict=True) if row >= 0}
+        self._recent = {**recent, **known} if len(recent) + len(known) <= _RECENT else known  # never changed in place
+        return rows
+
+    def _find_all(self, ids: Sequence[str]) -> NDArray[np.int32]:
         known = self._find_known(ids)
         if known is not None:
             return known
@@ -131,13 +146,12 @@ class ItemTable:
     def _texts(
         self, blob: NDArray[np.uint8], offsets: NDArray[np.int64], rows: NDArray[np.integer] | Sequence[int]
     ) -> list[str]:
-        rows = np.asarray(rows, np.int64)
-        lowest = min(rows.tolist(), default=0)
+        wanted = rows.tolist() if isinstance(rows, np.ndarray) else rows
+        lowest = min(wanted, default=0)
         if lowest < 0:
             raise IndexError(f"row {lowest} is negative; -1 stands for an unknown item, drop it first")
-        view = blob.data
-        spans = zip(offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)
-        return [str(view[start:end], "utf-8") for start, end in spans]
+        view, at = blob.data, offsets.item  # quicker for the few items of a call than indexing by arrays
+        return [str(view[at(row) : at(row + 1)], "utf-8") for row in wanted]
 
     def _find_known(self, ids: Sequence[str]) -> NDArray[np.int32] | None:
         """Find a few ASCII ids that are all here, the usual history: one probe each. None: `_find` must look."""

@@ -229,7 +229,7 @@ class Recommender:
         ids = history_ids(history)
         leaves = self.trie.leaves_of(self.trie.table.find(ids))
         unknown: tuple[str, ...] = ()
-        if leaves.min(initial=0) < 0:
+        if min(leaves.tolist(), default=0) < 0:
             unknown = tuple(dict.fromkeys(ids[i] for i in np.flatnonzero(leaves < 0)))
             leaves = leaves[leaves >= 0]
         return leaves, unknown
@@ -269,8 +269,10 @@ class Recommender:
         # left, since every prefix it keeps leads to a leaf of its own.
         if len(leaves) < wanted and max(width, wanted) < wanted + len(exclude):
             leaves, scores = search(catalogue, exclude, wanted + len(exclude), wish.bias)
-        sound = (scores >= wish.min_score) & (np.abs(scores) <= MAX_SCORE)
-        leaves, scores = leaves[sound], scores[sound]
+        values = scores.tolist()
+        if values and not (max(wish.min_score, -MAX_SCORE) <= min(values) <= max(values) <= MAX_SCORE):
+            sound = (scores >= wish.min_score) & (np.abs(scores) <= MAX_SCORE)
+            leaves, scores = leaves[sound], scores[sound]
         if wish.diversity:
             chosen = diverse(scores, catalogue.rows[leaves], k, wish.diversity)
             leaves, scores = leaves[chosen], scores[chosen]

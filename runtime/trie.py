@@ -195,6 +195,8 @@ class ItemTrie:
         """Return the leaf row of each table row, int32 of the same shape, -1 where the trie lacks it."""
         wanted = np.asarray(table_rows)
         if self.part is None:
+            if wanted.dtype == np.int32 and wanted.max(initial=-1) < len(self) and wanted.min(initial=0) >= -1:
+                return wanted
             return np.where((wanted >= 0) & (wanted < len(self)), wanted, -1).astype(np.int32)
         if len(self) == 0:
             return np.full(wanted.shape, -1, np.int32)

@@ -6,6 +6,7 @@ Each graph is opened when it is first needed, so an app that only asks `search` 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -133,9 +134,11 @@ def _feed(trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> dict[str, ND
 
 def _finite(results: list[Any], trie: ItemTrie) -> Found:
     rows, scores = results
-    found = np.isfinite(scores)
-    rows, scores = rows[found], scores[found]
-    if rows.dtype != np.int32 or (len(rows) and not 0 <= rows.min() <= rows.max() < len(trie)):
+    if not math.isfinite(sum(scores.tolist())):  # for the few scores of a call, lists are quicker than arrays
+        found = np.isfinite(scores)
+        rows, scores = rows[found], scores[found]
+    named = rows.tolist()
+    if rows.dtype != np.int32 or (named and not 0 <= min(named) <= max(named) < len(trie)):
         raise BundleError("the bundle's graph names items that do not exist; export the bundle again")
     return rows, scores
 
