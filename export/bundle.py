@@ -125,7 +125,7 @@ def _finish(
     provenance: Mapping[str, Any],
     measured: Measured,
 ) -> Manifest:
-    (folder / CARD).write_text(_model_card(spec, len(trie), measured.metrics), encoding="utf-8")
+    (folder / CARD).write_text(model_card(spec, len(trie), measured.metrics), encoding="utf-8")
     manifest = Manifest(
         model=spec,
         catalogue=CatalogueSpec(items=len(trie), sid_space=trie.sid_space),
@@ -139,7 +139,8 @@ def _finish(
     return manifest
 
 
-def _model_card(spec: ModelSpec, items: int, metrics: Mapping[str, Any]) -> str:
+def model_card(spec: ModelSpec, items: int, metrics: Mapping[str, Any]) -> str:
+    """The bundle's README: what it is, how to use it, and what was measured on it."""
     over = "item tokens and a semantic-ID decoder" if spec.kind == MODEL_KIND else "the tokens of semantic IDs"
     lines = [
         "# A pocketrec bundle",

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from pocketrec.distill.config import StudentConfig
 from pocketrec.distill.student import Student
 from pocketrec.export.bundle import write_bundle
+from pocketrec.export.refreshed import write_refreshed
+from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.trie import ItemTrie
 
 LEVELS, CODES = 3, 8
 SPACE = "0" * 32
@@ -49,6 +52,14 @@ def tiny_bundle(folder: Path, student: Student, rows: NDArray[np.uint8], beam: i
     ids = [f"item-{i}" for i in range(len(rows))]
     titles = [f"Title {i}" for i in range(len(rows))]
     write_bundle(folder, student, rows, ids, titles, SPACE, beam=beam, headroom=CODES, provenance={}, **how)
+    return folder
+
+
+def tiny_refresh(folder: Path, base: Path, rows: NDArray[np.uint8]) -> Path:
+    """The model of a tiny bundle over other items: an item's id is its semantic ID's."""
+    ids = ["item-" + "-".join(map(str, row)) for row in rows.tolist()]
+    trie = ItemTrie.from_rows(rows, ids, codes_per_level=CODES, titles=ids, sid_space=SPACE)
+    write_refreshed(open_bundle(base), trie, folder)
     return folder
 
 

@@ -21,6 +21,7 @@ from pocketrec.runtime.errors import SyncError
 CUSTOM_KEY: Final = "pocketrec"  # of a target's custom data; others may keep theirs beside it
 SCHEMA: Final = 1
 BASE_DIGITS: Final = 16
+MILLION: Final = 1_000_000  # signed JSON has no fractions
 MAX_RELEASE: Final = (1 << 53) - 1  # what every JSON reader holds exactly
 
 _CHANNEL = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -56,7 +57,7 @@ class ReleaseInfo:
                 "model": self.model,
                 "sid_space": self.sid_space,
                 "minimum_runtime": self.minimum_runtime,
-                "share": self.share,
+                "per_million": round(self.share * MILLION),
             }
         }
 
@@ -77,6 +78,16 @@ def check_channel(channel: str) -> str:
     if not _CHANNEL.fullmatch(channel):
         raise SyncError(f"{channel!r:.60} is no channel; use lower-case letters, digits and dashes, such as stable")
     return channel
+
+
+def check_version(version: str) -> str:
+    """Return a least version of the runtime if it is one: numbers with dots.
+
+    :raises SyncError: if not.
+    """
+    if not _VERSION.fullmatch(version):
+        raise SyncError(f"{version!r:.40} is no version; use numbers with dots, such as 0.3")
+    return version
 
 
 def target_path(channel: str, release: int, file: str) -> str:
@@ -120,14 +131,14 @@ def parse_info(path: str, custom: Mapping[str, Any] | None) -> ReleaseInfo:
     if named is None or (fields.get("channel"), fields.get("release")) != named[:2]:
         raise SyncError(f"{path} carries the data of another release")
     model, space = _hex(path, fields, "model"), fields.get("sid_space")
-    least, share = fields.get("minimum_runtime"), fields.get("share")
+    least, share = fields.get("minimum_runtime"), fields.get("per_million")
     if not isinstance(space, str) or not 0 < len(space) <= 256:
         raise SyncError(f"{path}: sid_space is {space!r:.40}")
     if not isinstance(least, str) or not _VERSION.fullmatch(least):
         raise SyncError(f"{path}: minimum_runtime is {least!r:.40}; it must be like 0.3")
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 <= share <= 1:
-        raise SyncError(f"{path}: share is {share!r:.40}; it must be from 0 to 1")
-    return ReleaseInfo(named[0], named[1], model, space, least, float(share))
+    if isinstance(share, bool) or not isinstance(share, int) or not 0 <= share <= MILLION:
+        raise SyncError(f"{path}: per_million is {share!r:.40}; it must be from 0 to {MILLION}")
+    return ReleaseInfo(named[0], named[1], model, space, least, share / MILLION)
 
 
 def _hex(path: str, fields: Mapping[str, Any], name: str) -> str:

@@ -44,9 +44,9 @@ def changed(**fields):
         (changed(model=None), "model"),
         (changed(sid_space=""), "sid_space"),
         (changed(minimum_runtime="newest"), "minimum_runtime"),
-        (changed(share=1.5), "share"),
-        (changed(share=True), "share"),
-        (changed(share=float("nan")), "share"),
+        (changed(per_million=1_000_001), "per_million"),
+        (changed(per_million=True), "per_million"),
+        (changed(per_million=0.5), "per_million"),
     ],
 )
 def test_odd_release_data_is_refused_by_name(custom, says):
