@@ -23,6 +23,18 @@ class SyncError(PocketRecError):
     """A release cannot be published, fetched, trusted or kept."""
 
 
+class TrustError(SyncError):
+    """The far side sent what nobody vouched for: a wrong signature, hash, length or version, or something expired."""
+
+
+class LineError(SyncError):
+    """The line failed: no connection, a time-out, a cut, an answer that is none. Try again later."""
+
+
+class StoreError(SyncError):
+    """The device cannot keep what was fetched: no space, no permission, or another process is at it."""
+
+
 class DataError(PocketRecError):
     """An interaction log or a catalogue cannot be used as it is."""
 

@@ -92,6 +92,15 @@ class Session:
         self._state, self._read = state, len(leaves)
         return state
 
+    def take_state(self, other: Session) -> None:
+        """Take over what the same model has read for another session, where these are the items that it read.
+
+        :param other: a session of the same model over an older catalogue.
+        """
+        ours, theirs = (s.recommender.trie.rows[np.array(s._leaves, np.int32)] for s in (self, other))
+        if np.array_equal(ours[: other._read], theirs[: other._read]) and len(ours) >= other._read:
+            self._state, self._read = other._state, other._read
+
     @property
     def history(self) -> tuple[str, ...]:
         """Ids of the known items so far, oldest first."""

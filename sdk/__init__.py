@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pocketrec.runtime.recommendation import Recommendation, Recommendations
     from pocketrec.runtime.recommender import Recommender
     from pocketrec.runtime.session import Session
+    from pocketrec.runtime.sync import LiveRecommender, SyncClient
     from pocketrec.runtime.trie import ItemTrie
 
 _HOMES = {
@@ -30,6 +31,7 @@ _HOMES = {
     "Exported": "pocketrec.exporting",
     "Explanation": "pocketrec.runtime.explain",
     "ItemTrie": "pocketrec.runtime.trie",
+    "LiveRecommender": "pocketrec.runtime.sync",
     "Pipeline": "pocketrec.pipeline",
     "PocketRecError": "pocketrec.runtime.errors",
     "Recommendation": "pocketrec.runtime.recommendation",
@@ -37,6 +39,7 @@ _HOMES = {
     "Recommender": "pocketrec.runtime.recommender",
     "RunResult": "pocketrec.pipeline",
     "Session": "pocketrec.runtime.session",
+    "SyncClient": "pocketrec.runtime.sync",
     "TrainedStudent": "pocketrec.exporting",
 }
 
@@ -45,6 +48,7 @@ __all__ = [
     "Explanation",
     "Exported",
     "ItemTrie",
+    "LiveRecommender",
     "Pipeline",
     "PocketRecError",
     "Recommendation",
@@ -52,6 +56,7 @@ __all__ = [
     "Recommender",
     "RunResult",
     "Session",
+    "SyncClient",
     "TrainedStudent",
 ]
 
