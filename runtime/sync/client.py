@@ -6,6 +6,7 @@ that is not signed is ever used; calls in flight finish on the version they bega
 
 from __future__ import annotations
 
+import hashlib
 import random
 import threading
 from collections.abc import Callable
@@ -129,8 +130,7 @@ class SyncClient:
         self._on_event(Checking())
         trust = Trust(self.store.folder / "trust", self.url, self._root, fetcher)
         state, now = self.store.state(), self.store.current()
-        settled = f"{self.channel} {self._runtime} {now.current}"
-        if not trust.is_news() and state.settled == settled:
+        if not trust.is_news() and state.settled == self._settled():
             return "unchanged"
         trust.refresh()
         self.store.remember(state)  # the device's id decides which releases it may have
@@ -153,10 +153,14 @@ class SyncClient:
 
     def _settle(self) -> None:
         """Note that there is nothing more to do about what is signed now, and sweep."""
-        now = self.store.current()
-        settled = f"{self.channel} {self._runtime} {now.current}"
-        self.store.remember(replace(self.store.state(), settled=settled))
+        self.store.remember(replace(self.store.state(), settled=self._settled()))
         self.store.sweep()
+
+    def _settled(self) -> str:
+        """What a finished refresh was about: channel, runtime, version and timestamp."""
+        signed = self.store.folder / "trust" / "timestamp.json"
+        digest = hashlib.sha256(signed.read_bytes()).hexdigest() if signed.exists() else ""
+        return f"{self.channel} {self._runtime} {self.store.current().current} {digest}"
 
     def rollback(self) -> str:
         """Go back to the version before, and do not come back to the one that is left.
@@ -169,9 +173,9 @@ class SyncClient:
             if now.previous is None or now.current is None:
                 raise SyncError("there is no version before this one to go back to")
             state = mark_bad(self.store.state(), self._manifest_sha256(now.current), self._runtime)
-            settled = f"{self.channel} {self._runtime} {now.previous}"
-            self.store.remember(replace(state, settled=settled))
+            self.store.remember(state)
             self.store.swap(now.previous, None)
+            self._settle()
         self._follow()
         return now.previous
 

@@ -109,8 +109,7 @@ class Trust:
 
     def targets(self) -> Iterator[str]:
         """Names of all targets, once refreshed."""
-        kept = json.loads(self._kept("targets"))  # written by the updater, once it was verified
-        return iter(kept["signed"]["targets"])
+        return iter(self._signed("targets")["targets"])
 
     def find(self, path: str) -> SignedFile | None:
         """What is signed for a target, None if there is no such target; refreshes first if nobody did.
@@ -133,9 +132,17 @@ class Trust:
 
     def _address(self, path: str, first_hash: str) -> str:
         folder, slash, name = path.rpartition("/")
-        if json.loads(self._kept("root"))["signed"].get("consistent_snapshot"):
+        if self._signed("root").get("consistent_snapshot"):
             name = f"{first_hash}.{name}"
         return f"{self.targets_url}{folder}{slash}{name}"
+
+    def _signed(self, role: str) -> dict[str, Any]:
+        """What the updater has just verified and kept."""
+        try:
+            signed: dict[str, Any] = json.loads(self._kept(role))["signed"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{role}.json in {self.folder} cannot be read back; refresh again") from error
+        return signed
 
     def _kept(self, role: str) -> bytes:
         try:

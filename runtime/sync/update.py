@@ -146,7 +146,7 @@ class Assembly:
         if file.length > MAX_FILE_BYTES or (name == MANIFEST_FILE and file.length > MAX_MANIFEST_BYTES):
             raise BadReleaseError(f"{file.path} has {file.length:,} bytes, which is too many")
         self.how = self.how if self.how == "patch" else "files"
-        os.replace(self._download(file, name), folder / name)
+        _same_file(self._download(file, name), folder / name)  # it stays among the downloads until all are here
 
     def _download(self, file: SignedFile, name: str) -> Path:
         part = self.store.downloads / f"{file.sha256}.part"
@@ -207,7 +207,16 @@ def try_out(folder: Path, info: ReleaseInfo) -> None:
     except BadReleaseError:
         raise
     except PocketRecError as error:
+        if _is_the_disks(error):
+            raise StoreError(f"release {info.release} cannot be read back ({error}); refresh again") from error
         raise BadReleaseError(f"release {info.release} does not work here: {error}") from error
+
+
+def _is_the_disks(error: BaseException | None) -> bool:
+    """Whether the device, not the release, is to blame: its files were just verified."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__
+    return error is not None
 
 
 def _probe(recommender: Recommender, release: int) -> None:

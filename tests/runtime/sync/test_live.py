@@ -1,0 +1,160 @@
+"""The recommender that follows: swaps under load, sessions that go on, nothing closed too early."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from far_side import items_of
+
+from pocketrec import Recommender
+from pocketrec.runtime.errors import ConfigError
+
+
+@pytest.fixture
+def client(world):
+    world.publish(0)
+    with world.client() as client:
+        yield client
+
+
+def ids(found):
+    return [item.item_id for item in found]
+
+
+def test_it_recommends_as_the_bundle_does(world, client):
+    live = client.recommender(engine="reference")
+    history = sorted(items_of(world.bundles[0]))[:3]
+    with Recommender.load(world.bundles[0], "reference") as rec:
+        assert ids(live.recommend(history, 5)) == ids(rec.recommend(history, 5))
+        assert [ids(x) for x in live.recommend_batch([history, []], 5)] == [
+            ids(rec.recommend(h, 5)) for h in (history, [])
+        ]
+        assert ids(asyncio.run(live.recommend_async(history, 5))) == ids(rec.recommend(history, 5))
+
+
+def test_a_swap_needs_no_restart(world, client):
+    live = client.recommender(engine="reference")
+    before = set(ids(live.recommend([], 1000)))
+    world.publish(1)
+    client.refresh()
+    assert before == items_of(world.bundles[0])
+    assert set(ids(live.recommend([], 1000))) == items_of(world.bundles[1])
+    assert client.recommender() is live
+
+
+def test_a_call_in_flight_finishes_on_the_version_it_began_with(world, client):
+    live = client.recommender(engine="reference")
+    with live.using() as old:
+        world.publish(1)
+        client.refresh()
+        assert ids(old.recommend([], 5))  # not closed under the call
+        assert set(ids(live.recommend([], 1000))) == items_of(world.bundles[1])
+    with pytest.raises(ConfigError, match="closed"):
+        old.recommend([], 5)
+
+
+def test_calls_from_many_threads_see_one_version_each(world, client):
+    live = client.recommender(engine="reference")
+    expected = [items_of(bundle) for bundle in world.bundles[:4]]
+    wrong, stop = [], threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            found = set(ids(live.recommend([], 1000)))
+            if found not in expected:
+                wrong.append(found)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for number in (1, 2, 3):
+        world.publish(number)
+        client.refresh()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_session_goes_on_over_a_new_catalogue(world, client):
+    live = client.recommender(engine="reference")
+    kept = sorted(items_of(world.bundles[0]) & items_of(world.bundles[1]))[:4]
+    session = live.session(kept[:3])
+    session.recommend(5)
+    state = session._inner._state
+    world.publish(1)
+    client.refresh()
+    session.observe(kept[3])
+    assert session._inner._state is state  # what the model has read is kept
+    assert ids(session.recommend(5)) == ids(live.recommend(kept, 5))
+    assert session.history == tuple(kept)
+    assert not session.renewed
+
+
+def test_items_that_left_become_unknown_to_a_session(world, client):
+    live = client.recommender(engine="reference")
+    gone = sorted(items_of(world.bundles[0]) - items_of(world.bundles[1]))[0]
+    kept = sorted(items_of(world.bundles[0]) & items_of(world.bundles[1]))[:2]
+    session = live.session([kept[0], gone, kept[1]])
+    session.recommend(5)
+    world.publish(1)
+    client.refresh()
+    assert ids(session.recommend(5)) == ids(live.recommend(kept, 5))
+    assert session.unknown == (gone,)
+    assert session.history == tuple(kept)
+
+
+def test_items_that_come_take_their_place_in_a_session(world, client):
+    live = client.recommender(engine="reference")
+    new = sorted(items_of(world.bundles[1]) - items_of(world.bundles[0]))[0]
+    kept = sorted(items_of(world.bundles[0]) & items_of(world.bundles[1]))[:2]
+    session = live.session([kept[0], new, kept[1]])
+    assert session.history == tuple(kept)
+    world.publish(1)
+    client.refresh()
+    assert session.history == (kept[0], new, kept[1])
+    assert ids(session.recommend(5)) == ids(live.recommend([kept[0], new, kept[1]], 5))
+
+
+def test_a_session_is_renewed_under_another_model(world, client):
+    live = client.recommender(engine="reference")
+    kept = sorted(items_of(world.bundles[0]) & items_of(world.bundles[4]))[:3]
+    session = live.session(kept)
+    before = ids(session.recommend(5))
+    world.publish(4)
+    client.refresh()
+    after = ids(session.recommend(5))
+    assert session.renewed
+    assert after == ids(live.recommend(kept, 5)) != before
+
+
+def test_a_saved_session_is_restored_on_what_is_current(world, client, tmp_path):
+    live = client.recommender(engine="reference")
+    kept = sorted(items_of(world.bundles[0]) & items_of(world.bundles[1]))[:3]
+    live.session(kept).save(tmp_path / "session")
+    world.publish(1)
+    client.refresh()
+    assert live.restore_session(tmp_path / "session").history == tuple(kept)
+
+
+def test_named_catalogues_and_wishes_hold_for_later_versions(world, client):
+    live = client.recommender(engine="reference")
+    both = sorted(items_of(world.bundles[0]) & items_of(world.bundles[1]))
+    live.add_catalogue("some", both[:10])
+    control = live.control(deny=both[:5])
+    world.publish(1)
+    client.refresh()
+    assert set(ids(live.recommend([], 1000, within="some"))) == set(both[:10])
+    assert set(ids(live.recommend([], 1000, control=control))) == items_of(world.bundles[1]) - set(both[:5])
+    with pytest.raises(ConfigError, match="control"):
+        live.recommend([], control="denied")
+
+
+def test_after_closing_it_says_so(world, client):
+    live = client.recommender(engine="reference")
+    client.close()
+    client.close()
+    with pytest.raises(ConfigError, match="closed"):
+        live.recommend([])
