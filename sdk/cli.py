@@ -17,6 +17,8 @@ from pocketrec.cli_export import export
 from pocketrec.cli_output import print_json, print_pairs, stderr, stdout
 from pocketrec.cli_prune import prune
 from pocketrec.cli_publish import PUBLISH_EXAMPLE, keys_app, publish, repo_app, serve
+from pocketrec.cli_sync import EXAMPLE as SYNC_EXAMPLE
+from pocketrec.cli_sync import sync
 from pocketrec.processes import Processes
 from pocketrec.runtime.errors import ConfigError
 
@@ -39,6 +41,7 @@ app.command(epilog="Example: [bold]pocketrec export-text-encoder models/minilm -
 app.command(epilog="Example: [bold]pocketrec prune runs/first --ratio 0.2 --out runs/first/small[/bold]")(prune)
 app.command(epilog=BENCH_EXAMPLE)(bench)
 app.command(epilog=PUBLISH_EXAMPLE)(publish)
+app.command(epilog=SYNC_EXAMPLE)(sync)
 app.add_typer(keys_app, name="keys")
 app.add_typer(repo_app, name="repo")
 app.command(epilog="Example: [bold]pocketrec serve site --port 8000[/bold]")(serve)

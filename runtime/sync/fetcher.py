@@ -1,21 +1,23 @@
 """Fetching: bounded in bytes, time and attempts, and resumed where it stopped. It trusts nothing but signed hashes.
 
-A file on its way lies in `<sha256>.part`, named by the hash that is signed for it: what an earlier attempt fetched is
+A file on its way lies in a part that is named by the hash that is signed for it: what an earlier attempt fetched is
 gone on with, from whatever address, and thrown away if the whole turns out to be something else.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from pocketrec.runtime.errors import LineError, StoreError, TrustError
+from pocketrec.runtime.files import open_plain
 from pocketrec.runtime.sync.line import Answer, Line
 
 _T = TypeVar("_T")
@@ -72,19 +74,25 @@ class Fetcher:
 
         return self._try(once)
 
-    def download(self, url: str, length: int, sha256: str, part: Path, progress: Progress | None = None) -> None:
-        """Fetch a file whose length and hash are signed into `part`, going on with what is there.
+    def download(
+        self, url: str, length: int, hashes: Mapping[str, str], part: Path, progress: Progress | None = None
+    ) -> None:
+        """Fetch a file whose length and hashes are signed into `part`, going on with what is there.
 
+        :param hashes: algorithm of hashlib → hex digits; all must hold, and there is one at least.
         :raises LineError: if the line fails at every attempt; what came so far stays in `part`.
         :raises TrustError: if what came is not what is signed; `part` is gone then.
         :raises StoreError: if it cannot be written.
         """
 
         def once(end: float) -> None:
-            self._more(url, length, part, progress, end)
-            if _sha256(part) != sha256:
+            try:
+                self._more(url, length, part, progress, end)
+                if not matches(part, length, hashes):
+                    raise TrustError(f"{_name(url)} is not what is signed (a hash differs)")
+            except TrustError:
                 part.unlink(missing_ok=True)
-                raise TrustError(f"{_name(url)} is not what is signed (its SHA-256 differs)")
+                raise
 
         resumed = part.exists()
         try:
@@ -112,7 +120,6 @@ class Fetcher:
             for chunk in chunks:
                 have += len(chunk)
                 if have > length:
-                    file.truncate(0)
                     raise TrustError(f"{_name(url)} has more than the {length} bytes that are signed")
                 file.write(chunk)
                 if progress:
@@ -155,12 +162,16 @@ class Fetcher:
         raise LineError("no attempt was allowed")
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
+def matches(path: Path, length: int, hashes: Mapping[str, str]) -> bool:
+    """Whether a plain file has a length and all of some hashes (one at least)."""
+    digests = {name: hashlib.new(name) for name in hashes}
+    with open_plain(path) as file:
+        if os.fstat(file.fileno()).st_size != length:
+            return False
         while piece := file.read(1 << 18):
-            digest.update(piece)
-    return digest.hexdigest()
+            for digest in digests.values():
+                digest.update(piece)
+    return bool(digests) and all(digest.hexdigest() == hashes[name] for name, digest in digests.items())
 
 
 def _name(url: str) -> str:

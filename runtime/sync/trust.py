@@ -9,9 +9,10 @@ refuse, but for what somebody holds back, and that no longer than the signed day
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -35,9 +36,19 @@ class SignedFile:
 
     path: str
     length: int
-    sha256: str
+    hashes: Mapping[str, str]
     url: str
     custom: Any = None
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256, which every file of a release has.
+
+        :raises TrustError: if there is none.
+        """
+        if "sha256" not in self.hashes:
+            raise TrustError(f"{self.path} is signed without a SHA-256; publish it with pocketrec")
+        return self.hashes["sha256"]
 
 
 @dataclass
@@ -123,12 +134,11 @@ class Trust:
             found = self._updater.get_targetinfo(path)
         if found is None:
             return None
-        sha256 = found.hashes.get("sha256")
-        if sha256 is None:
-            raise TrustError(f"{path} is signed without a SHA-256; publish it with pocketrec")
-        return SignedFile(
-            path, found.length, sha256, self._address(path, next(iter(found.hashes.values()))), found.custom
-        )
+        known = {name: digits for name, digits in found.hashes.items() if name in hashlib.algorithms_guaranteed}
+        if not known:
+            raise TrustError(f"{path} is signed without a hash that Python knows; publish it with pocketrec")
+        url = self._address(path, next(iter(found.hashes.values())))
+        return SignedFile(path, found.length, known, url, found.custom)
 
     def _address(self, path: str, first_hash: str) -> str:
         folder, slash, name = path.rpartition("/")

@@ -19,12 +19,11 @@ import numpy as np
 
 from pocketrec.runtime.bundle import open_bundle
 from pocketrec.runtime.errors import PocketRecError, StoreError, SyncError
-from pocketrec.runtime.files import open_plain, sha256_of
 from pocketrec.runtime.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, TRIE_FILE, parse_manifest
 from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.session import model_id
 from pocketrec.runtime.sync.events import Conditions, Downloading, OnEvent, Verifying
-from pocketrec.runtime.sync.fetcher import Fetcher
+from pocketrec.runtime.sync.fetcher import Fetcher, matches
 from pocketrec.runtime.sync.patch import apply_patch
 from pocketrec.runtime.sync.release import (
     ReleaseInfo,
@@ -140,7 +139,7 @@ class Assembly:
     def _place(self, file: SignedFile, name: str, folder: Path) -> None:
         """Put a file into a folder: one that is here, or from the line."""
         have = self._have.get(file.sha256)
-        if have is not None and _is(have, file):
+        if have is not None and _is_still(have, file):
             _same_file(have, folder / name)
             return
         if file.length > MAX_FILE_BYTES or (name == MANIFEST_FILE and file.length > MAX_MANIFEST_BYTES):
@@ -154,7 +153,7 @@ class Assembly:
         def progress(done: int) -> None:
             self.on_event(Downloading(name, done, file.length))
 
-        self.fetcher.download(file.url, file.length, file.sha256, part, progress)
+        self.fetcher.download(file.url, file.length, file.hashes, part, progress)
         return part
 
     def _apply(self, patch: tuple[Path, SignedFile], file: SignedFile, place: Path) -> bool:
@@ -229,11 +228,10 @@ def _probe(recommender: Recommender, release: int) -> None:
             raise BadReleaseError(f"release {release} does not recommend what it should")
 
 
-def _is(path: Path, file: SignedFile) -> bool:
-    """Whether a kept file still is what is signed."""
+def _is_still(path: Path, file: SignedFile) -> bool:
+    """Whether a kept file is what is signed."""
     try:
-        with open_plain(path) as opened:
-            return os.fstat(opened.fileno()).st_size == file.length and sha256_of(opened) == file.sha256
+        return matches(path, file.length, file.hashes)
     except OSError:
         return False
 
