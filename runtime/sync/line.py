@@ -121,7 +121,9 @@ def _chunks(reply: Any) -> Iterator[bytes]:
 
     whole = False
     try:
-        yield from reply.stream(CHUNK_BYTES, decode_content=False)
+        # What has come, not a whole piece: else a server that drips would hold the reader past any deadline.
+        while piece := reply.read1(CHUNK_BYTES, decode_content=False):
+            yield piece
         whole = True
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise LineError(f"the line was cut ({_said(error)})") from error
