@@ -276,6 +276,23 @@ def test_a_field_of_a_wrong_type_or_value_is_named(bundle, path):
         assert len(str(caught.value)) < 400
 
 
+TOO_MUCH = {
+    "beam": 1 << 15, "max_history": 1 << 17, "dim": 1 << 19, "layers": 1 << 11, "heads": 1 << 11, "ffn": 1 << 19,
+    "head_dim": 1 << 19, "decoder_dim": 1 << 19, "pair_dim": 1 << 19, "blocks": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [*TOO_MUCH.items(), ("kv_heads", 3), ("head_dim", 5)])
+def test_a_size_that_no_model_has_is_refused_before_memory_is_made_for_it(bundle, name, value):
+    edit(bundle, lambda data: data["model"].update({name: value}))
+    refused(bundle, f"model.{name} is {value}")
+
+
+def test_pairs_of_too_many_codes_are_refused(bundle):
+    edit(bundle, lambda data: data["model"].update(codes=1 << 13, pair_dim=4))
+    refused(bundle, "model.pair_dim is 4, where a whole number from 0 to 0")
+
+
 FIELDS = st.sampled_from(["schema_version", "model", "catalogue", "files", "graphs", "provenance", "metrics"])
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
