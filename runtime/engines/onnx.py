@@ -156,7 +156,9 @@ def _check_locations(graph: bytes, name: str, bundle: Bundle) -> None:
 def _open(bundle: Bundle, role: str, threads: int, providers: list[str]) -> ort.InferenceSession:
     path = bundle.graph(role)
     _check_locations(path.read_bytes(), path.name, bundle)
-    return open_session(path, threads, providers)
+    session = open_session(path, threads, providers)
+    bundle.check_unchanged()  # the graph, and the weights that ONNX Runtime read itself
+    return session
 
 
 def open_session(path: Path, threads: int, providers: Sequence[str] = (CPU,)) -> ort.InferenceSession:

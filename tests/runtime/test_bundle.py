@@ -392,6 +392,41 @@ def test_a_graph_that_takes_weights_from_elsewhere_is_refused_before_it_is_opene
         Recommender.load(folder)
 
 
+@pytest.mark.parametrize("how", ["replaced", "changed in place", "removed"])
+@pytest.mark.parametrize("name", [TRIE_FILE, "recommender.onnx"])
+def test_a_file_that_changes_after_it_was_checked_is_not_used(bundle, name, how):
+    opened = open_bundle(bundle)
+    path = opened.file(name)
+    content = path.read_bytes()
+    if how == "replaced":
+        (bundle / "new").write_bytes(content)
+        (bundle / "new").replace(path)
+    elif how == "changed in place":
+        path.write_bytes(content)
+        os.utime(path, ns=(1, 1))
+    else:
+        path.unlink()
+    for use in (lambda: opened.file(name), opened.check_unchanged):
+        with pytest.raises(BundleError, match=f"{name} was changed after it was checked; open the bundle again"):
+            use()
+
+
+def test_weights_that_are_replaced_before_a_graph_is_first_needed_are_not_mixed_with_the_others(tmp_path):
+    from pocketrec.runtime.recommender import Recommender
+    from tiny import random_rows, tiny_bundle, tiny_student
+
+    folder = tiny_bundle(tmp_path / "b", tiny_student(), random_rows(20))
+    with Recommender.load(folder) as recommender:
+        session = recommender.session(["item-1"])
+        os.link(folder / "model.safetensors", tmp_path / "kept")  # another name for it changes nothing
+        assert session.recommend(3)
+    with Recommender.load(folder) as recommender:
+        tiny_bundle(tmp_path / "b", tiny_student(seed=1), random_rows(20))
+        assert recommender.recommend(["item-1"], 3)
+        with pytest.raises(BundleError, match="was changed after it was checked"):
+            recommender.session(["item-1"]).recommend(3)
+
+
 @pytest.mark.parametrize("engine", ["onnx", "reference"])
 def test_weights_that_are_no_numbers_never_reach_the_caller(tmp_path, engine):
     import torch
