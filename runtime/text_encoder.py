@@ -54,7 +54,7 @@ class TextEncoder:
         folder = Path(folder)
         self.settings = _read_settings(folder)
         self._tokenizer = _tokenizer(folder / TOKENIZER_FILE, self.settings.max_tokens)
-        self._session = open_session(folder / self.settings.graph, threads)
+        self._session = open_session(folder / self.settings.graph, {}, threads)
         self._inputs = [entry.name for entry in self._session.get_inputs()]
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
