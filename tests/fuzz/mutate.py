@@ -118,6 +118,19 @@ def bundle_case(good: Path, place: Path, rng: random.Random, engine: str) -> Cal
     return use
 
 
+def session_case(recommender: Recommender, rng: random.Random) -> Callable[[], object]:
+    """A damaged session, and what goes on with it."""
+    saved = recommender.session(recommender.trie.table.ids([1, 5])).to_bytes()
+    data = damaged(saved, rng)
+
+    def use() -> object:
+        session = recommender.restore_session(data)
+        assert session.history == tuple(recommender.trie.table.ids([1, 5]))
+        return session.recommend(3)
+
+    return use
+
+
 def outcome(use: Callable[[], object]) -> str:
     """What came of it: "refused" by an error of ours of one line, or "answered". Anything else is raised."""
     try:
