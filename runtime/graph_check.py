@@ -72,19 +72,20 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the number and content of every length-delimited field of a message; others are passed over."""
     at, end = 0, len(message)
     while at < end:
-        tag, at = _varint(message, at)
-        tag &= 0xFFFFFFFF  # as protobuf reads it
+        tag, at = (message[at], at + 1) if message[at] < 128 else _varint(message, at)
         wire = tag & 7
-        if wire == 0:
-            _, at = _varint(message, at)
-            continue
-        if wire not in (1, 2, 5):  # groups, which no reader of ONNX knows
+        if wire == 2:
+            size, at = (message[at], at + 1) if at < end and message[at] < 128 else _varint(message, at)
+        elif wire == 0:
+            at, size = _varint(message, at)[1], 0
+        elif wire in (1, 5):
+            size = 8 if wire == 1 else 4
+        else:  # groups, which no reader of ONNX knows
             raise ValueError("is damaged or no ONNX file")
-        size, at = _varint(message, at) if wire == 2 else (8 if wire == 1 else 4, at)
         if size > end - at:
             raise ValueError("is damaged or no ONNX file")
         if wire == 2:
-            yield tag >> 3, message[at : at + size]
+            yield (tag & 0xFFFFFFFF) >> 3, message[at : at + size]  # of a number, protobuf reads 32 bits
         at += size
 
 
