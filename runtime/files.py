@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterable
 from io import BufferedReader
@@ -27,6 +26,8 @@ def atomic_write(path: str | Path, chunks: Iterable[bytes | memoryview]) -> None
     :param chunks: contiguous bytes.
     :raises OSError: if the disk refuses; an existing file is then untouched.
     """
+    import secrets  # here, since what only reads never writes, and starts the sooner
+
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
