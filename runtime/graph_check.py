@@ -7,12 +7,12 @@ messages without the word cannot hold one and are passed over. The rest is ONNX 
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 _WORD: Final = b"location"
+_PIECE: Final = 1 << 20
 _MAX_DEPTH: Final = 64
 # Message -> its fields that hold messages on the way to a tensor, by number.
 _INTO: Final[Mapping[str, Mapping[int, str]]] = {
@@ -34,10 +34,16 @@ def check_graph(path: Path, sizes: Mapping[str, int]) -> None:
     :raises ValueError: if it does not; the message is the end of a sentence that begins with its name.
     :raises OSError: if it cannot be read.
     """
-    if not path.is_file() or path.stat().st_size == 0:
+    if not path.is_file():
         raise ValueError("is damaged or no ONNX file")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        graph = content[:] if content.find(_WORD) >= 0 else b""  # a text encoder's has its weights in it
+    with path.open("rb") as file:
+        before, graph = b"", b""
+        while piece := file.read(_PIECE):  # a text encoder's graph has its weights in it, and need not be held whole
+            if _WORD in before + piece:
+                file.seek(0)
+                graph = file.read()
+                break
+            before = piece[-len(_WORD) :]
     for place in _places(graph, "model", 0):
         name = place.get("location", "")
         if name not in sizes:

@@ -93,7 +93,8 @@ class OnnxEngine:
         if len(trie) == 0:
             return NOTHING
         feed = {"history": history, **_feed(trie, exclude, beam)}
-        return sound_answer(*_run(self._graph("recommender"), RESULTS, feed), len(trie), exclude)
+        rows, scores = _run(self._graph("recommender"), RESULTS, feed)
+        return sound_answer(rows, scores, len(trie), exclude)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
         """Read a history, or go on with one at the cost of the new items (see `Engine.read`)."""

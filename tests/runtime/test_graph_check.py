@@ -77,6 +77,14 @@ def test_a_tensor_that_lies_elsewhere_is_refused(tmp_path, how):
         check_graph(tmp_path / "g", SIZES)
 
 
+@pytest.mark.parametrize("shift", range(0, 12))
+def test_a_name_is_found_wherever_it_stands_in_a_large_graph(tmp_path, shift):
+    padding = field(2, bytes((1 << 20) - 20 + shift))  # the name of the producer; the first read ends near the word
+    (tmp_path / "g").write_bytes(padding + graph_of(entry("location", "x")))
+    with pytest.raises(ValueError, match="takes weights"):
+        check_graph(tmp_path / "g", SIZES)
+
+
 def test_a_graph_inside_graphs_is_followed_and_not_for_ever(tmp_path):
     inner = field(5, field(13, entry("location", "x")))
     for _ in range(10):  # graph -> node -> attribute -> graph
