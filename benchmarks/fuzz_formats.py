@@ -1,16 +1,18 @@
-r"""Damages tries and bundles many times: no crash, no hang, no wrong answer accepted.
+r"""Damages tries, sessions and bundles many times: no crash, no hang, no wrong answer accepted.
 
     python benchmarks/fuzz_formats.py --runs 100000 --seed 0
 
 Every damaged file must be refused by an error of pocketrec in one sentence, or the answer must still be sound: ids
 that are unique and found again, items of the catalogue, finite scores. Most bundles are vouched for again after the
 damage, so that what lies behind the hashes is reached. Work is done in child processes: one that dies or takes too
-long is a failure, and its seed is printed. JSON on stdout; exit code 1 if anything failed.
+long is a failure, and its seed is printed. GGUF bundles are among them where llama-cpp-python is installed. JSON on
+stdout; exit code 1 if anything failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import random
 import subprocess
@@ -22,23 +24,29 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 PIECE, SECONDS = 500, 300  # runs of a child, and how long it may take
-KINDS = {"trie": 0.8, "bundle, numpy": 0.1, "bundle, onnx": 0.1}
+KINDS = {"trie": 0.6, "session": 0.1, "reference": 0.1, "onnx": 0.08, "onnx-split": 0.02, "gguf": 0.1}
 
 
 def work(good: Path, seed: int, runs: int) -> None:
     """Run a piece in this process; a line of JSON for each run that failed, and one with the counts."""
-    from fuzz.mutate import bundle_case, outcome, trie_case
+    from fuzz.mutate import bundle_case, outcome, session_case, trie_case
 
+    from pocketrec.runtime.recommender import Recommender
+
+    kinds = {kind: share for kind, share in KINDS.items() if kind != "gguf" or (good / "gguf").exists()}
     counts: Counter[str] = Counter()
+    recommender = Recommender.load(good / "onnx", "reference")
     with tempfile.TemporaryDirectory() as place:
         for number in range(seed, seed + runs):
             rng = random.Random(number)
-            kind = rng.choices(list(KINDS), list(KINDS.values()))[0]
+            kind = rng.choices(list(kinds), list(kinds.values()))[0]
             print(number, file=sys.stderr, flush=True)  # if this is the last line, it was this one
             if kind == "trie":
-                case = trie_case(good / "trie.safetensors", Path(place), rng)
+                case = trie_case(good / "onnx" / "trie.safetensors", Path(place), rng)
+            elif kind == "session":
+                case = session_case(recommender, rng)
             else:
-                case = bundle_case(good, Path(place), rng, "onnx" if kind.endswith("onnx") else "reference")
+                case = bundle_case(good / ("gguf" if kind == "gguf" else "onnx"), Path(place), rng, kind)
             try:
                 counts[f"{kind}: {outcome(case)}"] += 1
             except Exception as error:  # whatever it is, it is a fault
@@ -61,7 +69,9 @@ def main() -> None:
     counts: Counter[str] = Counter()
     faults = []
     with tempfile.TemporaryDirectory() as place:
-        good = tiny_bundle(Path(place) / "good", tiny_student(), random_rows(40))
+        good = Path(place)
+        for name in ("onnx", "gguf") if importlib.util.find_spec("llama_cpp") else ("onnx",):
+            tiny_bundle(good / name, tiny_student(), random_rows(40), format=name)
         for first in range(arguments.seed, arguments.seed + arguments.runs, PIECE):
             size = min(PIECE, arguments.seed + arguments.runs - first)
             command = [sys.executable, __file__, "--work", str(good), "--seed", str(first), "--runs", str(size)]

@@ -9,12 +9,12 @@ to do.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pocketrec.runtime.errors import BundleError, TrieError
-from pocketrec.runtime.files import atomic_write, open_plain, sha256_of
+from pocketrec.runtime.files import FileState, atomic_write, file_state, open_plain, sha256_of
 from pocketrec.runtime.manifest import (
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
@@ -56,15 +56,33 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    checked: Mapping[str, FileState] = field(default_factory=dict)  # what each file was when it was checked
 
     def file(self, name: str) -> Path:
-        """Return the path of a checked file.
+        """Return the path of a checked file, which is still the one that was checked.
 
-        :raises BundleError: if the manifest does not list it.
+        :raises BundleError: if the manifest does not list it, or it was changed or replaced since.
         """
         if name not in self.manifest.files:
             raise BundleError(f"the bundle has no file {name!r} (it has {_listed(self.manifest.files)}); re-export it")
+        self._check_unchanged(name)
         return self.path / name
+
+    def check_unchanged(self) -> None:
+        """Make sure that what was read since the check is what was checked; call it after reading.
+
+        :raises BundleError: if a file was changed or replaced since.
+        """
+        for name in self.checked:
+            self._check_unchanged(name)
+
+    def _check_unchanged(self, name: str) -> None:
+        try:
+            now = file_state((self.path / name).lstat())
+        except OSError:
+            now = None
+        if now != self.checked.get(name, now):
+            raise BundleError(f"{name} was changed after it was checked; open the bundle again")
 
     def graph(self, role: str) -> Path:
         """Return the path of the file with a role ("recommender", "encoder", "search", ...).
@@ -118,19 +136,19 @@ def open_bundle(path: str | Path) -> Bundle:
     except OSError as error:
         raise BundleError(f"{MANIFEST_FILE} cannot be read ({error}); {_REMEDY}") from error
     manifest = parse_manifest(content)
-    for name, entry in manifest.files.items():
-        _check_file(path / name, entry)
-    return Bundle(path, manifest)
+    return Bundle(path, manifest, {name: _check_file(path / name, entry) for name, entry in manifest.files.items()})
 
 
-def _check_file(path: Path, entry: FileEntry) -> None:
+def _check_file(path: Path, entry: FileEntry) -> FileState:
     try:
         with open_plain(path) as file:
-            size = os.fstat(file.fileno()).st_size
+            state = file_state(os.fstat(file.fileno()))
+            size = state.bytes
             if size != entry.bytes:
                 raise BundleError(f"{path.name} has {size} bytes, but the manifest says {entry.bytes}; {_REMEDY}")
             if sha256_of(file) != entry.sha256:
                 raise BundleError(f"{path.name} is not the file of the manifest (its SHA-256 differs); {_REMEDY}")
+            return state
     except FileNotFoundError as error:
         raise BundleError(f"{path.name} is missing from the bundle; {_REMEDY}") from error
     except OSError as error:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterable
 from io import BufferedReader
 from pathlib import Path
+from typing import NamedTuple
 
 _READ_BYTES = 1 << 18
 
@@ -26,6 +26,8 @@ def atomic_write(path: str | Path, chunks: Iterable[bytes | memoryview]) -> None
     :param chunks: contiguous bytes.
     :raises OSError: if the disk refuses; an existing file is then untouched.
     """
+    import secrets  # here, since what only reads never writes, and starts the sooner
+
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
@@ -62,6 +64,23 @@ def open_plain(path: Path) -> BufferedReader:
         raise OSError(f"{path.name} is not a plain file")
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
     return os.fdopen(descriptor, "rb")
+
+
+class FileState(NamedTuple):
+    """What tells whether a file is still the one that was looked at, and unchanged.
+
+    The time of the last change of status is not among it: a link made to the file elsewhere moves that.
+    """
+
+    device: int
+    inode: int
+    bytes: int
+    changed_ns: int
+
+
+def file_state(found: os.stat_result) -> FileState:
+    """Return the state that `os.fstat` or `Path.lstat` tells of."""
+    return FileState(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def sha256_of(file: BufferedReader) -> str:

@@ -23,6 +23,7 @@ from pocketrec.runtime.errors import TrieError
 
 MAX_ITEMS: Final = 1 << 24  # rows fit in the low bits of an index key
 MAX_ID_BYTES: Final = 1024
+MAX_TWINS: Final = 4096  # ids whose hash another has: 128 of 16 million by chance, but many can be made on purpose
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -219,6 +220,10 @@ class ItemTable:
         twins = np.flatnonzero(hashes[1:] == hashes[:-1])
         if len(twins) == 0:
             return
+        if len(twins) > MAX_TWINS:
+            raise TrieError(
+                f"the hashes of {len(twins)} item ids are those of others; rename them, or ask who made them"
+            )
         suspects = np.union1d(keys[twins], keys[twins + 1]) & _ROW_MASK
         rows = np.sort(suspects).astype(np.int64)
         seen: dict[str, int] = {}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from pocketrec.runtime.errors import BundleError
+from pocketrec.runtime.strict_json import parse_json
 from pocketrec.runtime.trie_file import MAX_CODES, MAX_FILE_BYTES, MAX_LEVELS
 
 SCHEMA_VERSION: Final = 1
@@ -25,7 +26,13 @@ TRIE_FILE: Final = "trie.safetensors"
 MAX_MANIFEST_BYTES: Final = 1 << 20
 MAX_FILES: Final = 64
 MAX_TEXT: Final = 256
-MAX_SIZE: Final = 1 << 24  # no width, depth or count of a model on a device comes near
+MAX_SIZE: Final = 1 << 24  # no count of a model on a device comes near
+MAX_WIDTH: Final = 1 << 18
+MAX_LAYERS: Final = 1 << 10
+MAX_HEADS: Final = 1 << 10
+MAX_HISTORY: Final = 1 << 16
+MAX_BEAM: Final = 1 << 14  # the search makes room for so many prefixes, whatever the catalogue
+MAX_PAIR_CODES: Final = 1 << 12  # a pair table makes room for the square of it
 MAX_NUMBER: Final = 1e30
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
@@ -137,8 +144,8 @@ def parse_manifest(content: bytes) -> Manifest:
     if len(content) > MAX_MANIFEST_BYTES:
         raise BundleError(f"{MANIFEST_FILE} is over the limit of {MAX_MANIFEST_BYTES} bytes; {_REMEDY}")
     try:
-        data = json.loads(content.decode(), parse_constant=_refuse_constant, object_pairs_hook=_distinct)
-    except (ValueError, RecursionError) as error:
+        data = parse_json(content)
+    except ValueError as error:
         raise BundleError(f"{MANIFEST_FILE} is not valid JSON ({error}); {_REMEDY}") from error
     top = _Fields(data, "")
     version = top.integer("schema_version", 1)
@@ -202,8 +209,12 @@ def _parse_model(fields: _Fields) -> ModelSpec:
     tokens = kind == TOKENS_KIND
     levels = fields.integer("levels", 1, MAX_LEVELS)
     codes = fields.integer("codes", 1, MAX_CODES)
-    sizes = ("max_history", "beam", "dim", "layers", "heads", "kv_heads", "head_dim", "ffn")
-    return ModelSpec(
+    limits = {
+        "max_history": MAX_HISTORY, "beam": MAX_BEAM, "dim": MAX_WIDTH, "layers": MAX_LAYERS, "heads": MAX_HEADS,
+        "kv_heads": MAX_HEADS, "head_dim": MAX_WIDTH, "ffn": MAX_WIDTH,
+    }  # fmt: skip
+    widest_pair = 0 if tokens or codes > MAX_PAIR_CODES else MAX_WIDTH
+    spec = ModelSpec(
         kind=kind,
         sid_space=fields.text("sid_space"),
         levels=levels,
@@ -212,14 +223,21 @@ def _parse_model(fields: _Fields) -> ModelSpec:
         rope_theta=fields.number("rope_theta"),
         norm_eps=fields.number("norm_eps"),
         parameters=fields.integer("parameters", 1, 1 << 40),
-        decoder_dim=fields.integer("decoder_dim", 0, 0) if tokens else fields.integer("decoder_dim", 1),
-        pair_dim=fields.integer("pair_dim", 0, 0 if tokens else MAX_SIZE),
+        decoder_dim=fields.integer("decoder_dim", 0, 0) if tokens else fields.integer("decoder_dim", 1, MAX_WIDTH),
+        pair_dim=fields.integer("pair_dim", 0, widest_pair),
         vocab=fields.integer("vocab", 1) if tokens else 0,
-        prompt=fields.integer("prompt", 0) if tokens else 0,
+        prompt=fields.integer("prompt", 0, MAX_HISTORY) if tokens else 0,
         quantization=fields.text("quantization") if "quantization" in fields.data else "none",
-        blocks=fields.integer("blocks", 0) if "blocks" in fields.data else 0,
-        **{name: fields.integer(name, 1) for name in sizes},
+        blocks=fields.integer("blocks", 0, MAX_LAYERS) if "blocks" in fields.data else 0,
+        **{name: fields.integer(name, 1, limit) for name, limit in limits.items()},
     )
+    if spec.heads % spec.kv_heads:
+        fields.refuse("kv_heads", f"a divisor of heads, {spec.heads},")
+    if spec.head_dim % 2:
+        fields.refuse("head_dim", "an even number")
+    if spec.blocks > spec.layers:
+        fields.refuse("blocks", f"at most the number of layers, {spec.layers},")
+    return spec
 
 
 class _Fields:
@@ -276,14 +294,3 @@ class _Fields:
 
 def _is_integer(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    data = dict(pairs)
-    if len(data) < len(pairs):
-        raise ValueError("an object has a name twice")
-    return data

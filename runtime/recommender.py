@@ -67,7 +67,9 @@ class Recommender:
         """
         bundle = open_bundle(path)
         trie = bundle.load_trie()
-        return cls(load_engine(engine or engine_for(bundle), bundle, threads, providers), trie, bundle.manifest)
+        recommender = cls(load_engine(engine or engine_for(bundle), bundle, threads, providers), trie, bundle.manifest)
+        bundle.check_unchanged()
+        return recommender
 
     def recommend(
         self,

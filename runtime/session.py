@@ -22,6 +22,7 @@ from pocketrec.runtime.control import Ask, Control
 from pocketrec.runtime.errors import SessionError
 from pocketrec.runtime.files import atomic_write, open_plain
 from pocketrec.runtime.manifest import TRIE_FILE
+from pocketrec.runtime.strict_json import parse_json
 from pocketrec.runtime.trie import ItemTrie
 
 if TYPE_CHECKING:
@@ -147,16 +148,16 @@ def _read_file(path: Path) -> bytes:
     try:
         with open_plain(path) as file:
             return file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise SessionError(f"{path} cannot be read ({error}); {_REMEDY}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path that is none
+        raise SessionError(f"{str(path)!r} cannot be read ({error}); {_REMEDY}") from error
 
 
 def _parse(data: bytes) -> tuple[list[str], str]:
     if len(data) > MAX_BYTES:
         raise SessionError(f"the saved session has over {MAX_BYTES} bytes; {_REMEDY}")
     try:
-        content: Any = json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
+        content: Any = parse_json(data)
+    except ValueError as error:
         raise SessionError(f"the saved session is damaged ({error}); {_REMEDY}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise SessionError(f"this is no saved session; {_REMEDY}")

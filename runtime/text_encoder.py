@@ -17,10 +17,15 @@ from numpy.typing import NDArray
 
 from pocketrec.runtime.engines.onnx import open_session
 from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError
+from pocketrec.runtime.strict_json import parse_json
+from pocketrec.runtime.tensor_header import one_line
 
 SETTINGS_FILE: Final = "text-encoder.json"
 TOKENIZER_FILE: Final = "tokenizer.json"
 FORMAT: Final = "pocketrec.text-encoder"
+MAX_SETTINGS_BYTES: Final = 1 << 16
+INPUTS: Final = {"input_ids", "attention_mask", "token_type_ids"}
+_REMEDY: Final = "export the encoder again"
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,11 @@ class TextEncoder:
         folder = Path(folder)
         self.settings = _read_settings(folder)
         self._tokenizer = _tokenizer(folder / TOKENIZER_FILE, self.settings.max_tokens)
-        self._session = open_session(folder / self.settings.graph, threads)
+        self._session = open_session(folder / self.settings.graph, {}, threads)
         self._inputs = [entry.name for entry in self._session.get_inputs()]
+        results = [entry.name for entry in self._session.get_outputs()]
+        if not {"input_ids"} <= {*self._inputs} <= INPUTS or self.settings.output not in results:
+            raise BundleError(f"{folder / self.settings.graph} is no text encoder's graph; export the encoder again")
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one L2-normalised vector per text, float32 [n, dim].
@@ -70,21 +78,38 @@ class TextEncoder:
             known = {"input_ids": encoding.ids, "attention_mask": encoding.attention_mask}
             known["token_type_ids"] = encoding.type_ids
             feed = {name: np.array([known[name]], np.int64) for name in self._inputs}
-            (hidden,) = self._session.run([self.settings.output], feed)  # [1, tokens, dim]
+            hidden = self._run(feed)
             pooled = hidden[0].mean(axis=0) if hidden.shape[1] else out[row]
             out[row] = pooled / max(float(np.linalg.norm(pooled)), 1e-12)
         return out
 
+    def _run(self, feed: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
+        """A vector per token, float32 [1, tokens, dim]."""
+        try:
+            (hidden,) = self._session.run([self.settings.output], feed)
+        except Exception as error:  # ONNX Runtime's own exception types differ between versions
+            raise BundleError(f"ONNX Runtime cannot run the text encoder ({one_line(error)}); {_REMEDY}") from error
+        needed = (*feed["input_ids"].shape, self.settings.dim)
+        if hidden.dtype != np.float32 or hidden.shape != needed or not np.isfinite(hidden).all():
+            found = f"{hidden.dtype} {list(hidden.shape)}"
+            raise BundleError(f"the text encoder gives {found}, not finite float32 {list(needed)}; {_REMEDY}")
+        return np.asarray(hidden)
+
 
 def _read_settings(folder: Path) -> TextEncoderSettings:
+    path = folder / SETTINGS_FILE
     try:
-        settings = TextEncoderSettings(**json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8")))
+        if not path.is_file():
+            raise OSError(f"it has no file {SETTINGS_FILE}")
+        with path.open("rb") as file:
+            settings = TextEncoderSettings(**parse_json(file.read(MAX_SETTINGS_BYTES)))
     except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"{folder} holds no text encoder ({error}); export one with export-text-encoder") from error
-    plain = isinstance(settings.graph, str) and Path(settings.graph).name == settings.graph
-    sizes = all(isinstance(size, int) and 1 <= size <= 1 << 20 for size in (settings.dim, settings.max_tokens))
+    names = all(isinstance(text, str) and text for text in (settings.graph, settings.output))
+    plain = names and Path(settings.graph).name == settings.graph
+    sizes = all(type(size) is int and 1 <= size <= 1 << 20 for size in (settings.dim, settings.max_tokens))
     if (settings.format, settings.version, settings.pooling) != (FORMAT, 1, "mean") or not (plain and sizes):
-        raise BundleError(f"{folder / SETTINGS_FILE} is not one that this pocketrec reads; export the encoder again")
+        raise BundleError(f"{path} is not one that this pocketrec reads; export the encoder again")
     return settings
 
 
@@ -94,9 +119,11 @@ def _tokenizer(path: Path, max_tokens: int) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtraError("the text encoder needs tokenizers; run: pip install 'pocketrec[text]'") from error
     try:
+        if not path.is_file():
+            raise OSError("there is no such file")
         tokenizer: Any = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
-        raise BundleError(f"{path} is no tokenizer ({error}); export the encoder again") from error
+        raise BundleError(f"{path} is no tokenizer ({one_line(error)}); {_REMEDY}") from error
     tokenizer.enable_truncation(max_length=max_tokens)
     tokenizer.no_padding()
     return tokenizer

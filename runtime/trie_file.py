@@ -27,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from pocketrec.runtime.errors import TrieError
 from pocketrec.runtime.files import atomic_write
 from pocketrec.runtime.items import MAX_ID_BYTES, MAX_ITEMS, ItemTable
+from pocketrec.runtime.tensor_header import check_header, one_line
 
 FORMAT: Final = "pocketrec.trie"
 VERSION: Final = "2"
@@ -34,6 +35,7 @@ MAX_FILE_BYTES: Final = 1 << 31
 MAX_LEVELS: Final = 8
 MAX_CODES: Final = 1 << 16  # codes are uint16 at most
 MAX_TITLE_BYTES: Final = (1 << 16) - 1
+MAX_SPACE: Final = 256
 
 _UTF8_PIECE: Final = 1 << 20
 _FETCH: Final = "fetch it again or re-publish it"
@@ -112,10 +114,11 @@ def read_trie_file(path: str | Path) -> TrieFile:
     if path.stat().st_size > MAX_FILE_BYTES:
         raise _refusal(path, f"is over the limit of {MAX_FILE_BYTES} bytes", "split the catalogue")
     try:
+        check_header(path)
         with safe_open(path, framework="numpy") as file:
             return _read(path, file)
-    except (SafetensorError, OSError) as error:
-        raise _refusal(path, f"is damaged or no safetensors file ({error})") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _refusal(path, f"is damaged or no safetensors file ({one_line(error)})") from error
 
 
 def _refusal(path: Path, wrong: str, remedy: str = _FETCH) -> TrieError:
@@ -147,16 +150,18 @@ def _read(path: Path, file: Any) -> TrieFile:
 def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[str, int]:
     """Return sid_space and codes_per_level."""
     if metadata.get("format") != FORMAT:
-        raise _refusal(path, f"has format {metadata.get('format')!r}, not {FORMAT!r}", "give a trie file")
+        raise _refusal(path, f"has format {metadata.get('format')!r:.60}, not {FORMAT!r}", "give a trie file")
     if metadata.get("version") != VERSION:
         raise _refusal(
             path,
-            f"has version {metadata.get('version')!r}, and this runtime reads {VERSION!r}",
+            f"has version {metadata.get('version')!r:.60}, and this runtime reads {VERSION!r}",
             "update pocketrec or re-publish the file",
         )
     for name in ("sid_space", "codes_per_level"):
         if name not in metadata:
             raise _refusal(path, f"lacks {name!r} in its metadata")
+    if len(metadata["sid_space"]) > MAX_SPACE:
+        raise _refusal(path, f"has a sid_space of {len(metadata['sid_space'])} characters; {MAX_SPACE} are allowed")
     text = metadata["codes_per_level"]
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= MAX_CODES):
         raise _refusal(path, f"says codes_per_level {text[:20]!r}, which is no number from 1 to {MAX_CODES}")

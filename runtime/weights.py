@@ -24,6 +24,7 @@ from safetensors.numpy import load_file
 
 from pocketrec.runtime.errors import BundleError
 from pocketrec.runtime.manifest import TOKENS_KIND, ModelSpec
+from pocketrec.runtime.tensor_header import check_header, one_line
 
 INT8, INT4, SCALE = ".int8", ".int4", ".scale"
 MIDDLE = 8  # what stands for 0 in four bits
@@ -37,10 +38,10 @@ def read_weights(path: Path, spec: ModelSpec | None = None, elsewhere: tuple[str
     :raises BundleError: if the file is damaged, or its tensors are not the model's.
     """
     try:
+        check_header(path)
         weights = _decoded(load_file(path))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
-        reason = " ".join(str(error).split())
-        raise BundleError(f"{path.name} is damaged ({reason}); export the bundle again") from error
+        raise BundleError(f"{path.name} is damaged ({one_line(error)}); export the bundle again") from error
     if spec is not None:
         _check(weights, spec, path, elsewhere)
     return weights
@@ -49,15 +50,35 @@ def read_weights(path: Path, spec: ModelSpec | None = None, elsewhere: tuple[str
 def _decoded(stored: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     out: dict[str, NDArray[Any]] = {}
     for name, array in stored.items():
-        if name.endswith(INT8):
-            base = name.removesuffix(INT8)
-            out[base] = array.astype(np.float32) * stored[base + SCALE].astype(np.float32)
-        elif name.endswith(INT4):
-            base = name.removesuffix(INT4)
-            out[base] = unpack_int4(array, stored[base + SCALE])
+        if name.endswith((INT8, INT4)):
+            base = name.removesuffix(INT8).removesuffix(INT4)
+            scale = stored[base + SCALE]
+            fits = _fits_int8 if name.endswith(INT8) else _fits_int4
+            if scale.dtype != np.float16 or not fits(array, scale.shape):
+                raise ValueError(f"the scale of {base!r} does not fit it")
+            unpack = _unpack_int8 if name.endswith(INT8) else unpack_int4
+            out[base] = unpack(array, scale)
         elif not name.endswith(SCALE):
             out[name] = array.astype(np.float32) if array.dtype == np.float16 else array
     return out
+
+
+def _fits_int8(array: NDArray[Any], scale: tuple[int, ...]) -> bool:
+    """Tell whether a scale broadcasts to the values, and not the values to the scale."""
+    same_rank = array.dtype == np.int8 and len(scale) == array.ndim
+    return same_rank and all(n in (1, m) for n, m in zip(scale, array.shape, strict=True))
+
+
+def _fits_int4(array: NDArray[Any], scale: tuple[int, ...]) -> bool:
+    if array.dtype != np.uint8 or array.ndim != 2 or len(scale) != 3 or 0 in (*scale, *array.shape):
+        return False
+    if blocked_axis(scale) == 0:
+        return 2 * array.shape[0] % scale[0] == 0 and scale[1:] == (1, array.shape[1])
+    return scale[0] == array.shape[0] and 2 * array.shape[1] % scale[1] == 0 and scale[2] == 1
+
+
+def _unpack_int8(values: NDArray[np.int8], scale: NDArray[np.float16]) -> NDArray[np.float32]:
+    return values.astype(np.float32) * scale.astype(np.float32)
 
 
 def blocked_axis(scale_shape: tuple[int, ...]) -> int:

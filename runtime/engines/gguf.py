@@ -18,11 +18,11 @@ from pocketrec.runtime.bundle import Bundle
 from pocketrec.runtime.engines.numpy_search import NumpySearch
 from pocketrec.runtime.engines.reference import ReferenceModel
 from pocketrec.runtime.errors import BundleError, MissingExtraError
+from pocketrec.runtime.gguf_check import check_gguf
 from pocketrec.runtime.weights import read_weights
 
 BACKBONE, DECODER = "encoder.gguf", "decoder.safetensors"
 IN_BACKBONE = ("layers.", "rope.", "norm")  # tensors of the model that are in the one and not in the other
-MAGIC = b"GGUF"
 F32 = 0  # ggml's number of the type
 _QUIET: list[Any] = []  # llama.cpp keeps a bare pointer to the log function
 
@@ -42,19 +42,10 @@ class GgufEngine(NumpySearch):
         self._llama = load_llama_cpp()
         spec = bundle.manifest.model
         path = bundle.graph("backbone")
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) != MAGIC:
-                raise BundleError(f"{path.name} is no GGUF file; export the bundle again")
+        check_gguf(path, spec)
         self.model = ReferenceModel(spec, read_weights(bundle.file(DECODER), spec, elsewhere=IN_BACKBONE))
         self._lock = threading.Lock()
         self._weights = self._open(str(path))
-        found = tuple(getattr(self._llama, f"llama_model_{n}")(self._weights) for n in ("n_embd", "n_layer", "n_head"))
-        if found != (spec.dim, spec.layers, spec.heads):
-            self._llama.llama_model_free(self._weights)
-            raise BundleError(
-                f"{path.name} has width, layers and heads {found}, and the manifest says "
-                f"{(spec.dim, spec.layers, spec.heads)}; export the bundle again"
-            )
         self._context = self._start(spec.max_history + 1, threads)
 
     def _open(self, path: str) -> Any:

@@ -6,9 +6,8 @@ Each graph is opened when it is first needed, so an app that only asks `search` 
 
 from __future__ import annotations
 
-import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from pocketrec.runtime.answers import sound_answer
 from pocketrec.runtime.bundle import TOKENS_KIND, Bundle
 from pocketrec.runtime.engines import Engine, State, load_engine
 from pocketrec.runtime.errors import BundleError, ConfigError
+from pocketrec.runtime.graph_check import check_graph
+from pocketrec.runtime.tensor_header import one_line
 from pocketrec.runtime.trie import ItemTrie
 
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -26,7 +28,15 @@ Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 CPU = "CPUExecutionProvider"
 NO_BIAS = np.zeros(1, np.float32)
 SEARCHED_FROM = {"hidden", "present", "bias"}
-RESULTS = ["rows", "scores"]
+ENCODED, RESULTS = ["hidden", "present"], ["rows", "scores"]
+FLOAT, INT32 = ("tensor(float)",), ("tensor(int32)",)
+# What graphs may take and give: ONNX Runtime's names of the types, and how many dimensions.
+PORTS = {
+    "history": (INT32, 2), "past": (FLOAT, 5), "hidden": (FLOAT, 2), "present": (FLOAT, 5), "first_child": (INT32, 1),
+    "codes": (("tensor(uint8)", "tensor(uint16)"), 1), "exclude": (INT32, 1), "beam": (("tensor(int64)",), 1),
+    "bias": (FLOAT, 1), "rows": (INT32, 1), "scores": (FLOAT, 1),
+}  # fmt: skip
+_REMEDY = "export the bundle again"
 NOTHING: Found = (np.empty(0, np.int32), np.empty(0, np.float32))
 
 
@@ -83,7 +93,8 @@ class OnnxEngine:
         if len(trie) == 0:
             return NOTHING
         feed = {"history": history, **_feed(trie, exclude, beam)}
-        return _finite(_run(self._graph("recommender"), RESULTS, feed), trie)
+        rows, scores = _run(self._graph("recommender"), RESULTS, feed)
+        return sound_answer(rows, scores, len(trie), exclude)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
         """Read a history, or go on with one at the cost of the new items (see `Engine.read`)."""
@@ -91,7 +102,7 @@ class OnnxEngine:
             return state
         count = state.items if state else 0
         past = state.memory if state and not (count == 0 and self._restarts) else self._nothing
-        hidden, present = _run(self._graph("encoder"), ["hidden", "present"], {"history": items, "past": past})
+        hidden, present = _run(self._graph("encoder"), ENCODED, {"history": items, "past": past})
         return State(count + len(items), hidden, present)
 
     def search_from(
@@ -110,7 +121,8 @@ class OnnxEngine:
             raise BundleError("this bundle's search graph is of a time before score biases; export the bundle again")
         known = {"hidden": state.hidden, "present": state.memory, "bias": NO_BIAS if bias is None else bias}
         feed = {name: known[name] for name in self._takes}
-        return _finite(_run(graph, RESULTS, {**feed, **_feed(trie, exclude, beam)}), trie)
+        rows, scores = _run(graph, RESULTS, {**feed, **_feed(trie, exclude, beam)})
+        return sound_answer(rows, scores, len(trie), exclude, None if bias is None else bias[trie.n_internal :])
 
     def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
         """Log-probability of each code of one semantic ID, float32 [L], by the numpy reference on the same weights."""
@@ -132,59 +144,52 @@ def _feed(trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> dict[str, ND
     }
 
 
-def _finite(results: list[Any], trie: ItemTrie) -> Found:
-    rows, scores = results
-    if not math.isfinite(sum(scores.tolist())):  # for the few scores of a call, lists are quicker than arrays
-        found = np.isfinite(scores)
-        rows, scores = rows[found], scores[found]
-    named = rows.tolist()
-    if rows.dtype != np.int32 or (named and not 0 <= min(named) <= max(named) < len(trie)):
-        raise BundleError("the bundle's graph names items that do not exist; export the bundle again")
-    return rows, scores
-
-
-def _check_locations(graph: bytes, name: str, bundle: Bundle) -> None:
-    """Refuse a graph whose weights lie in a file that the manifest does not vouch for.
-
-    ONNX names such a file by an entry with the key "location" (onnx.proto, TensorProto.external_data). Wherever that
-    word stands, the name of a listed file must follow as its value: field 2, a length of one byte, the name.
-    """
-    after = graph.split(b"location")[1:]
-    for value in after:
-        size = value[1] if len(value) > 1 else 0
-        if value[:1] != b"\x12" or value[2 : 2 + size].decode("ascii", "replace") not in bundle.manifest.files:
-            raise BundleError(f"{name} takes weights from a file that the manifest does not list; export it again")
+def _check_ports(graph: ort.InferenceSession, role: str, name: str) -> None:
+    """Refuse a graph that takes or gives anything but what this engine knows, by name, type and dimensions."""
+    results = ENCODED if role == "encoder" else RESULTS
+    given = {port.name: port for port in graph.get_outputs()}
+    for port in (*graph.get_inputs(), *(given[name] for name in results if name in given)):
+        known = PORTS.get(port.name)
+        if known is None or port.type not in known[0] or len(port.shape) != known[1]:
+            raise BundleError(f"{name} has {port.name[:60]!r} {port.type} {port.shape!s:.60}; {_REMEDY}")
+    if missing := [name for name in results if name not in given]:
+        raise BundleError(f"{name} does not give {missing[0]!r}; {_REMEDY}")
 
 
 def _open(bundle: Bundle, role: str, threads: int, providers: list[str]) -> ort.InferenceSession:
     path = bundle.graph(role)
-    _check_locations(path.read_bytes(), path.name, bundle)
-    return open_session(path, threads, providers)
+    session = open_session(path, {name: e.bytes for name, e in bundle.manifest.files.items()}, threads, providers)
+    _check_ports(session, role, path.name)
+    bundle.check_unchanged()  # the graph, and the weights that ONNX Runtime read itself
+    return session
 
 
-def open_session(path: Path, threads: int, providers: Sequence[str] = (CPU,)) -> ort.InferenceSession:
+def open_session(
+    path: Path, sizes: Mapping[str, int], threads: int, providers: Sequence[str] = (CPU,)
+) -> ort.InferenceSession:
     """Open a graph as a device should: few threads that do not spin, and nothing reported anywhere.
 
-    :raises BundleError: if ONNX Runtime refuses it.
+    :param sizes: bytes of the files that its weights may lie in, by name.
+    :raises BundleError: if it refers to others, or ONNX Runtime refuses it.
     """
+    try:
+        check_graph(path, sizes)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path.name} {error}; {_REMEDY}") from error
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.load_model_format", "ONNX")  # whatever its name ends with
     options.log_severity_level = 4  # what is wrong is raised
     ort.disable_telemetry_events()
     try:
-        return ort.InferenceSession(str(path), sess_options=options, providers=list(providers))
+        return ort.InferenceSession(str(path), options, list(providers), enable_fallback=0)  # it prints, and tries anew
     except Exception as error:  # ONNX Runtime's own exception types differ between versions
-        raise BundleError(f"ONNX Runtime cannot open {path.name} ({_said(error)}); export the bundle again") from error
+        raise BundleError(f"ONNX Runtime cannot open {path.name} ({one_line(error)}); {_REMEDY}") from error
 
 
 def _run(graph: ort.InferenceSession, results: list[str], feed: dict[str, NDArray[Any]]) -> list[Any]:
     try:
         return list(graph.run(results, feed))
     except Exception as error:  # as above; a sound graph runs on anything that this engine feeds it
-        raise BundleError(f"ONNX Runtime cannot run the bundle's graph ({_said(error)}); export it again") from error
-
-
-def _said(error: Exception) -> str:
-    """An error of ONNX Runtime's in one short line."""
-    return " ".join(str(error).split())[:300]
+        raise BundleError(f"ONNX Runtime cannot run the bundle's graph ({one_line(error)}); {_REMEDY}") from error

@@ -14,14 +14,16 @@ from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.trie import ItemTrie
 
 NUMBERS = (0, 1, -1, 2, 7, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**63, 2**64, 1e308, 0.5, True, None)
+HEAD = 2048
 WORDS = (b"NaN", b"Infinity", b"\x00", b"\xff", b"{}", b"[]", b'""', b"..", b"/", b"U8", b"I64", b"1e999", b"-1")
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
     """Change bytes here and there, or cut, repeat, swap and insert pieces."""
     out = bytearray(data)
+    head = rng.random() < 0.5  # where files say what they are
     for _ in range(rng.choice((1, 1, 1, 2, 4, 8))):
-        place = rng.randrange(len(out) + 1)
+        place = rng.randrange(min(len(out), HEAD if head else len(out)) + 1)
         size = rng.choice((1, 1, 2, 4, 8, 64))
         kind = rng.randrange(6)
         if kind == 0 and place < len(out):
@@ -112,6 +114,19 @@ def bundle_case(good: Path, place: Path, rng: random.Random, engine: str) -> Cal
                 assert item.item_id in known
                 assert abs(item.score) < 1e9
         return [item.item_id for item in found]
+
+    return use
+
+
+def session_case(recommender: Recommender, rng: random.Random) -> Callable[[], object]:
+    """A damaged session, and what goes on with it."""
+    saved = recommender.session(recommender.trie.table.ids([1, 5])).to_bytes()
+    data = damaged(saved, rng)
+
+    def use() -> object:
+        session = recommender.restore_session(data)
+        assert session.history == tuple(recommender.trie.table.ids([1, 5]))
+        return session.recommend(3)
 
     return use
 

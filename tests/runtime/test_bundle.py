@@ -276,6 +276,23 @@ def test_a_field_of_a_wrong_type_or_value_is_named(bundle, path):
         assert len(str(caught.value)) < 400
 
 
+TOO_MUCH = {
+    "beam": 1 << 15, "max_history": 1 << 17, "dim": 1 << 19, "layers": 1 << 11, "heads": 1 << 11, "ffn": 1 << 19,
+    "head_dim": 1 << 19, "decoder_dim": 1 << 19, "pair_dim": 1 << 19, "blocks": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [*TOO_MUCH.items(), ("kv_heads", 3), ("head_dim", 5)])
+def test_a_size_that_no_model_has_is_refused_before_memory_is_made_for_it(bundle, name, value):
+    edit(bundle, lambda data: data["model"].update({name: value}))
+    refused(bundle, f"model.{name} is {value}")
+
+
+def test_pairs_of_too_many_codes_are_refused(bundle):
+    edit(bundle, lambda data: data["model"].update(codes=1 << 13, pair_dim=4))
+    refused(bundle, "model.pair_dim is 4, where a whole number from 0 to 0")
+
+
 FIELDS = st.sampled_from(["schema_version", "model", "catalogue", "files", "graphs", "provenance", "metrics"])
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -373,6 +390,41 @@ def test_a_graph_that_takes_weights_from_elsewhere_is_refused_before_it_is_opene
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="does not list"):
         Recommender.load(folder)
+
+
+@pytest.mark.parametrize("how", ["replaced", "changed in place", "removed"])
+@pytest.mark.parametrize("name", [TRIE_FILE, "recommender.onnx"])
+def test_a_file_that_changes_after_it_was_checked_is_not_used(bundle, name, how):
+    opened = open_bundle(bundle)
+    path = opened.file(name)
+    content = path.read_bytes()
+    if how == "replaced":
+        (bundle / "new").write_bytes(content)
+        (bundle / "new").replace(path)
+    elif how == "changed in place":
+        path.write_bytes(content)
+        os.utime(path, ns=(1, 1))
+    else:
+        path.unlink()
+    for use in (lambda: opened.file(name), opened.check_unchanged):
+        with pytest.raises(BundleError, match=f"{name} was changed after it was checked; open the bundle again"):
+            use()
+
+
+def test_weights_that_are_replaced_before_a_graph_is_first_needed_are_not_mixed_with_the_others(tmp_path):
+    from pocketrec.runtime.recommender import Recommender
+    from tiny import random_rows, tiny_bundle, tiny_student
+
+    folder = tiny_bundle(tmp_path / "b", tiny_student(), random_rows(20))
+    with Recommender.load(folder) as recommender:
+        session = recommender.session(["item-1"])
+        os.link(folder / "model.safetensors", tmp_path / "kept")  # another name for it changes nothing
+        assert session.recommend(3)
+    with Recommender.load(folder) as recommender:
+        tiny_bundle(tmp_path / "b", tiny_student(seed=1), random_rows(20))
+        assert recommender.recommend(["item-1"], 3)
+        with pytest.raises(BundleError, match="was changed after it was checked"):
+            recommender.session(["item-1"]).recommend(3)
 
 
 @pytest.mark.parametrize("engine", ["onnx", "reference"])

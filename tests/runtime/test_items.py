@@ -128,3 +128,12 @@ def test_many_threads_may_ask_first():
     for thread in threads:
         thread.join()
     assert answers == [list(range(0, 50_000, 1000))] * 8
+
+
+def test_ids_made_to_collide_are_refused_since_looking_one_up_would_pass_by_all_the_others():
+    by = [-2, -4, -6, 5, 6, 3, 0, -2, 2, 0, 3, 0, 1, -1, 0, -2, -5, -2]  # the sum of by[i] * _BASE ** i is 0
+    blocks = ("m" * len(by), "".join(chr(ord("m") + step) for step in by))
+    ids = ["".join(blocks[number >> bit & 1] for bit in range(13)) for number in range(1 << 13)]
+    assert len(ItemTable.from_lists(ids[:1000]).find(ids[:2000])) == 2000
+    with pytest.raises(TrieError, match="hashes of 8191 item ids"):
+        ItemTable.from_lists(ids)

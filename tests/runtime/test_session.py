@@ -171,3 +171,11 @@ def test_a_closed_recommender_reads_nothing_more(bundle):
         with pytest.raises(ConfigError, match="closed"):
             ask()
     assert recommender.engine._graphs == {}
+
+
+def test_a_name_twice_and_a_path_that_is_none_are_refused(rec):
+    saved = rec.session(IDS[:2]).to_bytes()
+    with pytest.raises(SessionError, match="name twice"):
+        rec.restore_session(saved[:-1] + b',"version":1}')
+    with pytest.raises(SessionError, match="cannot be read"):
+        rec.restore_session("a\0b")
