@@ -88,6 +88,14 @@ def check_data(
     return _prepare(interactions, items, config, FindingLog(listed), progress, strict=False).report
 
 
+def load_items(items: Path | Sequence[Path], config: DataConfig) -> Catalogue:
+    """Read and clean a catalogue alone; parameters and errors as for `load_dataset`."""
+    findings = FindingLog()
+    read = read_catalogue(items, config, findings)
+    _refuse(findings)
+    return read.catalogue
+
+
 def _prepare(
     interactions: Path | Sequence[Path],
     items: Path | Sequence[Path] | None,

@@ -81,9 +81,17 @@ class SemanticIds:
 
         :raises TrainingError: if a neighbourhood of the SID space has no room left.
         """
+        return self.assign_beside(self.rows, sources)[0]
+
+    def assign_beside(
+        self, taken: NDArray[np.unsignedinteger], sources: Sources
+    ) -> tuple[NDArray[np.unsignedinteger], int]:
+        """As `assign`, next to other rows than the catalogue's; also return how many did not get their nearest codes.
+
+        :param taken: [m, levels], rows that must not be given.
+        """
         latent = self.codebooks.latent(self.space.fuse(sources))
-        rows, _ = place(latent, self.codebooks.centroids, taken=self.rows)
-        return rows
+        return place(latent, self.codebooks.centroids, taken=taken)
 
     def save(self, folder: Path) -> None:
         """Write `codebooks.safetensors` (its sha256 begins with `sid_space`) and `sids.npy`."""

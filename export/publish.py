@@ -21,6 +21,7 @@ from pocketrec.runtime.errors import ConfigError, SyncError
 from pocketrec.runtime.files import atomic_write, open_plain, sha256_of
 from pocketrec.runtime.manifest import TRIE_FILE
 from pocketrec.runtime.session import model_id
+from pocketrec.runtime.sync.patch import MAX_WINDOW_LOG
 from pocketrec.runtime.sync.release import (
     ReleaseInfo,
     check_channel,
@@ -260,6 +261,8 @@ def _add_patches(repository: Repository, targets: Targets, settings: PublishSett
         if base is None or base.hashes["sha256"] in seen:
             continue
         seen.add(base.hashes["sha256"])
+        if base.length + new.length > 1 << MAX_WINDOW_LOG:
+            continue
         patch = make_patch((repository.folder / stored_name(base.path, base.hashes["sha256"])).read_bytes(), content)
         if len(patch) <= WORTH * len(content):
             path = patch_path(settings.channel, release, TRIE_FILE, base.hashes["sha256"])

@@ -11,6 +11,7 @@ import typer
 
 from pocketrec.cli_bench import EXAMPLE as BENCH_EXAMPLE
 from pocketrec.cli_bench import bench
+from pocketrec.cli_catalog import catalog_app
 from pocketrec.cli_convert import export_text_encoder
 from pocketrec.cli_export import EXAMPLE as EXPORT_EXAMPLE
 from pocketrec.cli_export import export
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at input data.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(catalog_app, name="catalog")
 app.command(epilog="Example: [bold]pocketrec export-text-encoder models/minilm --out text-encoder[/bold]")(
     export_text_encoder
 )

@@ -7,7 +7,7 @@ from typing import Final
 from pocketrec.runtime.errors import SyncError
 
 MIN_WINDOW_LOG: Final = 17
-MAX_WINDOW_LOG: Final = 30  # a gigabyte: base and result together
+MAX_WINDOW_LOG: Final = 28  # 256 MiB, base and result together: beyond, the memory of both sides is better spared
 
 
 def window_log(size: int) -> int:

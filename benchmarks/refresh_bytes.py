@@ -1,0 +1,134 @@
+r"""What a refresh costs: bytes of patches beside the full catalogue, and time and memory of publishing a release.
+
+    python benchmarks/refresh_bytes.py --json > refresh_bytes.json
+
+Catalogues of random items without titles: ids of 8 to 12 capitals and digits, semantic IDs anywhere in 256^3, and from
+one release to the next `--churn` of the items replaced by others. Six releases are published, the last with patches
+from the five before it; publishing runs in a process of its own, so `peak_mb` is its own. The model is the default
+student with random weights. Bytes depend on the seed alone, times on the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scale import CODES, LEVELS, SPACE, make_bundle, peak_mb
+
+from pocketrec.runtime.bundle import TRIE_FILE, CatalogueSpec, describe_file, open_bundle, write_manifest
+from pocketrec.runtime.items import ItemTable
+from pocketrec.runtime.trie_file import TrieFile, write_trie_file
+
+RELEASES = 6
+ALPHABET = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", np.uint8)
+SHORTEST, LONGEST = 8, 12
+
+
+def write_catalogue(path: Path, sids: NDArray[np.int64], ids: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
+    """Write items in the order of their semantic IDs. sids: numbers below 256^3; ids [n, LONGEST], cut to `lengths`."""
+    order = np.argsort(sids)
+    rows = np.stack(np.unravel_index(sids[order], (CODES,) * LEVELS), 1).astype(np.uint8)
+    blob = ids[order][np.arange(LONGEST) < lengths[order][:, None]]
+    offsets = np.concatenate(([0], np.cumsum(lengths[order])))
+    write_trie_file(path, TrieFile(rows, ItemTable(blob, offsets), CODES, SPACE))
+
+
+def write_catalogues(bundle: Path, items: int, churn: float, seed: int) -> list[Path]:
+    """Write RELEASES catalogues, in each `churn` of the items replaced by others."""
+    rng = np.random.default_rng(seed)
+    replaced = round(items * churn)
+    every = items + replaced * (RELEASES - 1)
+    sids = rng.choice(CODES**LEVELS, every, replace=False)
+    ids = ALPHABET[rng.integers(0, len(ALPHABET), (every, LONGEST))]
+    lengths = rng.integers(SHORTEST, LONGEST + 1, every)
+    there, paths = rng.permutation(items), []
+    for release in range(RELEASES):
+        if release:
+            new = items + replaced * (release - 1) + np.arange(replaced)
+            there = np.concatenate((rng.permutation(there)[replaced:], new))
+        paths.append(bundle.parent / f"{release}.safetensors")
+        write_catalogue(paths[-1], sids[there], ids[there], lengths[there])
+    return paths
+
+
+def publish_all(folder: Path, bundle: Path) -> dict[str, Any]:
+    """Publish every catalogue as a release (run in a process of its own); return what the last one was and cost."""
+    from pocketrec.export.keys import create_keys, load_keys
+    from pocketrec.export.publish import PublishSettings, publish
+    from pocketrec.export.repository import Repository
+
+    create_keys(folder / "keys")
+    repository, keys = Repository(folder / "repo"), load_keys(folder / "keys", environment={})
+    manifest = open_bundle(bundle).manifest
+    seconds, cpu = [], []
+    for release in range(RELEASES):
+        (folder / f"{release}.safetensors").replace(bundle / TRIE_FILE)
+        entry = describe_file(bundle / TRIE_FILE)
+        items = int(np.load(folder / "items.npy"))
+        files, catalogue = {**manifest.files, TRIE_FILE: entry}, CatalogueSpec(items, SPACE)
+        write_manifest(bundle, replace(manifest, files=files, catalogue=catalogue))
+        begun, cpu_begun = time.perf_counter(), time.process_time()
+        last = release == RELEASES - 1
+        done = publish(bundle, repository, keys, PublishSettings(keep=RELEASES, patches=RELEASES - 1 if last else 0))
+        seconds.append(time.perf_counter() - begun)
+        cpu.append(time.process_time() - cpu_begun)
+    patches = [size for _, size in sorted(done.patches.items(), reverse=True)]  # newest base first
+    return {
+        "items": items,
+        "trie_bytes": entry.bytes,
+        "patch_bytes": patches,
+        "patch_share": [round(size / entry.bytes, 4) for size in patches],
+        "publish_s": round(seconds[-1], 2),
+        "publish_cpu_s": round(cpu[-1], 2),
+        "publish_without_patches_s": round(seconds[-2], 2),
+        "peak_mb": peak_mb(),
+    }
+
+
+def measure(items: int, churn: float, seed: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bundle = make_bundle(folder / "bundle")
+        write_catalogues(bundle, items, churn, seed)
+        np.save(folder / "items.npy", items)
+        command = [sys.executable, __file__, "--publish", name]
+        ran = subprocess.run(command, check=True, capture_output=True, text=True)
+        row: dict[str, Any] = json.loads(ran.stdout)
+        return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, nargs="+", default=[50_000, 1_000_000])
+    parser.add_argument("--churn", type=float, default=0.01, help="share of the items replaced from release to release")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--publish", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.publish:
+        print(json.dumps(publish_all(asked.publish, asked.publish / "bundle")))
+        return
+    rows = [measure(items, asked.churn, asked.seed) for items in asked.items]
+    if asked.json:
+        print(json.dumps({"churn": asked.churn, "seed": asked.seed, "rows": rows}))
+        return
+    for row in rows:
+        shares = ", ".join(f"{100 * share:.2f} %" for share in row["patch_share"])
+        print(f"{row['items']:>9,} items, catalogue of {row['trie_bytes']:,} bytes; patches, newest first: {shares}")
+        print(
+            f"{'':>9} {row['publish_s']} s ({row['publish_cpu_s']} s of CPU) to publish with patches, "
+            f"{row['publish_without_patches_s']} s without, {row['peak_mb']} MB at the peak"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""A trained run over a new catalogue: new items get semantic IDs from the frozen codebooks, the model stays.
+
+Items that stay keep their semantic ID, items that are gone leave the trie, and the semantic IDs of items that the run
+or the bundle once had are not given to others, so that an item that comes back is the one that left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.runtime.bundle import Bundle, open_bundle
+from pocketrec.runtime.errors import BundleError, ConfigError, ExportError
+
+if TYPE_CHECKING:
+    from pocketrec.distill.config import RunConfig
+    from pocketrec.distill.data_catalogue import Catalogue
+    from pocketrec.distill.semantic_ids import SemanticIds
+    from pocketrec.runtime.trie import ItemTrie
+
+Known = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What became of the catalogue.
+
+    Attributes: `added`, `removed`, `kept`, against the base bundle's catalogue; `moved`, new items that did not get
+    their nearest codes, since these were taken; `crowding`, by level: mean and largest number of children of a prefix,
+    and how many the model's graph has room for.
+    """
+
+    added: int
+    removed: int
+    kept: int
+    moved: int
+    crowding: list[dict[str, float]]
+
+
+def refresh_catalogue(
+    run: Path, items: Path, out: Path, base: Path | None = None, images: Path | None = None, progress: Progress = SILENT
+) -> Refreshed:
+    """Write a bundle with a run's model over a new catalogue.
+
+    :param run: a finished run; its codebooks and text encoder are used.
+    :param items: the whole new catalogue, with the columns of the training one.
+    :param out: folder of the new bundle; an older one of that name is replaced when the new one is whole.
+    :param base: a bundle of the run, whose model and catalogue are gone on from; None: the run's own.
+    :param images: `.npy`, float [rows of `items`, d], where the run had image vectors.
+    :raises ConfigError: if vectors are missing that the codebooks were made with.
+    :raises BundleError: if the base is not of this run.
+    :raises ExportError: if the model's graph has no room for the new catalogue.
+    :raises DataError: if the catalogue cannot be used.
+    """
+    from pocketrec.config import load_config
+    from pocketrec.distill.data import load_items
+    from pocketrec.distill.semantic_ids import SemanticIds
+    from pocketrec.export.refreshed import write_refreshed
+    from pocketrec.runtime.trie import ItemTrie
+
+    config = load_config(run / "config.json", [f'data.images="{images}"'] if images else [])
+    bundle = open_bundle(base or run / "export" / "bundle")
+    ids, old = SemanticIds.load(run / "sids"), bundle.load_trie()
+    if old.sid_space != ids.sid_space:
+        raise BundleError(f"the bundle {bundle.path} is not of the run {run}: its codebooks are others")
+    catalogue = load_items(items, config.data)
+    known = _known(run, ids, old)
+    new = np.array([i for i, item in enumerate(catalogue.item_ids) if item not in known], np.int64)
+    placed, moved = _place(catalogue, new, known, ids, config, progress)
+    rows = [known.get(item) for item in catalogue.item_ids]
+    for place, row in zip(new.tolist(), placed.tolist(), strict=True):
+        rows[place] = tuple(row)
+    trie = ItemTrie.from_rows(
+        np.array(rows, np.int64).reshape(-1, old.levels),
+        catalogue.item_ids,
+        codes_per_level=old.codes_per_level,
+        titles=catalogue.titles if old.table.title_bytes is not None else None,
+        sid_space=old.sid_space,
+    )
+    _check_room(bundle, trie)
+    write_refreshed(bundle, trie, out)
+    before = set(old.table.ids(np.arange(len(old))))
+    stayed = sum(item in before for item in catalogue.item_ids)
+    return Refreshed(len(trie) - stayed, len(old) - stayed, stayed, moved, _crowding(bundle, trie))
+
+
+def _known(run: Path, ids: SemanticIds, trie: ItemTrie) -> Known:
+    """Semantic IDs of all items that the run or the bundle has, the bundle's first."""
+    from pocketrec.distill.store import load_catalogue
+
+    known = dict(zip(load_catalogue(run / "data").item_ids, map(tuple, ids.rows.tolist()), strict=True))
+    known.update(zip(trie.table.ids(np.arange(len(trie))), map(tuple, trie.rows.tolist()), strict=True))
+    return known
+
+
+def _place(
+    catalogue: Catalogue,
+    new: NDArray[np.int64],
+    known: Known,
+    ids: SemanticIds,
+    config: RunConfig,
+    progress: Progress,
+) -> tuple[NDArray[np.unsignedinteger], int]:
+    """Give the new items semantic IDs; return them, and how many did not get their nearest."""
+    from pocketrec.distill.item_space import Sources
+    from pocketrec.distill.text import encode_texts, normalise
+
+    if len(new) == 0:
+        return np.empty((0, ids.rows.shape[1]), ids.rows.dtype), 0
+    text = image = None
+    if "text" in ids.space.projections:
+        if Path(config.text.encoder).suffix == ".npy":
+            raise ConfigError(
+                "this run took its text vectors from a file, which has none for new items; train with an encoder "
+                "(text.encoder = minilm or a local directory) to refresh its catalogue"
+            )
+        text = encode_texts([catalogue.texts[i] for i in new.tolist()], config.text, progress)
+    if "image" in ids.space.projections:
+        if catalogue.images is None:
+            raise ConfigError("these semantic IDs were made with image vectors; give those of the new catalogue, too")
+        image = normalise(catalogue.images[new])
+    taken = np.array(sorted(set(known.values())), ids.rows.dtype)
+    return ids.assign_beside(taken, Sources(text=text, image=image))
+
+
+def _check_room(bundle: Bundle, trie: ItemTrie) -> None:
+    for level, (have, room) in enumerate(zip(trie.max_branch, bundle.manifest.model.max_branch, strict=True)):
+        if have > room:
+            raise ExportError(
+                f"with this catalogue a prefix of {level} codes has {have} continuations, but the model's graph has "
+                f"room for {room}; export the model again with more (export.branch_headroom), or train anew"
+            )
+
+
+def _crowding(bundle: Bundle, trie: ItemTrie) -> list[dict[str, float]]:
+    nodes = [1, *(len(np.unique(trie.rows[:, : level + 1], axis=0)) for level in range(trie.levels))]
+    room = bundle.manifest.model.max_branch
+    return [
+        {"mean": round(below / max(above, 1), 2), "largest": trie.max_branch[level], "room": room[level]}
+        for level, (above, below) in enumerate(pairwise(nodes))
+    ]
+
+
+def as_json(done: Refreshed, out: Path) -> dict[str, Any]:
+    """What the command prints."""
+    return {
+        "added": done.added,
+        "removed": done.removed,
+        "kept": done.kept,
+        "moved": done.moved,
+        "crowding": done.crowding,
+        "bundle": str(out),
+    }
