@@ -1,0 +1,177 @@
+r"""Random schedules of faults against the sync client: nothing may be lost, broken, or used without a signature.
+
+    python benchmarks/sync_faults.py --schedules 1000 > sync_faults.json
+
+A schedule is a device, a repository, and a dozen refreshes between publishes and withdrawals. Each refresh meets faults
+drawn at random: answers that are refused, cut, short, too long, endless, corrupt, of a server error or the wrong range,
+old metadata served again, a kill or a full disk at some file call. After each, these must hold, or the schedule counts
+as a fault of ours: the device recommends exactly the items of a release that it was allowed; every file of its current
+version has the signed hash; a refresh that failed changed nothing. At the end a refresh without faults must bring the
+newest release. The tests' own far side is used, without sockets. JSON goes to stdout.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "runtime" / "sync")]
+
+import far_side as far  # noqa: E402
+import pytest  # noqa: E402
+from test_faults import Killed, fail_at  # noqa: E402
+
+from pocketrec.export.publish import releases  # noqa: E402
+from pocketrec.export.repository import Repository  # noqa: E402
+from pocketrec.runtime.bundle import MANIFEST_FILE, describe_file  # noqa: E402
+from pocketrec.runtime.errors import SyncError  # noqa: E402
+from tiny import random_rows, tiny_bundle, tiny_refresh, tiny_student  # noqa: E402
+
+REFRESHES = 12
+
+
+def line_fault(generator: random.Random) -> far.Fault:
+    """A fault of the line or the far side."""
+    makers = (
+        lambda: far.refuses,
+        lambda: far.cut(generator.randrange(20_000)),
+        lambda: far.short(generator.randrange(1, 50)),
+        lambda: far.longer,
+        lambda: far.endless,
+        lambda: far.corrupt(generator.randrange(1 << 20), generator.randrange(1, 256)),
+        lambda: far.status(generator.choice((204, 301, 403, 404, 416, 500, 503))),
+        lambda: far.ignores_ranges,
+        lambda: far.wrong_range,
+    )
+    return generator.choice(makers)()
+
+
+class Schedule:
+    """One device and one repository under one seed."""
+
+    def __init__(self, folder: Path, bundles: list[Path], keys: list[Any], seed: int) -> None:
+        self.random = random.Random(seed)
+        self.world = far.World(folder, bundles, keys)
+        self.bundle_of: dict[int, int] = {}
+        self.had: int | None = None
+        self.told: Counter[str] = Counter()
+
+    def publish(self) -> None:
+        """Publish one of the bundles."""
+        number = self.random.randrange(len(self.world.bundles))
+        self.bundle_of[self.world.publish(number, keep=3)] = number
+
+    def withdraw(self) -> None:
+        """Take back any release but the last that is left."""
+        numbers = sorted(releases(Repository(self.world.repo).load().targets.signed)["stable"])
+        if len(numbers) > 1:
+            self.world.withdraw(self.random.choice(numbers))
+
+    def run(self) -> None:
+        """Go through the schedule.
+
+        :raises AssertionError: if a promise is broken.
+        """
+        self.publish()
+        old = self.world.frozen()
+        for _ in range(REFRESHES):
+            if self.random.random() < 0.4:
+                self.publish()
+            elif self.random.random() < 0.15:
+                self.withdraw()
+            self.refresh(old)
+            self.check()
+        self.world.far.plan, self.world.far.folder = {}, self.world.repo
+        client = self.world.client()
+        client.refresh()
+        newest = max(releases(Repository(self.world.repo).load().targets.signed)["stable"])
+        assert client.status().release == newest, f"has {client.status().release}, not {newest}"
+        self.had = newest
+        self.check()
+
+    def refresh(self, old: Path) -> None:
+        """Refresh under faults.
+
+        :param old: the repository as it was at first, for a far side that serves old metadata again.
+        """
+        client, line = self.world.client(), self.world.far
+        share = self.random.choice((0.0, 0.1, 0.3))
+        line.plan = {n: line_fault(self.random) for n in range(60) if self.random.random() < share}
+        line.folder = old if self.random.random() < 0.1 else self.world.repo
+        error = self.random.choice((None, None, Killed, OSError(28, "No space left on device")))
+        with pytest.MonkeyPatch.context() as patch:
+            if error is not None:
+                fail_at(patch, self.random.randrange(1, 160), error)
+            try:
+                client.refresh()
+                ended = "finished"
+            except SyncError as failed:
+                ended = type(failed).__name__
+            except Killed:
+                ended = "killed"
+        self.told[ended] += 1
+        release = client.status().release
+        # The one thing that can still fail after the swap is a file call; every other failure changed nothing.
+        assert release == self.had or error is not None or ended == "finished", f"{ended}, but {release} is current"
+        self.had = release
+
+    def check(self) -> None:
+        """Make sure of the promises that hold at any time."""
+        if self.had is None:
+            return
+        store = self.world.folder / "store"
+        bundle = self.world.bundles[self.bundle_of[self.had]]
+        assert far.still_recommends(store, bundle), f"release {self.had} does not recommend its items"
+        name = json.loads((store / "current").read_bytes())["current"]
+        for path in (store / "versions" / name).iterdir():
+            signed = describe_file(bundle / path.name)
+            assert describe_file(path) == signed, f"{path.name} is not what was signed"
+        assert name.endswith(describe_file(bundle / MANIFEST_FILE).sha256[:16])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--schedules", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the first schedule; the others follow")
+    asked = parser.parse_args()
+    begun, told, faults = time.perf_counter(), Counter[str](), []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        first = tiny_bundle(folder / "first", tiny_student(), random_rows(60, seed=1))
+        other = tiny_bundle(folder / "other", tiny_student(seed=5), random_rows(60, seed=1))
+        rows = random_rows(80, seed=2)
+        bundles = [tiny_refresh(folder / str(i), first, rows[2 * i : 60 + 2 * i]) for i in range(4)]
+        bundles.append(tiny_refresh(folder / "4", other, rows[8:68]))
+        keys = far.plain_keys(folder / "keys")
+        for seed in range(asked.seed, asked.seed + asked.schedules):
+            (folder / "world").mkdir()
+            schedule = Schedule(folder / "world", bundles, keys, seed)
+            try:
+                schedule.run()
+            except Exception as error:
+                faults.append({"seed": seed, "error": f"{type(error).__name__}: {error}"[:300]})
+            told += schedule.told
+            shutil.rmtree(folder / "world")
+            if (seed - asked.seed + 1) % 50 == 0:
+                print(f"{seed - asked.seed + 1} schedules, {len(faults)} faults", file=sys.stderr)
+    result = {
+        "schedules": asked.schedules,
+        "first_seed": asked.seed,
+        "refreshes": dict(told),
+        "faults": faults,
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
