@@ -138,11 +138,20 @@ def withdraw(repository: Repository, keys: Sequence[SigningKey], channel: str, r
         repository.sweep(before, state)
 
 
-def renew(repository: Repository, keys: Sequence[SigningKey]) -> None:
-    """Sign snapshot and timestamp anew, with new days of expiry: for a timer."""
+def renew(repository: Repository, keys: Sequence[SigningKey], roles: Sequence[str] = ("snapshot", "timestamp")) -> None:
+    """Sign roles anew, with new days of expiry: snapshot and timestamp by a timer, the root once a year.
+
+    :param roles: of "root", "targets", "snapshot" and "timestamp"; what refers to them is signed anew, too.
+    :raises SyncError: if a role has too few keys.
+    """
+    if unknown := [role for role in roles if role not in ("root", *ONLINE)]:
+        raise ConfigError(f"there is no role {unknown[0]!r}; choose of root, {', '.join(ONLINE)}")
     with repository.change():
         before, state = repository.load(), repository.load()
-        repository.commit(state, keys, ("snapshot", "timestamp"))
+        first = min((ONLINE.index(role) for role in roles if role in ONLINE), default=len(ONLINE) - 1)
+        repository.commit(state, keys, ONLINE[first:])
+        if "root" in roles:
+            repository.write_root(state, keys, before.root.signed)
         repository.sweep(before, state)
 
 

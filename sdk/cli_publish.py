@@ -132,13 +132,20 @@ def repo_status(repo: Repo, as_json: Json = False) -> None:
 
 
 @repo_app.command("renew", epilog="Example (daily): [bold]pocketrec repo renew --repo site --keys online-keys[/bold]")
-def repo_renew(repo: Repo, keys: Keys = None, as_json: Json = False) -> None:
-    """Sign snapshot and timestamp anew before they expire."""
+def repo_renew(
+    repo: Repo,
+    keys: Keys = None,
+    role: Annotated[
+        list[str] | None, typer.Option(help="root, targets, snapshot, timestamp; snapshot and timestamp if left out.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Sign roles anew before they expire: snapshot and timestamp daily, by a timer; the root once a year."""
     from pocketrec.export.publish import renew
     from pocketrec.export.repo_status import describe
     from pocketrec.export.repository import Repository
 
-    renew(Repository(repo), _keys(keys, repo))
+    renew(Repository(repo), _keys(keys, repo), role or ["snapshot", "timestamp"])
     expires = describe(repo)["roles"]["timestamp"]["expires"]
     if as_json:
         print_json({"repo": str(repo), "expires": expires})

@@ -251,6 +251,21 @@ def test_renewing_needs_the_online_keys_alone(tmp_path, bundles, keys):
     assert Reader(tmp_path / "repo", tmp_path / "r").refresh()
 
 
+@pytest.mark.parametrize("role", ["root", "targets", "timestamp"])
+def test_any_role_can_be_signed_anew(tmp_path, bundles, keys, role):
+    repository = Repository(tmp_path / "repo")
+    publish(bundles[0], repository, keys)
+    reader = Reader(tmp_path / "repo", tmp_path / "r")
+    before, found = describe(tmp_path / "repo")["roles"], reader.refresh()
+    renew(repository, keys, [role])
+    after = describe(tmp_path / "repo")["roles"]
+    assert after[role]["version"] == before[role]["version"] + 1
+    assert after["timestamp"]["version"] == before["timestamp"]["version"] + 1  # so that clients see that there is news
+    assert reader.refresh() == found
+    with pytest.raises(ConfigError, match="no role"):
+        renew(repository, keys, ["king"])
+
+
 def test_two_publishers_take_turns(tmp_path, bundles, keys):
     repository = Repository(tmp_path / "repo")
     publish(bundles[0], repository, keys)
