@@ -51,7 +51,7 @@ def test_help_is_shown_without_loading_what_training_needs():
     assert not set(loaded_after(code)) & {"torch", "transformers", "polars", "sklearn", "onnx"}
 
 
-@pytest.mark.parametrize("name", ["Recommender", "ItemTrie", "Pipeline", "Recommendation"])
+@pytest.mark.parametrize("name", ["Recommender", "ItemTrie", "Pipeline", "Recommendation", "SyncClient"])
 def test_public_names_are_found_and_listed(name):
     import pocketrec
 
@@ -65,3 +65,17 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
 
     with pytest.raises(AttributeError, match="Nonsense"):
         _ = pocketrec.Nonsense
+
+
+def test_sync_without_its_extra_names_it(tmp_path):
+    code = (
+        "import sys\n"
+        "for name in ('filelock', 'tuf', 'urllib3', 'zstandard'): sys.modules[name] = None\n"
+        "from pocketrec import SyncClient\n"
+        "from pocketrec.runtime.errors import MissingExtraError\n"
+        f"client = SyncClient('https://example.com', {str(tmp_path)!r}, b'')\n"
+        "try: client.refresh()\n"
+        "except MissingExtraError as error: assert 'pocketrec[sync]' in str(error)\n"
+        "else: raise SystemExit('no error')"
+    )
+    assert loaded_after(code) == []
