@@ -168,15 +168,15 @@ class SyncClient:
         :return: the name of the version that is current now.
         :raises SyncError: if there is none before it.
         """
-        with self._lock, self.store.writing():
-            now = self.store.current()
-            if now.previous is None or now.current is None:
-                raise SyncError("there is no version before this one to go back to")
-            state = mark_bad(self.store.state(), self._manifest_sha256(now.current), self._runtime)
-            self.store.remember(state)
-            self.store.swap(now.previous, None)
-            self._settle()
-        self._follow()
+        with self._lock:
+            with self.store.writing():
+                now = self.store.current()
+                if now.previous is None or now.current is None:
+                    raise SyncError("there is no version before this one to go back to")
+                self.store.remember(mark_bad(self.store.state(), self._manifest_sha256(now.current), self._runtime))
+                self.store.swap(now.previous, None)
+                self._settle()
+            self._follow()
         return now.previous
 
     def _manifest_sha256(self, name: str) -> str:
