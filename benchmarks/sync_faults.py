@@ -34,6 +34,7 @@ from pocketrec.export.publish import releases  # noqa: E402
 from pocketrec.export.repository import Repository  # noqa: E402
 from pocketrec.runtime.bundle import MANIFEST_FILE, describe_file  # noqa: E402
 from pocketrec.runtime.errors import SyncError  # noqa: E402
+from pocketrec.runtime.sync.store import Store  # noqa: E402
 from tiny import random_rows, tiny_bundle, tiny_refresh, tiny_student  # noqa: E402
 
 REFRESHES = 12
@@ -131,7 +132,8 @@ class Schedule:
         store = self.world.folder / "store"
         bundle = self.world.bundles[self.bundle_of[self.had]]
         assert far.still_recommends(store, bundle), f"release {self.had} does not recommend its items"
-        name = json.loads((store / "current").read_bytes())["current"]
+        name = Store(store).current().current
+        assert name is not None
         for path in (store / "versions" / name).iterdir():
             signed = describe_file(bundle / path.name)
             assert describe_file(path) == signed, f"{path.name} is not what was signed"
