@@ -26,16 +26,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "runtime" / "sync")]
 
-import far_side as far  # noqa: E402
 import pytest  # noqa: E402
-from test_faults import Killed, fail_at  # noqa: E402
 
+import far_side as far  # noqa: E402
+from file_faults import Killed, fail_at  # noqa: E402
 from pocketrec.export.publish import releases  # noqa: E402
 from pocketrec.export.repository import Repository  # noqa: E402
 from pocketrec.runtime.bundle import MANIFEST_FILE, describe_file  # noqa: E402
 from pocketrec.runtime.errors import SyncError  # noqa: E402
 from pocketrec.runtime.sync.store import Store  # noqa: E402
-from tiny import random_rows, tiny_bundle, tiny_refresh, tiny_student  # noqa: E402
 
 REFRESHES = 12
 
@@ -148,11 +147,7 @@ def main() -> None:
     begun, told, faults = time.perf_counter(), Counter[str](), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        first = tiny_bundle(folder / "first", tiny_student(), random_rows(60, seed=1))
-        other = tiny_bundle(folder / "other", tiny_student(seed=5), random_rows(60, seed=1))
-        rows = random_rows(80, seed=2)
-        bundles = [tiny_refresh(folder / str(i), first, rows[2 * i : 60 + 2 * i]) for i in range(4)]
-        bundles.append(tiny_refresh(folder / "4", other, rows[8:68]))
+        bundles = far.make_bundles(folder)
         keys = far.plain_keys(folder / "keys")
         for seed in range(asked.seed, asked.seed + asked.schedules):
             (folder / "world").mkdir()

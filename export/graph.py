@@ -54,11 +54,9 @@ class WeightFile:
 
     def integers(self, name: str) -> NDArray[np.int64]:
         """Read a tensor of uint16, uint8 or int32."""
-        dtype, shape, offset, length = self.tensors[name]
-        stored = np.fromfile(
-            self._path, helper.tensor_dtype_to_np_dtype(_TYPES[dtype]), offset=offset, count=-1 if length else 0
-        )
-        return stored[: int(np.prod(shape))].reshape(shape).astype(np.int64)
+        dtype, shape, offset, _ = self.tensors[name]
+        kind = helper.tensor_dtype_to_np_dtype(_TYPES[dtype])
+        return np.fromfile(self._path, kind, int(np.prod(shape)), offset=offset).reshape(shape).astype(np.int64)
 
     def external(self, name: str) -> TensorProto:
         """Return an initializer that refers to the tensor in this file."""

@@ -10,9 +10,9 @@ beam's score plus its code's log-probability, and its bias less its parent's whe
 are kept, ties to the better parent, then to the lower code; leaves in `exclude` are out. Slots without a child score
 −inf and are dropped by the host.
 
-What is linear in the code embeddings (the first layer's projections, the decoder's prefix part) is written as
-`Gather(MatMul(embeddings, weight), codes)`: ONNX Runtime folds the product into a table when it opens the graph, so
-each call only looks codes up, and no table lies in the file.
+The decoder's prefix part is linear in the code embeddings, so it is written as `Gather(MatMul(embeddings, weight),
+codes)`: ONNX Runtime folds the product into a table when it opens the graph, so each call only looks codes up, and no
+table lies in the file.
 """
 
 from __future__ import annotations

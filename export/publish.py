@@ -6,8 +6,6 @@ bundle with the same settings again changes nothing.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pocketrec.export.keys import SigningKey
 from pocketrec.export.patches import make_patch
-from pocketrec.export.repository import Repository, stored_name
+from pocketrec.export.repository import Repository
 from pocketrec.runtime.bundle import MANIFEST_FILE, Bundle, describe_file, open_bundle
 from pocketrec.runtime.errors import ConfigError, SyncError
-from pocketrec.runtime.files import atomic_write, open_plain, sha256_of
+from pocketrec.runtime.files import atomic_write, link_or_copy, open_plain, sha256_of
 from pocketrec.runtime.manifest import TRIE_FILE
 from pocketrec.runtime.session import model_id
 from pocketrec.runtime.sync.patch import MAX_WINDOW_LOG
@@ -215,26 +213,23 @@ def _release_of(bundle: Bundle, targets: Targets, channel: str) -> tuple[int, bo
 
 def _add_files(bundle: Bundle, repository: Repository, targets: Targets, channel: str, release: int) -> int:
     """Put a bundle's files into the repository and among the targets; return the bytes that were new."""
-    present = {t.hashes["sha256"]: stored_name(path, t.hashes["sha256"]) for path, t in targets.targets.items()}
+    from tuf.api.metadata import TargetFile
+
+    present = {target.hashes["sha256"]: repository.place(target) for target in targets.targets.values()}
     entries = {**bundle.manifest.files, MANIFEST_FILE: describe_file(bundle.path / MANIFEST_FILE)}
     written = 0
     for name, entry in sorted(entries.items()):
         path = target_path(channel, release, name)
-        place = repository.folder / stored_name(path, entry.sha256)
+        target = TargetFile(entry.bytes, {"sha256": entry.sha256}, path)
+        place = repository.place(target)
         place.parent.mkdir(parents=True, exist_ok=True)
-        if entry.sha256 in present:  # the same bytes under another release's name
-            _same_file(repository.folder / present[entry.sha256], place)
-        else:
+        if entry.sha256 not in present:
             _copy(bundle.path / name, place, entry.sha256)
             written += entry.bytes
-        targets.targets[path] = _target(path, entry.bytes, entry.sha256)
+        elif not place.exists():  # the same bytes under another release's name
+            link_or_copy(present[entry.sha256], place)
+        targets.targets[path] = target
     return written
-
-
-def _target(path: str, length: int, sha256: str) -> Any:
-    from tuf.api.metadata import TargetFile
-
-    return TargetFile(length, {"sha256": sha256}, path)
 
 
 def _copy(source: Path, place: Path, sha256: str) -> None:
@@ -246,21 +241,10 @@ def _copy(source: Path, place: Path, sha256: str) -> None:
             raise SyncError(f"{source.name} changed while it was published; publish again")
 
 
-def _same_file(have: Path, place: Path) -> None:
-    if place.exists():
-        return
-    try:
-        os.link(have, place)
-    except OSError:  # a file system without hard links
-        temporary = place.with_name(f".{place.name}.tmp")
-        shutil.copyfile(have, temporary)
-        temporary.replace(place)
-
-
 def _add_patches(repository: Repository, targets: Targets, settings: PublishSettings, release: int) -> dict[int, int]:
     """Patches of the trie from the channel's last tries; base release → bytes."""
     new = targets.targets[target_path(settings.channel, release, TRIE_FILE)]
-    content = (repository.folder / stored_name(new.path, new.hashes["sha256"])).read_bytes()
+    content = repository.place(new).read_bytes()
     made: dict[int, int] = {}
     seen = {new.hashes["sha256"]}
     for number in sorted(releases(targets).get(settings.channel, {}), reverse=True):
@@ -272,7 +256,7 @@ def _add_patches(repository: Repository, targets: Targets, settings: PublishSett
         seen.add(base.hashes["sha256"])
         if base.length + new.length > 1 << MAX_WINDOW_LOG:
             continue
-        patch = make_patch((repository.folder / stored_name(base.path, base.hashes["sha256"])).read_bytes(), content)
+        patch = make_patch(repository.place(base).read_bytes(), content)
         if len(patch) <= WORTH * len(content):
             path = patch_path(settings.channel, release, TRIE_FILE, base.hashes["sha256"])
             made[number] = _add_patch(repository, targets, path, patch)
@@ -283,8 +267,7 @@ def _add_patch(repository: Repository, targets: Targets, path: str, patch: bytes
     from tuf.api.metadata import TargetFile
 
     target = TargetFile.from_data(path, patch, ["sha256"])
-    place = repository.folder / stored_name(path, target.hashes["sha256"])
-    atomic_write(place, [patch])
+    atomic_write(repository.place(target), [patch])
     targets.targets[path] = target
     return len(patch)
 

@@ -22,7 +22,7 @@ from pocketrec.runtime.errors import ConfigError, MissingExtraError, SyncError
 from pocketrec.runtime.files import atomic_write
 
 if TYPE_CHECKING:
-    from tuf.api.metadata import Metadata, Root, Snapshot, Targets, Timestamp
+    from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 METADATA, TARGETS, LOCK = "metadata", "targets", ".lock"
 EXPIRES: Final[Mapping[str, int]] = {"root": 365, "targets": 90, "snapshot": 14, "timestamp": 2}  # days
@@ -109,7 +109,6 @@ class Repository:
 
         :raises SyncError: if something is missing or damaged, or signatures do not suffice.
         """
-        folder = self.folder / METADATA
         if not self.exists:
             raise SyncError(
                 f"{self.folder} holds no repository; `pocketrec publish` or `pocketrec repo init` makes one"
@@ -118,8 +117,6 @@ class Repository:
         timestamp = self._read("timestamp.json", root, "timestamp")
         snapshot = self._read(f"{timestamp.signed.snapshot_meta.version}.snapshot.json", root, "snapshot")
         targets = self._read(f"{snapshot.signed.meta['targets.json'].version}.targets.json", root, "targets")
-        if not folder.is_dir():
-            raise SyncError(f"{folder} is missing")
         return State(root, targets, snapshot, timestamp)
 
     def _read(self, name: str, root: Metadata[Root] | None, role: str) -> Metadata[Any]:
@@ -173,6 +170,10 @@ class Repository:
         _sign(state.root, {**_check_keys(root, "root", keys), **(_check_keys(before, "root", keys) if before else {})})
         atomic_write(self._metadata() / f"{root.version}.root.json", [state.root.to_bytes()])
 
+    def place(self, target: TargetFile) -> Path:
+        """Where a target's file lies."""
+        return self.folder / stored_name(target)
+
     def _metadata(self) -> Path:
         folder = self.folder / METADATA
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,18 +201,17 @@ class Repository:
                     path.unlink()
 
 
-def stored_name(path: str, sha256: str) -> str:
+def stored_name(target: TargetFile) -> str:
     """Where a target lies, relative to the repository: TUF puts the hash before the file's name."""
-    folder, _, name = path.rpartition("/")
-    return f"{TARGETS}/{folder}/{sha256}.{name}"
+    folder, _, name = target.path.rpartition("/")
+    return f"{TARGETS}/{folder}/{target.hashes['sha256']}.{name}"
 
 
 def _referred(state: State) -> Iterator[str]:
     yield f"{METADATA}/timestamp.json"
     for role in ("targets", "snapshot"):
         yield f"{METADATA}/{state.of(role).signed.version}.{role}.json"
-    for path, target in state.targets.signed.targets.items():
-        yield stored_name(path, target.hashes["sha256"])
+    yield from map(stored_name, state.targets.signed.targets.values())
 
 
 def _expiry(root: Root, role: str) -> datetime:

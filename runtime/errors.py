@@ -53,3 +53,8 @@ class ExportError(PocketRecError):
 
 class MissingExtraError(PocketRecError):
     """A feature needs an optional dependency that is not installed; the message names the extra."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, in one short line."""
+    return " ".join(str(error).split())[:300]

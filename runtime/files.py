@@ -40,18 +40,36 @@ def atomic_write(path: str | Path, chunks: Iterable[bytes | memoryview]) -> None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_to_disk(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` durable; a no-op where folders cannot be opened (Windows)."""
-    if not hasattr(os, "O_DIRECTORY"):
+def sync_to_disk(path: Path) -> None:
+    """Make a file, or the renames in a folder, durable; a no-op where folders cannot be opened (Windows).
+
+    :raises OSError: if the disk refuses.
+    """
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
         return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def link_or_copy(have: Path, place: Path) -> None:
+    """Give a file a second name; where the file system has no hard links, a copy takes it once it is whole.
+
+    :raises OSError: if neither can be made.
+    """
+    try:
+        os.link(have, place)
+    except OSError:
+        import shutil
+
+        temporary = place.with_name(f".{place.name}.tmp")
+        shutil.copyfile(have, temporary)
+        temporary.replace(place)
 
 
 def open_plain(path: Path) -> BufferedReader:

@@ -43,8 +43,3 @@ def _is_shape(shape: object) -> bool:
         and len(shape) <= MAX_DIMENSIONS
         and all(type(size) is int and 0 <= size <= MAX_LENGTH for size in shape)
     )
-
-
-def one_line(error: Exception) -> str:
-    """What an error of a library says, in one short line."""
-    return " ".join(str(error).split())[:300]

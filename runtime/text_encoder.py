@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.engines.onnx import open_session
-from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError
+from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError, one_line
 from pocketrec.runtime.strict_json import parse_json
-from pocketrec.runtime.tensor_header import one_line
 
 SETTINGS_FILE: Final = "text-encoder.json"
 TOKENIZER_FILE: Final = "tokenizer.json"

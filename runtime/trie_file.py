@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from pocketrec.runtime.errors import TrieError
+from pocketrec.runtime.errors import TrieError, one_line
 from pocketrec.runtime.files import atomic_write
 from pocketrec.runtime.items import MAX_ID_BYTES, MAX_ITEMS, ItemTable
-from pocketrec.runtime.tensor_header import check_header, one_line
+from pocketrec.runtime.tensor_header import check_header
 
 FORMAT: Final = "pocketrec.trie"
 VERSION: Final = "2"

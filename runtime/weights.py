@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from pocketrec.runtime.errors import BundleError
+from pocketrec.runtime.errors import BundleError, one_line
 from pocketrec.runtime.manifest import TOKENS_KIND, ModelSpec
-from pocketrec.runtime.tensor_header import check_header, one_line
+from pocketrec.runtime.tensor_header import check_header
 
 INT8, INT4, SCALE = ".int8", ".int4", ".scale"
 MIDDLE = 8  # what stands for 0 in four bits

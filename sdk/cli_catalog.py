@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -29,11 +30,11 @@ def refresh(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Give new items semantic IDs from the frozen codebooks, let gone ones go; the model does not change."""
-    from pocketrec import refreshing
     from pocketrec.console import RichProgress
+    from pocketrec.refreshing import refresh_catalogue
 
-    done = refreshing.refresh_catalogue(run, items, out, bundle, images, RichProgress(stderr()))
-    told = refreshing.as_json(done, out)
+    done = refresh_catalogue(run, items, out, bundle, images, RichProgress(stderr()))
+    told = {**dataclasses.asdict(done), "bundle": str(out)}
     if as_json:
         print_json(told)
         return

@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.runtime.bundle import Bundle, open_bundle
-from pocketrec.runtime.errors import BundleError, ConfigError, ExportError
+from pocketrec.runtime.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
     from pocketrec.distill.config import RunConfig
@@ -55,8 +55,7 @@ def refresh_catalogue(
     :param base: a bundle of the run, whose model and catalogue are gone on from; None: the run's own.
     :param images: `.npy`, float [rows of `items`, d], where the run had image vectors.
     :raises ConfigError: if vectors are missing that the codebooks were made with.
-    :raises BundleError: if the base is not of this run.
-    :raises ExportError: if the model's graph has no room for the new catalogue.
+    :raises BundleError: if the base is not of this run, or its graph has no room for the new catalogue.
     :raises DataError: if the catalogue cannot be used.
     """
     from pocketrec.config import load_config
@@ -71,7 +70,8 @@ def refresh_catalogue(
     if old.sid_space != ids.sid_space:
         raise BundleError(f"the bundle {bundle.path} is not of the run {run}: its codebooks are others")
     catalogue = load_items(items, config.data)
-    known = _known(run, ids, old)
+    before = dict(zip(old.table.ids(np.arange(len(old))), map(tuple, old.rows.tolist()), strict=True))
+    known = {**_of_run(run, ids), **before}
     new = np.array([i for i, item in enumerate(catalogue.item_ids) if item not in known], np.int64)
     placed, moved = _place(catalogue, new, known, ids, config, progress)
     rows = [known.get(item) for item in catalogue.item_ids]
@@ -84,20 +84,16 @@ def refresh_catalogue(
         titles=catalogue.titles if old.table.title_bytes is not None else None,
         sid_space=old.sid_space,
     )
-    _check_room(bundle, trie)
     write_refreshed(bundle, trie, out)
-    before = set(old.table.ids(np.arange(len(old))))
     stayed = sum(item in before for item in catalogue.item_ids)
     return Refreshed(len(trie) - stayed, len(old) - stayed, stayed, moved, _crowding(bundle, trie))
 
 
-def _known(run: Path, ids: SemanticIds, trie: ItemTrie) -> Known:
-    """Semantic IDs of all items that the run or the bundle has, the bundle's first."""
+def _of_run(run: Path, ids: SemanticIds) -> Known:
+    """Semantic IDs of all items that the run was trained on."""
     from pocketrec.distill.store import load_catalogue
 
-    known = dict(zip(load_catalogue(run / "data").item_ids, map(tuple, ids.rows.tolist()), strict=True))
-    known.update(zip(trie.table.ids(np.arange(len(trie))), map(tuple, trie.rows.tolist()), strict=True))
-    return known
+    return dict(zip(load_catalogue(run / "data").item_ids, map(tuple, ids.rows.tolist()), strict=True))
 
 
 def _place(
@@ -130,15 +126,6 @@ def _place(
     return ids.assign_beside(taken, Sources(text=text, image=image))
 
 
-def _check_room(bundle: Bundle, trie: ItemTrie) -> None:
-    for level, (have, room) in enumerate(zip(trie.max_branch, bundle.manifest.model.max_branch, strict=True)):
-        if have > room:
-            raise ExportError(
-                f"with this catalogue a prefix of {level} codes has {have} continuations, but the model's graph has "
-                f"room for {room}; export the model again with more (export.branch_headroom), or train anew"
-            )
-
-
 def _crowding(bundle: Bundle, trie: ItemTrie) -> list[dict[str, float]]:
     nodes = [1, *(len(np.unique(trie.rows[:, : level + 1], axis=0)) for level in range(trie.levels))]
     room = bundle.manifest.model.max_branch
@@ -146,15 +133,3 @@ def _crowding(bundle: Bundle, trie: ItemTrie) -> list[dict[str, float]]:
         {"mean": round(below / max(above, 1), 2), "largest": trie.max_branch[level], "room": room[level]}
         for level, (above, below) in enumerate(pairwise(nodes))
     ]
-
-
-def as_json(done: Refreshed, out: Path) -> dict[str, Any]:
-    """What the command prints."""
-    return {
-        "added": done.added,
-        "removed": done.removed,
-        "kept": done.kept,
-        "moved": done.moved,
-        "crowding": done.crowding,
-        "bundle": str(out),
-    }

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from pocketrec.runtime.answers import sound_answer
 from pocketrec.runtime.bundle import TOKENS_KIND, Bundle
 from pocketrec.runtime.engines import Engine, State, load_engine
-from pocketrec.runtime.errors import BundleError, ConfigError
+from pocketrec.runtime.errors import BundleError, ConfigError, one_line
 from pocketrec.runtime.graph_check import check_graph
-from pocketrec.runtime.tensor_header import one_line
 from pocketrec.runtime.trie import ItemTrie
 
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]

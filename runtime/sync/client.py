@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from pocketrec.runtime.bundle import MANIFEST_FILE, describe_file
 from pocketrec.runtime.errors import BundleError, ConfigError, StoreError, SyncError
 from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.sync.events import (
@@ -32,9 +33,9 @@ from pocketrec.runtime.sync.fetcher import Fetcher, Limits
 from pocketrec.runtime.sync.line import HttpLine, Line
 from pocketrec.runtime.sync.live import LiveRecommender
 from pocketrec.runtime.sync.release import check_channel
-from pocketrec.runtime.sync.store import Current, Store
+from pocketrec.runtime.sync.store import Store
 from pocketrec.runtime.sync.trust import Trust
-from pocketrec.runtime.sync.update import Assembly, BadReleaseError, choose, mark_bad
+from pocketrec.runtime.sync.update import Assembly, BadReleaseError, candidates, mark_bad
 
 MODES: Final = ("local", "latest", "local_then_background")
 
@@ -135,8 +136,9 @@ class SyncClient:
         trust.refresh()
         self.store.remember(state)  # the device's id decides which releases it may have
         assembly = Assembly(self.store, fetcher, self._conditions, self._on_event)
-        release = choose(trust, self.channel, state, self._runtime)
-        while release is not None and release.name != now.current:
+        for release in candidates(trust, self.channel, state, self._runtime):
+            if release.name == now.current:
+                break
             try:
                 if not assembly.install(release):
                     return "postponed"
@@ -144,7 +146,6 @@ class SyncClient:
                 state = mark_bad(state, release.manifest.sha256, self._runtime)
                 self.store.remember(state)
                 self._on_event(Failed(error))
-                release = choose(trust, self.channel, state, self._runtime)
                 continue
             self.store.swap(release.name, now.current)
             break
@@ -173,16 +174,12 @@ class SyncClient:
                 now = self.store.current()
                 if now.previous is None or now.current is None:
                     raise SyncError("there is no version before this one to go back to")
-                self.store.remember(mark_bad(self.store.state(), self._manifest_sha256(now.current), self._runtime))
+                left = describe_file(self.store.path(now.current) / MANIFEST_FILE).sha256
+                self.store.remember(mark_bad(self.store.state(), left, self._runtime))
                 self.store.swap(now.previous, None)
                 self._settle()
             self._follow()
         return now.previous
-
-    def _manifest_sha256(self, name: str) -> str:
-        from pocketrec.runtime.bundle import MANIFEST_FILE, describe_file
-
-        return describe_file(self.store.path(name) / MANIFEST_FILE).sha256
 
     def recommender(self, engine: str | None = None, threads: int = 1) -> LiveRecommender:
         """Return the recommender that follows the store; always the same one. Its first call obeys the mode.
@@ -198,7 +195,7 @@ class SyncClient:
             with self._lock:
                 if self._live is None:
                     self._live = LiveRecommender(
-                        *self._open(engine, threads), lambda path: _load(path, engine, threads)
+                        *self._open(engine, threads), lambda path: Recommender.load(path, engine, threads)
                     )
             if self.mode == "local_then_background" and not empty:
                 self._start(self._try_to_refresh)
@@ -210,13 +207,13 @@ class SyncClient:
         if now.current is None:
             raise SyncError(f"{self.store.folder} holds no release yet; refresh once while there is a connection")
         try:
-            return now.current, _load(self.store.path(now.current), engine, threads)
+            return now.current, Recommender.load(self.store.path(now.current), engine, threads)
         except BundleError:
             with suppress(StoreError), self.store.writing():
                 self.store.drop(now.current)
             if now.previous is None:
                 raise
-            return now.previous, _load(self.store.path(now.previous), engine, threads)
+            return now.previous, Recommender.load(self.store.path(now.previous), engine, threads)
 
     def _follow(self) -> None:
         """Let the live recommender use what is current now."""
@@ -263,10 +260,10 @@ class SyncClient:
     def status(self) -> Status:
         """What is in the store, and what went wrong last."""
         now, state = self.store.current(), self.store.state()
-        return Status(self.url, self.channel, now.current, now.previous, _number(now), tuple(state.bad), self._error)
+        return Status(self.url, self.channel, now.current, now.previous, now.release, tuple(state.bad), self._error)
 
     def _release(self) -> int | None:
-        return _number(self.store.current())
+        return self.store.current().release
 
     def close(self) -> None:
         """Stop watching, and close the recommender and all connections."""
@@ -291,11 +288,3 @@ class SyncClient:
 
 def _ignore(event: Event) -> None:
     pass
-
-
-def _load(path: Path, engine: str | None, threads: int) -> Recommender:
-    return Recommender.load(path, engine, threads)
-
-
-def _number(now: Current) -> int | None:
-    return int(now.current.rsplit("-", 2)[1]) if now.current else None

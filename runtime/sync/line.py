@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pocketrec.runtime.errors import ConfigError, LineError, MissingExtraError
+from pocketrec.runtime.errors import ConfigError, LineError, MissingExtraError, one_line
 
 CHUNK_BYTES: Final = 1 << 16
 MAX_REDIRECTS: Final = 3
@@ -70,7 +70,7 @@ class HttpLine:
                 reply.drain_conn()
                 url = urljoin(url, reply.headers["Location"])
         except urllib3.exceptions.HTTPError as error:
-            raise LineError(f"{urlsplit(url).netloc} does not answer ({_said(error)})") from error
+            raise LineError(f"{urlsplit(url).netloc} does not answer ({one_line(error)})") from error
         raise LineError(f"{urlsplit(url).netloc} sends from one address to the next")
 
     def check_address(self, url: str) -> None:
@@ -126,13 +126,9 @@ def _chunks(reply: Any) -> Iterator[bytes]:
             yield piece
         whole = True
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise LineError(f"the line was cut ({_said(error)})") from error
+        raise LineError(f"the line was cut ({one_line(error)})") from error
     finally:
         if whole:
             reply.release_conn()
         else:
             reply.close()  # what is left of the answer must not reach the next question
-
-
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketrec.runtime.errors import MissingExtraError, StoreError
-from pocketrec.runtime.files import atomic_write
+from pocketrec.runtime.files import atomic_write, sync_to_disk
 
 MAX_STATE_BYTES: Final = 1 << 20
 MAX_BAD: Final = 64  # releases that are remembered as not working, the newest
@@ -35,6 +35,11 @@ class Current:
 
     current: str | None = None
     previous: str | None = None
+
+    @property
+    def release(self) -> int | None:
+        """Number of the current version's release."""
+        return None if self.current is None else _release(self.current)
 
 
 @dataclass(frozen=True)
@@ -141,9 +146,9 @@ class Store:
         """Give a version that is whole and checked its name, once it is safely on the disk."""
         partial = self.versions / f".{name}"
         for path in [*partial.iterdir(), partial]:
-            _sync_to_disk(path)
+            sync_to_disk(path)
         os.replace(partial, self.versions / name)
-        _sync_to_disk(self.versions)
+        sync_to_disk(self.versions)
 
     def sweep(self) -> None:
         """Delete what is neither current nor previous, and files on their way; what cannot be deleted waits."""
@@ -181,14 +186,3 @@ def _remove(path: Path) -> None:
         return
     with suppress(OSError):
         path.unlink()
-
-
-def _sync_to_disk(path: Path) -> None:
-    """Flush a file or folder; a no-op where folders cannot be opened (Windows)."""
-    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

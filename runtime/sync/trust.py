@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from pocketrec.runtime.errors import LineError, MissingExtraError, StoreError, SyncError, TrustError
+from pocketrec.runtime.errors import LineError, MissingExtraError, StoreError, SyncError, TrustError, one_line
+from pocketrec.runtime.files import sync_to_disk
 from pocketrec.runtime.sync.fetcher import Fetcher, NotThereError
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ class Trust:
     url: str
     root: bytes
     fetcher: Fetcher
-    now: Callable[[], datetime] = field(default=lambda: datetime.now(timezone.utc))
     metadata_url: str = ""
     targets_url: str = ""
     _updater: Updater | None = None
@@ -82,7 +81,7 @@ class Trust:
         """
         data = self.fetcher.get(self.metadata_url + "timestamp.json", MAX_TIMESTAMP_BYTES)
         self._timestamp = data
-        return data != self._kept("timestamp") or self.expires() <= self.now()
+        return data != self._kept("timestamp") or self.expires() <= datetime.now(timezone.utc)
 
     def expires(self) -> datetime:
         """When the first of what is kept expires; long ago, if something is not kept."""
@@ -105,7 +104,7 @@ class Trust:
             self._updater = self._make_updater()
             self._updater.refresh()
             for role in ROLES:
-                _sync_to_disk(self.folder / f"{role}.json")
+                sync_to_disk(self.folder / f"{role}.json")
 
     def _make_updater(self) -> Updater:
         try:
@@ -199,7 +198,7 @@ class _told:
             return
         from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError, RepositoryError
 
-        said = " ".join(str(error).split())[:300]
+        said = one_line(error)
         if isinstance(error, (RepositoryError, DownloadLengthMismatchError)):
             raise TrustError(f"the repository is not to be believed ({said}); nothing was changed") from error
         if isinstance(error, DownloadError):
@@ -208,13 +207,3 @@ class _told:
             raise StoreError(f"{self.folder} cannot be written ({said})") from error
         if isinstance(error, ValueError):
             raise TrustError(f"the repository's metadata is malformed ({said}); nothing was changed") from error
-
-
-def _sync_to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:  # a file system without it
-        pass
-    finally:
-        os.close(descriptor)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from pocketrec.runtime.bundle import open_bundle
 from pocketrec.runtime.errors import PocketRecError, StoreError, SyncError
+from pocketrec.runtime.files import link_or_copy
 from pocketrec.runtime.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, TRIE_FILE, parse_manifest
 from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.session import model_id
@@ -58,8 +56,8 @@ class Release:
         return f"{self.info.channel}-{self.info.release}-{self.manifest.sha256[:16]}"
 
 
-def choose(trust: Trust, channel: str, state: State, runtime: str) -> Release | None:
-    """The greatest release of a channel that the device may have, can open, and has not found bad."""
+def candidates(trust: Trust, channel: str, state: State, runtime: str) -> Iterator[Release]:
+    """Releases of a channel that the device may have, can open, and has not found bad, the greatest first."""
     names: dict[int, set[str]] = {}
     for path in trust.targets():
         split = split_path(path)
@@ -73,8 +71,7 @@ def choose(trust: Trust, channel: str, state: State, runtime: str) -> Release | 
         may = info.allows(state.device) and runtime_opens(info.minimum_runtime, runtime)
         if may and state.bad.get(manifest.sha256) != runtime:
             found = {name: trust.find(target_path(channel, release, name)) for name in names[release]}
-            return Release(info, manifest, {name: file for name, file in found.items() if file is not None})
-    return None
+            yield Release(info, manifest, {name: file for name, file in found.items() if file is not None})
 
 
 @dataclass
@@ -140,12 +137,12 @@ class Assembly:
         """Put a file into a folder: one that is here, or from the line."""
         have = self._have.get(file.sha256)
         if have is not None and _is_still(have, file):
-            _same_file(have, folder / name)
+            link_or_copy(have, folder / name)
             return
         if file.length > MAX_FILE_BYTES or (name == MANIFEST_FILE and file.length > MAX_MANIFEST_BYTES):
             raise BadReleaseError(f"{file.path} has {file.length:,} bytes, which is too many")
         self.how = self.how if self.how == "patch" else "files"
-        _same_file(self._download(file, name), folder / name)  # it stays among the downloads until all are here
+        link_or_copy(self._download(file, name), folder / name)  # it stays among the downloads until all are here
 
     def _download(self, file: SignedFile, name: str) -> Path:
         part = self.store.downloads / f"{file.sha256}.part"
@@ -197,11 +194,10 @@ def try_out(folder: Path, info: ReleaseInfo) -> None:
     :raises BadReleaseError: if it cannot be opened, is another model than was signed, or recommends nonsense.
     """
     try:
-        bundle = open_bundle(folder)
-        manifest = bundle.manifest
-        if manifest.model.sid_space != info.sid_space or model_id(manifest) != info.model:
-            raise BadReleaseError(f"release {info.release} holds another model than the one that is signed")
         with Recommender.load(folder) as recommender:
+            manifest = recommender.manifest
+            if manifest.model.sid_space != info.sid_space or model_id(manifest) != info.model:
+                raise BadReleaseError(f"release {info.release} holds another model than the one that is signed")
             _probe(recommender, info.release)
     except BadReleaseError:
         raise
@@ -234,13 +230,6 @@ def _is_still(path: Path, file: SignedFile) -> bool:
         return matches(path, file.length, file.hashes)
     except OSError:
         return False
-
-
-def _same_file(have: Path, place: Path) -> None:
-    try:
-        os.link(have, place)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(have, place)
 
 
 def mark_bad(state: State, manifest_sha256: str, runtime: str) -> State:

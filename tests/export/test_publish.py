@@ -6,7 +6,6 @@ The reader is python-tuf's own client over the folder's files, so nothing here t
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, Updater
 
+from file_faults import Killed, fail_at
 from pocketrec.export.keys import create_keys, load_key, load_keys
 from pocketrec.export.patches import make_patch
 from pocketrec.export.publish import PublishSettings, publish, releases, renew, rotate, withdraw
@@ -288,31 +288,6 @@ def test_two_publishers_take_turns(tmp_path, bundles, keys):
     assert publish(bundles[1], repository, keys).release == 2
 
 
-class Killed(BaseException):
-    """What a kill looks like from inside."""
-
-
-FILE_CALLS = ("replace", "link", "unlink", "fsync", "rmdir", "mkdir", "open")
-
-
-def kill_at(monkeypatch, number):
-    """Fail at the n-th call that touches files from now on, and at all that follow."""
-    count = [0]
-
-    def watched(real):
-        def call(*arguments, **named):
-            count[0] += 1
-            if count[0] >= number:
-                raise Killed
-            return real(*arguments, **named)
-
-        return call
-
-    for name in FILE_CALLS:
-        monkeypatch.setattr(os, name, watched(getattr(os, name)))
-    return count
-
-
 def test_a_kill_at_any_file_call_leaves_a_whole_repository(tmp_path, bundles, keys):
     first = tmp_path / "first"
     for bundle in bundles[:2]:
@@ -323,7 +298,7 @@ def test_a_kill_at_any_file_call_leaves_a_whole_repository(tmp_path, bundles, ke
         number += 1
         repo = shutil.copytree(first, tmp_path / f"repo-{number}")
         with pytest.MonkeyPatch.context() as patch:
-            kill_at(patch, number)
+            fail_at(patch, number, Killed)
             try:
                 publish(bundles[2], Repository(repo), keys, PublishSettings(keep=2))
                 finished = True

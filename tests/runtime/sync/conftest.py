@@ -9,20 +9,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from far_side import World, plain_keys
-
-from tiny import random_rows, tiny_bundle, tiny_refresh, tiny_student
+from far_side import World, make_bundles, plain_keys
 
 
 @pytest.fixture(scope="session")
 def sync_bundles(tmp_path_factory):
     """Four bundles of one model over different catalogues, and one of another model."""
-    folder = tmp_path_factory.mktemp("bundles")
-    first = tiny_bundle(folder / "first", tiny_student(), random_rows(60, seed=1))
-    other = tiny_bundle(folder / "other", tiny_student(seed=5), random_rows(60, seed=1))
-    rows = random_rows(80, seed=2)
-    made = [tiny_refresh(folder / str(i), first, rows[2 * i : 60 + 2 * i]) for i in range(4)]
-    return [*made, tiny_refresh(folder / "4", other, rows[8:68])]
+    return make_bundles(tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="session")

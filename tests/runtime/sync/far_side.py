@@ -17,6 +17,7 @@ from pocketrec.export.repository import Repository
 from pocketrec.runtime.errors import LineError
 from pocketrec.runtime.sync import Limits, SyncClient
 from pocketrec.runtime.sync.line import Answer
+from tiny import random_rows, tiny_bundle, tiny_refresh, tiny_student
 
 URL = "https://far.side/repo"
 PIECE = 4096
@@ -135,6 +136,15 @@ class World:
     def frozen(self, name: str = "frozen") -> Path:
         """The repository as it is now, for replaying it later."""
         return shutil.copytree(self.repo, self.folder / name)
+
+
+def make_bundles(folder: Path) -> list[Path]:
+    """Four bundles of one model over different catalogues, and one of another model."""
+    first = tiny_bundle(folder / "first", tiny_student(), random_rows(60, seed=1))
+    other = tiny_bundle(folder / "other", tiny_student(seed=5), random_rows(60, seed=1))
+    rows = random_rows(80, seed=2)
+    made = [tiny_refresh(folder / str(i), first, rows[2 * i : 60 + 2 * i]) for i in range(4)]
+    return [*made, tiny_refresh(folder / "4", other, rows[8:68])]
 
 
 def plain_keys(folder: Path) -> list[SigningKey]:

@@ -6,8 +6,8 @@ import json
 import shutil
 
 import pytest
-from far_side import URL, items_of, still_recommends
 
+from far_side import URL, items_of, still_recommends
 from pocketrec import SyncClient
 from pocketrec.runtime.errors import BundleError, ConfigError, StoreError, SyncError
 from pocketrec.runtime.sync import Checking, Downloading, Failed, Swapped, Verifying

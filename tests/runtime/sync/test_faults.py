@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
@@ -15,10 +14,11 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
-import far_side as far
 import pytest
-from far_side import QUICK, URL, items_of, still_recommends
 
+import far_side as far
+from far_side import QUICK, URL, items_of, still_recommends
+from file_faults import Killed, fail_at
 from pocketrec import SyncClient
 from pocketrec.export.keys import create_keys, load_key
 from pocketrec.export.publish import renew, rotate
@@ -300,15 +300,13 @@ def test_a_root_that_is_not_ours_is_refused(behind, tmp_path):
 def test_signed_files_that_the_manifest_does_not_list_as_such_are_refused(behind):
     """Somebody with the keys, but without care: the manifest of one bundle beside the trie of another."""
     from pocketrec.export.publish import ONLINE
-    from pocketrec.export.repository import stored_name
 
     repository = Repository(behind.repo)
     state = repository.load()
     targets = state.targets.signed.targets
     old, new = targets["stable/1/trie.safetensors"], targets["stable/2/trie.safetensors"]
     new.hashes, new.length = dict(old.hashes), old.length
-    place = behind.repo / stored_name("stable/2/trie.safetensors", old.hashes["sha256"])
-    shutil.copyfile(behind.repo / stored_name("stable/1/trie.safetensors", old.hashes["sha256"]), place)
+    shutil.copyfile(repository.place(old), repository.place(new))
     repository.commit(state, behind.keys, ONLINE)
     client = behind.client()
     assert client.refresh().release == 1
@@ -316,32 +314,6 @@ def test_signed_files_that_the_manifest_does_not_list_as_such_are_refused(behind
 
 
 # --- a device that fails -----------------------------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    """What a kill looks like from inside."""
-
-
-CALLS = ("replace", "rename", "link", "unlink", "remove", "symlink", "fsync", "rmdir", "mkdir", "open")
-
-
-def fail_at(patch, number, error):
-    """Raise at the n-th call that touches files from now on; a kill at all that follow, too."""
-    count = [0]
-
-    def watched(real):
-        def call(*arguments, **named):
-            count[0] += 1
-            if count[0] == number or (count[0] > number and error is Killed):
-                raise error
-            return real(*arguments, **named)
-
-        return call
-
-    for name in CALLS:
-        patch.setattr(os, name, watched(getattr(os, name)))
-    patch.setattr(io, "open", watched(io.open))
-    return count
 
 
 def run_through(world, error, allowed):
@@ -417,16 +389,16 @@ def start_slow_refresh(world):
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
+    for _ in range(500):  # until a version is half made
+        if any((world.folder / "store" / "versions").glob(".*")):
+            break
+        time.sleep(0.01)
     return process
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills a process")
 def test_a_process_killed_in_the_middle_leaves_a_version_that_works(behind):
     process = start_slow_refresh(behind)
-    for _ in range(500):
-        if any((behind.folder / "store" / "versions").glob(".*")):
-            break
-        time.sleep(0.01)
     process.kill()
     process.wait()
     assert still_recommends(behind.folder / "store", behind.bundles[0])
@@ -435,10 +407,6 @@ def test_a_process_killed_in_the_middle_leaves_a_version_that_works(behind):
 
 def test_two_processes_do_not_disturb_each_other(behind):
     process = start_slow_refresh(behind)
-    for _ in range(500):
-        if any((behind.folder / "store" / "versions").glob(".*")):
-            break
-        time.sleep(0.01)
     with pytest.raises(StoreError, match="another refresh"):
         behind.client().refresh()
     assert still_recommends(behind.folder / "store", behind.bundles[0])

@@ -7,12 +7,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import far_side as far
 import pytest
-from far_side import World, still_recommends
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import far_side as far
+from far_side import World, still_recommends
 from pocketrec.export.publish import releases
 from pocketrec.export.repository import Repository
 from pocketrec.runtime.errors import SyncError

@@ -9,8 +9,8 @@ import threading
 import time
 
 import pytest
-from far_side import QUICK, still_recommends
 
+from far_side import QUICK, still_recommends
 from pocketrec import SyncClient
 from pocketrec.runtime.errors import LineError
 from pocketrec.runtime.sync import Limits

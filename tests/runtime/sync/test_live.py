@@ -6,8 +6,8 @@ import asyncio
 import threading
 
 import pytest
-from far_side import items_of
 
+from far_side import items_of
 from pocketrec import Recommender
 from pocketrec.runtime.errors import ConfigError
 
