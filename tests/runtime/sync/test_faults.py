@@ -383,17 +383,19 @@ print(SyncClient(URL, {store!r}, root, line=far).refresh().release, flush=True)
 
 
 def start_slow_refresh(world):
+    """Start a refresh in another process and return it once a version is half made."""
     here = Path(__file__).parent
     script = SLOW_REFRESH.format(
         tests=str(here.parents[1]), here=str(here), repo=str(world.repo), store=str(world.folder / "store")
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
-    for _ in range(500):  # until a version is half made
+    for _ in range(3000):
         if any((world.folder / "store" / "versions").glob(".*")):
-            break
+            return process
         time.sleep(0.01)
-    return process
+    process.kill()
+    pytest.fail("no version was half made within 30 s")
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="kills a process")
