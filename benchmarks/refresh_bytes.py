@@ -1,17 +1,20 @@
-r"""What a refresh costs: bytes of patches beside the full catalogue, and time and memory of publishing a release.
+r"""What a refresh costs: bytes of patches beside the full catalogue, time and memory of publishing and of applying one.
 
     python benchmarks/refresh_bytes.py --json > refresh_bytes.json
 
 Catalogues of random items without titles: ids of 8 to 12 capitals and digits, semantic IDs anywhere in 256^3, and from
 one release to the next `--churn` of the items replaced by others. Six releases are published, the last with patches
-from the five before it; publishing runs in a process of its own, so `peak_mb` is its own. The model is the default
-student with random weights. Bytes depend on the seed alone, times on the machine.
+from the five before it; publishing and, for the device, unpacking the newest patch (read, unpack, hash, write) run
+in processes of their own, so `peak_mb` is theirs alone. The model is the default student with random weights. Bytes
+depend on the seed alone, times on the machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,6 +29,7 @@ from scale import CODES, LEVELS, SPACE, make_bundle, peak_mb
 
 from pocketrec.runtime.bundle import TRIE_FILE, CatalogueSpec, describe_file, open_bundle, write_manifest
 from pocketrec.runtime.items import ItemTable
+from pocketrec.runtime.sync.patch import apply_patch
 from pocketrec.runtime.trie_file import TrieFile, write_trie_file
 
 RELEASES = 6
@@ -60,7 +64,7 @@ def write_catalogues(bundle: Path, items: int, churn: float, seed: int) -> list[
     return paths
 
 
-def publish_all(folder: Path, bundle: Path) -> dict[str, Any]:
+def publish_all(folder: Path) -> dict[str, Any]:
     """Publish every catalogue as a release (run in a process of its own); return what the last one was and cost."""
     from pocketrec.export.keys import create_keys, load_keys
     from pocketrec.export.publish import PublishSettings, publish
@@ -68,10 +72,11 @@ def publish_all(folder: Path, bundle: Path) -> dict[str, Any]:
 
     create_keys(folder / "keys")
     repository, keys = Repository(folder / "repo"), load_keys(folder / "keys", environment={})
+    bundle = folder / "bundle"
     manifest = open_bundle(bundle).manifest
     seconds, cpu = [], []
     for release in range(RELEASES):
-        (folder / f"{release}.safetensors").replace(bundle / TRIE_FILE)
+        shutil.copyfile(folder / f"{release}.safetensors", bundle / TRIE_FILE)
         entry = describe_file(bundle / TRIE_FILE)
         items = int(np.load(folder / "items.npy"))
         files, catalogue = {**manifest.files, TRIE_FILE: entry}, CatalogueSpec(items, SPACE)
@@ -94,16 +99,36 @@ def publish_all(folder: Path, bundle: Path) -> dict[str, Any]:
     }
 
 
+def apply_newest(folder: Path) -> dict[str, Any]:
+    """Make the last catalogue out of the one before, as a device does (run in a process of its own)."""
+    before = peak_mb()
+    base, target = (folder / f"{release}.safetensors" for release in (RELEASES - 2, RELEASES - 1))
+    patch = next((folder / "repo").rglob(f"*{TRIE_FILE}.from-{describe_file(base).sha256[:16]}*.zst"))
+    begun, cpu = time.perf_counter(), time.process_time()
+    made = apply_patch(base.read_bytes(), patch.read_bytes(), target.stat().st_size)
+    sha256 = hashlib.sha256(made).hexdigest()
+    (folder / "made").write_bytes(made)
+    seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    if sha256 != describe_file(target).sha256:
+        raise SystemExit("the patch made another catalogue")
+    return {"s": round(seconds, 3), "cpu_s": round(cpu, 3), "peak_mb": peak_mb(), "before_mb": before}
+
+
 def measure(items: int, churn: float, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundle = make_bundle(folder / "bundle")
         write_catalogues(bundle, items, churn, seed)
         np.save(folder / "items.npy", items)
-        command = [sys.executable, __file__, "--publish", name]
-        ran = subprocess.run(command, check=True, capture_output=True, text=True)
-        row: dict[str, Any] = json.loads(ran.stdout)
-        return row
+        row, applied = (_alone(step, name) for step in ("--publish", "--apply"))
+        return {**row, "apply": applied}
+
+
+def _alone(step: str, folder: str) -> dict[str, Any]:
+    """Run a step in a process of its own."""
+    ran = subprocess.run([sys.executable, __file__, step, folder], check=True, capture_output=True, text=True)
+    row: dict[str, Any] = json.loads(ran.stdout)
+    return row
 
 
 def main() -> None:
@@ -113,9 +138,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--publish", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--apply", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    if asked.publish:
-        print(json.dumps(publish_all(asked.publish, asked.publish / "bundle")))
+    if asked.publish or asked.apply:
+        print(json.dumps(apply_newest(asked.apply) if asked.apply else publish_all(asked.publish)))
         return
     rows = [measure(items, asked.churn, asked.seed) for items in asked.items]
     if asked.json:
@@ -127,6 +153,11 @@ def main() -> None:
         print(
             f"{'':>9} {row['publish_s']} s ({row['publish_cpu_s']} s of CPU) to publish with patches, "
             f"{row['publish_without_patches_s']} s without, {row['peak_mb']} MB at the peak"
+        )
+        applied = row["apply"]
+        print(
+            f"{'':>9} {applied['s']} s ({applied['cpu_s']} s of CPU) on the device to apply the newest patch, "
+            f"{applied['peak_mb']} MB at the peak, {applied['before_mb']} before"
         )
 
 
