@@ -8,10 +8,9 @@ items enter by `catalog refresh` with the whole catalogue. Questions are those o
 (leave-one-out, the last 20 items): `cold`, whose answer is a hidden item; `warm`, all others (a sample). Histories hold
 hidden items, too, where people had them.
 
-Beside the refreshed bundle: the same model without refresh, popularity, and nearest neighbours in text space, of the
-last item and of the history's mean. New items may get a bias (`Recommender.control`), the same for all: what it does to
-validation questions is shown for a few, the greatest cold recall@10 whose warm ndcg@10 loses at most 1 % is chosen, and
-test is reported for it once. JSON goes to stdout.
+Beside the refreshed bundle: the same without what new items resemble (`cold_items=False`), the model without refresh,
+popularity, and nearest neighbours in text space, of the last item and of the history's mean. The constants of
+`pocketrec.runtime.cold_items` were chosen on the validation questions; test is reported beside. JSON goes to stdout.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ from pocketrec.distill.text import encode_texts
 from pocketrec.pipeline import Pipeline
 from pocketrec.refreshing import refresh_catalogue
 
-SHARE, BIASES, K = 0.05, (0.0, 1.0, 2.0, 3.0, 4.0, 5.0), 10
-"""Items that are hidden; biases of new items that are tried, in log-probability; how many items count."""
+SHARE, K = 0.05, 10
+"""Items that are hidden; how many items count."""
 
 Cases = list[tuple[list[str], str]]
 """Histories and their answers."""
@@ -79,13 +78,9 @@ def score(answers: list[list[str]], asked: Cases) -> dict[str, float]:
     }
 
 
-def ask(recommender: Recommender, asked: Cases, bias: float = 0.0, new: Sequence[str] = (), seen: bool = True) -> Any:
-    """What a recommender answers, with a bias of new items; `seen`: seen items may come back."""
-    control = recommender.control(bias=dict.fromkeys(new, bias)) if bias else None
-    answers = [
-        [item.item_id for item in recommender.recommend(history, K, exclude_seen=not seen, control=control)]
-        for history, _ in asked
-    ]
+def ask(recommender: Recommender, asked: Cases, exclude_seen: bool = False) -> dict[str, float]:
+    """What a recommender answers."""
+    answers = [[item.item_id for item in recommender.recommend(history, K, exclude_seen)] for history, _ in asked]
     return score(answers, asked)
 
 
@@ -114,7 +109,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--sid", default="rqvae", help="how semantic IDs are made: rqvae or rkmeans")
-    parser.add_argument("--warm", type=int, default=4000, help="warm questions, a sample")
+    parser.add_argument("--warm", type=int, default=100_000, help="warm questions, a sample of at most so many")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
@@ -129,7 +124,6 @@ def main() -> None:
 
     whole = load_dataset(asked.data / "interactions.csv.gz", asked.data / "items.csv.gz", config.data)
     split, ids = split_users(whole.users, whole.times, config.data), whole.catalogue.item_ids
-    new = sorted(hidden & set(ids))
     vectors = encode_texts(whole.catalogue.texts, config.text)
     rng = np.random.default_rng(asked.seed)
     parts = {}
@@ -138,42 +132,36 @@ def main() -> None:
         warm = [case for case in every if case[1] not in hidden]
         chosen = rng.choice(len(warm), min(asked.warm, len(warm)), replace=False).tolist()
         parts[name] = {"cold": [case for case in every if case[1] in hidden], "warm": [warm[i] for i in chosen]}
-    result = measure(run / "export" / "bundle", refreshed, parts, vectors, ids, new)
-    top = popular(log)
-    result["test"]["popularity"] = {kind: score([top] * len(c), c) for kind, c in parts["test"].items()}
-    result |= {"hidden": len(new), "refresh": {"added": came.added, "moved": came.moved}, "epochs": asked.epochs}
+    bundles, top = (run / "export" / "bundle", refreshed), popular(log)
+    result: dict[str, Any] = {name: measure(*bundles, questions, vectors, ids) for name, questions in parts.items()}
+    for name, questions in parts.items():
+        result[name]["popularity"] = {kind: score([top] * len(c), c) for kind, c in questions.items()}
+    result |= {
+        "hidden": len(hidden & set(ids)),
+        "refresh": {"added": came.added, "moved": came.moved},
+        "epochs": asked.epochs,
+    }
     counts = {name: {kind: len(some) for kind, some in part.items()} for name, part in parts.items()}
     result |= {"sid": asked.sid, "seed": asked.seed, "questions": counts}
     print(json.dumps(result, indent=1))
 
 
 def measure(
-    before: Path,
-    after: Path,
-    parts: dict[str, dict[str, Cases]],
-    vectors: NDArray[np.float32],
-    ids: list[str],
-    new: list[str],
+    before: Path, after: Path, questions: dict[str, Cases], vectors: NDArray[np.float32], ids: list[str]
 ) -> dict[str, Any]:
-    """All rows: biases on validation, and everything on test."""
-    with Recommender.load(before) as old, Recommender.load(after) as recommender:
-        tried = {bias: {kind: ask(recommender, c, bias, new) for kind, c in parts["valid"].items()} for bias in BIASES}
-        enough = 0.99 * tried[0.0]["warm"]["ndcg@10"]
-        fine = [bias for bias in BIASES if tried[bias]["warm"]["ndcg@10"] >= enough]
-        best = max(fine, key=lambda bias: tried[bias]["cold"]["recall@10"])
-        test = parts["test"]
-        rows: dict[str, Any] = {
-            "without refresh": {kind: ask(old, c) for kind, c in test.items()},
-            "refreshed": {kind: ask(recommender, c) for kind, c in test.items()},
-            f"refreshed, bias {best}": {kind: ask(recommender, c, best, new) for kind, c in test.items()},
-            "refreshed, seen excluded": {kind: ask(recommender, c, seen=False) for kind, c in test.items()},
-            f"refreshed, bias {best}, seen excluded": {
-                k: ask(recommender, c, best, new, False) for k, c in test.items()
-            },
-            "text neighbours of the last item": {k: neighbours(vectors, ids, c, False) for k, c in test.items()},
-            "text neighbours of the history": {k: neighbours(vectors, ids, c, True) for k, c in test.items()},
-        }
-    return {"validation, by bias": tried, "chosen bias": best, "test": rows}
+    """All rows but popularity."""
+    rows: dict[str, Any] = {}
+    for name, bundle, cold in (
+        ("without refresh", before, True),
+        ("refreshed, the model alone", after, False),
+        ("refreshed", after, True),
+    ):
+        with Recommender.load(bundle, cold_items=cold) as recommender:
+            for seen, exclude in (("kept", False), ("excluded", True)):
+                rows[f"{name}, seen {seen}"] = {kind: ask(recommender, c, exclude) for kind, c in questions.items()}
+    for name, mean in (("text neighbours of the last item", False), ("text neighbours of the history", True)):
+        rows[name] = {kind: neighbours(vectors, ids, c, mean) for kind, c in questions.items()}
+    return rows
 
 
 if __name__ == "__main__":

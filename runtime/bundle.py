@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pocketrec.runtime.cold_items import ColdItems
 from pocketrec.runtime.errors import BundleError, TrieError
 from pocketrec.runtime.files import FileState, atomic_write, file_state, open_plain, sha256_of
 from pocketrec.runtime.manifest import (
+    COLD_FILE,
     MANIFEST_FILE,
     MAX_MANIFEST_BYTES,
     MODEL_KIND,
@@ -31,6 +33,7 @@ from pocketrec.runtime.manifest import (
 from pocketrec.runtime.trie import ItemTrie
 
 __all__ = [
+    "COLD_FILE",
     "MANIFEST_FILE",
     "MODEL_KIND",
     "SCHEMA_VERSION",
@@ -111,6 +114,13 @@ class Bundle:
             )
         check_fit(self.manifest.model, trie)
         return trie
+
+    def load_cold(self, n_items: int) -> ColdItems | None:
+        """Load what the catalogue's new items resemble; None where the bundle does not say.
+
+        :raises BundleError: if it is malformed, or not of a catalogue of `n_items`.
+        """
+        return ColdItems.load(self.file(COLD_FILE), n_items) if COLD_FILE in self.manifest.files else None
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ MODEL_KIND: Final = "llama-sid"  # our student: a token per item, a decoder of s
 TOKENS_KIND: Final = "llama-tokens"  # a converted causal Llama: a token per code, no decoder of its own
 MANIFEST_FILE: Final = "manifest.json"
 TRIE_FILE: Final = "trie.safetensors"
+COLD_FILE: Final = "cold_items.safetensors"  # optional: what items that nobody has interacted with resemble
 MAX_MANIFEST_BYTES: Final = 1 << 20
 MAX_FILES: Final = 64
 MAX_TEXT: Final = 256

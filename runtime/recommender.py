@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.bundle import Manifest, check_fit, open_bundle
+from pocketrec.runtime.cold_items import ColdItems, best_of_both
 from pocketrec.runtime.control import POOL, Ask, Control, diverse, history_ids, prepare
 from pocketrec.runtime.engines import Engine, State, engine_for, load_engine
 from pocketrec.runtime.errors import ConfigError
@@ -37,24 +38,32 @@ Search: TypeAlias = Callable[[ItemTrie, Rows, int, "NDArray[np.float32] | None"]
 class Recommender:
     """A model and a catalogue, ready to recommend. It holds no state of any user.
 
-    Attributes: `trie`, the catalogue; `manifest`, the bundle's; `engine`, what runs the model.
+    Attributes: `trie`, the catalogue; `manifest`, the bundle's; `engine`, what runs the model; `cold`, what its
+    new items resemble, if the bundle says so.
     """
 
-    def __init__(self, engine: Engine, trie: ItemTrie, manifest: Manifest) -> None:
+    def __init__(self, engine: Engine, trie: ItemTrie, manifest: Manifest, cold: ColdItems | None = None) -> None:
         """Join an engine and a catalogue; most callers want `load`.
 
+        :param cold: what new items resemble; None: they score what the model alone gives them.
         :raises BundleError: if the catalogue does not fit the model.
         """
         check_fit(manifest.model, trie)
         self.engine = engine
         self.trie = trie
         self.manifest = manifest
+        self.cold = cold
         self._named: dict[str, ItemTrie] = {}
         self._closed = False
 
     @classmethod
     def load(
-        cls, path: str | Path, engine: str | None = None, threads: int = 1, providers: Sequence[str] = ()
+        cls,
+        path: str | Path,
+        engine: str | None = None,
+        threads: int = 1,
+        providers: Sequence[str] = (),
+        cold_items: bool = True,
     ) -> Recommender:
         """Open a bundle, check all of it, and load its model.
 
@@ -62,12 +71,15 @@ class Recommender:
         :param engine: "onnx", "onnx-split", "gguf" or "reference"; None: the one that the bundle was exported for.
         :param threads: threads for one call; one is fastest for small models.
         :param providers: ONNX Runtime's execution providers, the preferred first; none: the processor.
+        :param cold_items: let items that nobody has interacted with score what those like them pass on (see
+            `pocketrec.runtime.cold_items`); False: they score what the model alone gives them, next to nothing.
         :raises BundleError: if the bundle is damaged or its parts do not fit.
         :raises ConfigError: on an unknown engine or provider.
         """
         bundle = open_bundle(path)
         trie = bundle.load_trie()
-        recommender = cls(load_engine(engine or engine_for(bundle), bundle, threads, providers), trie, bundle.manifest)
+        runs = load_engine(engine or engine_for(bundle), bundle, threads, providers)
+        recommender = cls(runs, trie, bundle.manifest, bundle.load_cold(len(trie)) if cold_items else None)
         bundle.check_unchanged()
         return recommender
 
@@ -271,6 +283,8 @@ class Recommender:
         # left, since every prefix it keeps leads to a leaf of its own.
         if len(leaves) < wanted and max(width, wanted) < wanted + len(exclude):
             leaves, scores = search(catalogue, exclude, wanted + len(exclude), wish.bias)
+        if self.cold is not None:
+            leaves, scores = self._with_cold(catalogue, seen, exclude, leaves, scores, wish.bias)
         values = scores.tolist()
         if values and not (max(wish.min_score, -MAX_SCORE) <= min(values) <= max(values) <= MAX_SCORE):
             sound = (scores >= wish.min_score) & (np.abs(scores) <= MAX_SCORE)
@@ -279,6 +293,28 @@ class Recommender:
             chosen = diverse(scores, catalogue.rows[leaves], k, wish.diversity)
             leaves, scores = leaves[chosen], scores[chosen]
         return catalogue.table_rows_of(leaves[:k]), scores[:k]
+
+    def _with_cold(
+        self,
+        catalogue: ItemTrie,
+        seen: Rows,
+        exclude: Rows,
+        leaves: Rows,
+        scores: NDArray[np.float32],
+        bias: NDArray[np.float32] | None,
+    ) -> Found:
+        """Let new items take the places that those like them give them, in the order of scores."""
+        assert self.cold is not None
+        own = None if bias is None else bias[catalogue.n_internal :]
+        likely = scores if own is None else scores - own[leaves]
+        recent = self.trie.table_rows_of(seen[:-4:-1])
+        rows, gained = self.cold.scored(recent, catalogue.table_rows_of(leaves), likely)
+        new = catalogue.leaves_of(rows)
+        allowed = (new >= 0) & ~np.isin(new, exclude)
+        if not allowed.any():
+            return leaves, scores
+        new, gained = new[allowed], gained[allowed]
+        return best_of_both(leaves, scores, new, gained if own is None else gained + own[new])
 
     def _wish(self, within: ItemTrie | str | None, control: Control | None) -> Control:
         if control is None:

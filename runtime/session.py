@@ -21,7 +21,7 @@ from pocketrec.runtime.bundle import Manifest
 from pocketrec.runtime.control import Ask, Control
 from pocketrec.runtime.errors import SessionError
 from pocketrec.runtime.files import atomic_write, open_plain
-from pocketrec.runtime.manifest import TRIE_FILE
+from pocketrec.runtime.manifest import COLD_FILE, TRIE_FILE
 from pocketrec.runtime.strict_json import parse_json
 from pocketrec.runtime.trie import ItemTrie
 
@@ -136,7 +136,8 @@ def restore(recommender: Recommender, source: bytes | str | Path) -> Session:
 
 def model_id(manifest: Manifest) -> str:
     """What names a model: a hash of its files' hashes, the catalogue and the model card aside."""
-    files = {name: e.sha256 for name, e in manifest.files.items() if name != TRIE_FILE and not name.endswith(".md")}
+    others = (TRIE_FILE, COLD_FILE)
+    files = {name: e.sha256 for name, e in manifest.files.items() if name not in others and not name.endswith(".md")}
     return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
 
 

@@ -14,8 +14,6 @@ it.)
 from __future__ import annotations
 
 import codecs
-import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +23,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from pocketrec.runtime.errors import TrieError, one_line
-from pocketrec.runtime.files import atomic_write
 from pocketrec.runtime.items import MAX_ID_BYTES, MAX_ITEMS, ItemTable
-from pocketrec.runtime.tensor_header import check_header
+from pocketrec.runtime.tensor_header import check_header, write_tensors
 
 FORMAT: Final = "pocketrec.trie"
 VERSION: Final = "2"
@@ -75,32 +72,13 @@ def write_trie_file(path: str | Path, content: TrieFile) -> None:
     tensors["id_bytes"] = table.id_bytes
     if table.title_bytes is not None:
         tensors["title_bytes"] = table.title_bytes
-    header: dict[str, object] = {
-        "__metadata__": {
-            "codes_per_level": str(content.codes_per_level),
-            "format": FORMAT,
-            "sid_space": content.sid_space,
-            "version": VERSION,
-        }
+    metadata = {
+        "codes_per_level": str(content.codes_per_level),
+        "format": FORMAT,
+        "sid_space": content.sid_space,
+        "version": VERSION,
     }
-    names = {np.dtype(kind): name for name, kind in _NAMES.items()}
-    end = 0
-    for name, tensor in tensors.items():
-        header[name] = {
-            "dtype": names[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [end, end + tensor.nbytes],
-        }
-        end += tensor.nbytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    blobs = [_little_endian_bytes(tensor) for tensor in tensors.values()]
-    atomic_write(path, [struct.pack("<Q", len(text)), text, *blobs])
-
-
-def _little_endian_bytes(tensor: NDArray[Any]) -> memoryview:
-    flat = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).reshape(-1)
-    return flat.view(np.uint8).data
+    write_tensors(path, metadata, tensors)
 
 
 def read_trie_file(path: str | Path) -> TrieFile:

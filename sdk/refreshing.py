@@ -6,7 +6,7 @@ or the bundle once had are not given to others, so that an item that comes back 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pocketrec.distill.config import RunConfig
     from pocketrec.distill.data_catalogue import Catalogue
     from pocketrec.distill.semantic_ids import SemanticIds
+    from pocketrec.export.refreshed import Resemblances
     from pocketrec.runtime.trie import ItemTrie
 
 Known = Mapping[str, tuple[int, ...]]
@@ -33,7 +34,8 @@ class Refreshed:
     """What became of the catalogue.
 
     Attributes: `added`, `removed`, `kept`, against the base bundle's catalogue; `moved`, new items that did not get
-    their nearest codes, since these were taken; `crowding`, by level: mean and largest number of children of a prefix,
+    their nearest codes, since these were taken; `cold`, items that the model was not trained on, which recommend
+    themselves by what they resemble; `crowding`, by level: mean and largest number of children of a prefix,
     and how many the model's graph has room for.
     """
 
@@ -41,6 +43,7 @@ class Refreshed:
     removed: int
     kept: int
     moved: int
+    cold: int
     crowding: list[dict[str, float]]
 
 
@@ -71,9 +74,11 @@ def refresh_catalogue(
         raise BundleError(f"the bundle {bundle.path} is not of the run {run}: its codebooks are others")
     catalogue = load_items(items, config.data)
     before = dict(zip(old.table.ids(np.arange(len(old))), map(tuple, old.rows.tolist()), strict=True))
-    known = {**_of_run(run, ids), **before}
+    trained = _of_run(run, ids)
+    known = {**trained, **before}
     new = np.array([i for i, item in enumerate(catalogue.item_ids) if item not in known], np.int64)
-    placed, moved = _place(catalogue, new, known, ids, config, progress)
+    vectors = _text_vectors(run, catalogue, list(trained), config, progress)
+    placed, moved = _place(catalogue, new, known, ids, config, vectors)
     rows = [known.get(item) for item in catalogue.item_ids]
     for place, row in zip(new.tolist(), placed.tolist(), strict=True):
         rows[place] = tuple(row)
@@ -84,9 +89,11 @@ def refresh_catalogue(
         titles=catalogue.titles if old.table.title_bytes is not None else None,
         sid_space=old.sid_space,
     )
-    write_refreshed(bundle, trie, out)
+    cold = None if vectors is None else _cold_items(trie, catalogue.item_ids, trained, vectors)
+    write_refreshed(bundle, trie, out, cold)
     stayed = sum(item in before for item in catalogue.item_ids)
-    return Refreshed(len(trie) - stayed, len(old) - stayed, stayed, moved, _crowding(bundle, trie))
+    unseen = 0 if cold is None else len(cold.items)
+    return Refreshed(len(trie) - stayed, len(old) - stayed, stayed, moved, unseen, _crowding(bundle, trie))
 
 
 def _of_run(run: Path, ids: SemanticIds) -> Known:
@@ -96,28 +103,62 @@ def _of_run(run: Path, ids: SemanticIds) -> Known:
     return dict(zip(load_catalogue(run / "data").item_ids, map(tuple, ids.rows.tolist()), strict=True))
 
 
+def _text_vectors(
+    run: Path, catalogue: Catalogue, trained: list[str], config: RunConfig, progress: Progress
+) -> NDArray[np.float32] | None:
+    """Text vectors of the whole new catalogue, float32 [n, d]; None where the run has no encoder for new texts."""
+    from pocketrec.distill.text import encode_texts
+
+    if config.text.encoder == "none" or Path(config.text.encoder).suffix == ".npy":
+        return None
+    row = {item: place for place, item in enumerate(trained)}
+    known = np.array([row.get(item, -1) for item in catalogue.item_ids], np.int64)
+    stored = np.load(run / "text" / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    out = np.asarray(stored[np.maximum(known, 0)], np.float32)
+    cold = np.flatnonzero(known < 0)
+    if len(cold):
+        out[cold] = encode_texts([catalogue.texts[i] for i in cold.tolist()], config.text, progress)
+    return out
+
+
+def _cold_items(
+    trie: ItemTrie, item_ids: Sequence[str], trained: Known, vectors: NDArray[np.float32]
+) -> Resemblances | None:
+    """What the items that the model was not trained on resemble; None if it was trained on all."""
+    from pocketrec.distill.resemblance import resemblances
+    from pocketrec.export.refreshed import Resemblances
+
+    row = trie.table.find(list(item_ids))
+    new = np.array([place for place, item in enumerate(item_ids) if item not in trained], np.int64)
+    if len(new) == 0:
+        return None
+    new = new[np.argsort(row[new])]  # in the order of the trie's table
+    counts, neighbours, weights = resemblances(vectors, new)
+    return Resemblances(row[new], row[neighbours], weights, counts)
+
+
 def _place(
     catalogue: Catalogue,
     new: NDArray[np.int64],
     known: Known,
     ids: SemanticIds,
     config: RunConfig,
-    progress: Progress,
+    vectors: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.unsignedinteger], int]:
     """Give the new items semantic IDs; return them, and how many did not get their nearest."""
     from pocketrec.distill.item_space import Sources
-    from pocketrec.distill.text import encode_texts, normalise
+    from pocketrec.distill.text import normalise
 
     if len(new) == 0:
         return np.empty((0, ids.rows.shape[1]), ids.rows.dtype), 0
     text = image = None
     if "text" in ids.space.projections:
-        if Path(config.text.encoder).suffix == ".npy":
+        if vectors is None:
             raise ConfigError(
                 "this run took its text vectors from a file, which has none for new items; train with an encoder "
                 "(text.encoder = minilm or a local directory) to refresh its catalogue"
             )
-        text = encode_texts([catalogue.texts[i] for i in new.tolist()], config.text, progress)
+        text = vectors[new]
     if "image" in ids.space.projections:
         if catalogue.images is None:
             raise ConfigError("these semantic IDs were made with image vectors; give those of the new catalogue, too")

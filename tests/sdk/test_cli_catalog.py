@@ -87,6 +87,20 @@ def test_the_model_stays_and_recommends_the_new_items(run, tmp_path):
         assert next(item.title for item in rec.recommend([], k=100) if item.item_id == "new") == "Thing, number 3"
 
 
+def test_new_items_are_recommended_to_those_who_like_what_they_resemble(run, tmp_path):
+    items = [(f"i{i}", i) for i in range(60)] + [("new", 3)]
+    done = refresh(run, catalogue(tmp_path / "items.csv", items), tmp_path / "out")
+    assert done["cold"] == 1
+    with Recommender.load(tmp_path / "out") as rec, Recommender.load(tmp_path / "out", cold_items=False) as plain:
+        near, far = ([i.item_id for i in rec.recommend([name], k=60)].index("new") for name in ("i3", "i50"))
+        assert near < far
+        assert near < [i.item_id for i in plain.recommend(["i3"], k=60)].index("new")
+    again = refresh(
+        run, tmp_path / "items.csv", tmp_path / "again", "--bundle", tmp_path / "out"
+    )  # yesterday's new item is still one that the model does not know
+    assert (again["added"], again["cold"]) == (0, 1)
+
+
 def test_an_item_that_comes_back_is_the_one_that_left(run, tmp_path):
     every, fewer = [(f"i{i}", i) for i in range(60)], [(f"i{i}", i) for i in range(30)]
     refresh(run, catalogue(tmp_path / "fewer.csv", [*fewer, ("x", 1)]), tmp_path / "monday")

@@ -1,0 +1,145 @@
+"""Cold items, which nobody has interacted with: which other items they resemble, and what they score after a history.
+
+A model has never seen a new item's semantic ID as an answer and gives it next to nothing. So a refreshed catalogue says
+which items each new one resembles, by text, and a new item scores what these pass on to it: a share of the probability
+of those that the model recommends, and a little for each that the user came across last.
+
+Format "pocketrec.cold-items", version 1, safetensors, m new items: `items` int32 [m], rows of the catalogue's table,
+rising; `counts` uint8 [m], how many items each resembles; `neighbours` int32, these one after the other; `weights`
+float16, aligned: what part of the neighbour's probability it passes on, (0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from pocketrec.runtime.errors import BundleError, one_line
+from pocketrec.runtime.items import MAX_ITEMS
+from pocketrec.runtime.tensor_header import check_header
+
+FORMAT: Final = "pocketrec.cold-items"
+VERSION: Final = "1"
+FROM_FOUND: Final = 0.25  # share of a recommended item's probability that those like it may get
+FROM_RECENT: Final = (
+    0.04,
+    0.02,
+    0.01,
+)  # probability that those like the last item get, the one before, and before that
+_TENSORS: Final = {"items": "I32", "counts": "U8", "neighbours": "I32", "weights": "F16"}
+_REMEDY: Final = "fetch the bundle again or refresh the catalogue anew"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ColdItems:
+    """New items by the known items that they resemble; all are rows of the catalogue's table.
+
+    known: int32 [u], rising. first: int64 [u + 1]: those that resemble known[i] are `new[first[i] : first[i + 1]]`,
+    int32, with `weights`, float32.
+    """
+
+    known: NDArray[np.int32]
+    first: NDArray[np.int64]
+    new: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+    @classmethod
+    def load(cls, path: Path, n_items: int) -> ColdItems:
+        """Read and check a file.
+
+        :param n_items: items in the catalogue that it belongs to.
+        :raises BundleError: if it is damaged, of another version, or not of this catalogue.
+        """
+        try:
+            check_header(path)
+            with safe_open(path, framework="numpy") as file:
+                _check_header(path, file)
+                items, counts, neighbours, weights = (file.get_tensor(name) for name in _TENSORS)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise BundleError(
+                f"{path.name} is damaged or no safetensors file ({one_line(error)}); {_REMEDY}"
+            ) from error
+        if wrong := _fault(items, counts, neighbours, weights, n_items):
+            raise BundleError(f"{path.name} is malformed ({wrong}); {_REMEDY}")
+        order = np.argsort(neighbours, kind="stable")
+        known, first = np.unique(neighbours[order], return_index=True)
+        new = np.repeat(items, counts)[order]
+        return cls(known, np.append(first, len(order)), new, weights[order].astype(np.float32))
+
+    def scored(
+        self, recent: NDArray[np.int32], found: NDArray[np.int32], scores: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Score the new items that resemble what the user came across last, or what the model recommends.
+
+        :param recent: int32 [r], the history's last items, the newest first. found: int32 [m], what the model
+            recommends; scores: float32 [m], its log-probabilities.
+        :return: new items, each once, rising, and their log-probabilities, float32.
+        """
+        rows = np.concatenate((recent[: len(FROM_RECENT)], found))
+        passed = np.concatenate((FROM_RECENT[: len(recent)], FROM_FOUND * np.exp(scores)))
+        place = np.minimum(np.searchsorted(self.known, rows), len(self.known) - 1)
+        hit = np.flatnonzero(self.known[place] == rows) if len(self.known) else np.empty(0, np.int64)
+        if len(hit) == 0:
+            return np.empty(0, np.int32), np.empty(0, np.float32)
+        place = place[hit]
+        lengths = self.first[place + 1] - self.first[place]
+        slots = np.repeat(self.first[place] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        new, which = np.unique(self.new[slots], return_inverse=True)
+        total = np.bincount(which, np.repeat(passed[hit], lengths) * self.weights[slots])
+        return new, np.log(np.maximum(total, 1e-38)).astype(np.float32)
+
+
+def best_of_both(
+    leaves: NDArray[np.int32],
+    scores: NDArray[np.float32],
+    more: NDArray[np.int32],
+    their_scores: NDArray[np.float32],
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Join two lists of leaves with scores, best first; one that stands in both has the better of its scores."""
+    leaves, scores = np.concatenate((leaves, more)), np.concatenate((scores, their_scores))
+    order = np.argsort(-scores, kind="stable")
+    once = np.sort(np.unique(leaves[order], return_index=True)[1])
+    return leaves[order][once], scores[order][once]
+
+
+def _check_header(path: Path, file: Any) -> None:
+    metadata = file.metadata() or {}
+    if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
+        raise BundleError(
+            f"{path.name} has format {metadata.get('format')!r:.60}, version {metadata.get('version')!r:.20}, and this "
+            f"runtime reads {FORMAT!r}, {VERSION!r}; update pocketrec or refresh the catalogue anew"
+        )
+    if set(file.keys()) != set(_TENSORS):
+        raise BundleError(f"{path.name} has other tensors than {', '.join(_TENSORS)}; {_REMEDY}")
+    for name, kind in _TENSORS.items():
+        tensor = file.get_slice(name)
+        if tensor.get_dtype() != kind or len(tensor.get_shape()) != 1 or tensor.get_shape()[0] > 255 * MAX_ITEMS:
+            raise BundleError(f"{path.name} has {name} of {tensor.get_dtype()} {tensor.get_shape()}; {_REMEDY}")
+
+
+def _fault(
+    items: NDArray[np.int32],
+    counts: NDArray[np.uint8],
+    neighbours: NDArray[np.int32],
+    weights: NDArray[np.float16],
+    n_items: int,
+) -> str:
+    """What is wrong with the tensors; empty: nothing."""
+    if (
+        len(items) != len(counts)
+        or int(counts.sum(dtype=np.int64)) != len(neighbours)
+        or len(neighbours) != len(weights)
+    ):
+        return "its tensors do not fit each other"
+    if len(items) and not (items[0] >= 0 and items[-1] < n_items and bool((np.diff(items) > 0).all())):
+        return "its items are not rows of the catalogue, rising"
+    if len(neighbours) and not 0 <= neighbours.min() <= neighbours.max() < n_items:
+        return "it names a neighbour that is no row of the catalogue"
+    if not bool(((weights > 0) & (weights <= 1)).all()):
+        return "it has a weight that is not above 0 and at most 1"
+    return ""
