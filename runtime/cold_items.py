@@ -31,6 +31,7 @@ FROM_RECENT: Final = (
     0.02,
     0.01,
 )  # probability that those like the last item get, the one before, and before that
+NOBODY: Final = (np.empty(0, np.int32), np.empty(0, np.float32))
 _TENSORS: Final = {"items": "I32", "counts": "U8", "neighbours": "I32", "weights": "F16"}
 _REMEDY: Final = "fetch the bundle again or refresh the catalogue anew"
 
@@ -81,17 +82,22 @@ class ColdItems:
         :return: new items, each once, rising, and their log-probabilities, float32.
         """
         rows = np.concatenate((recent[: len(FROM_RECENT)], found))
-        passed = np.concatenate((FROM_RECENT[: len(recent)], FROM_FOUND * np.exp(scores)))
+        if len(self.known) == 0 or len(rows) == 0:
+            return NOBODY
         place = np.minimum(np.searchsorted(self.known, rows), len(self.known) - 1)
-        hit = np.flatnonzero(self.known[place] == rows) if len(self.known) else np.empty(0, np.int64)
-        if len(hit) == 0:
-            return np.empty(0, np.int32), np.empty(0, np.float32)
-        place = place[hit]
-        lengths = self.first[place + 1] - self.first[place]
-        slots = np.repeat(self.first[place] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-        new, which = np.unique(self.new[slots], return_inverse=True)
-        total = np.bincount(which, np.repeat(passed[hit], lengths) * self.weights[slots])
-        return new, np.log(np.maximum(total, 1e-38)).astype(np.float32)
+        hits = np.flatnonzero(self.known[place] == rows)
+        if len(hits) == 0:
+            return NOBODY
+        passed = np.concatenate((FROM_RECENT[: len(recent)], FROM_FOUND * np.exp(scores)))
+        gained: dict[int, float] = {}  # a handful: quicker than numpy
+        starts, ends = self.first[place[hits]].tolist(), self.first[place[hits] + 1].tolist()
+        for worth, start, end in zip(passed[hits].tolist(), starts, ends, strict=True):
+            shares = zip(self.new[start:end].tolist(), self.weights[start:end].tolist(), strict=True)
+            for item, weight in shares:
+                gained[item] = gained.get(item, 0.0) + worth * weight
+        new = sorted(gained)
+        total = np.array([gained[item] for item in new])
+        return np.array(new, np.int32), np.log(np.maximum(total, 1e-38)).astype(np.float32)
 
 
 def best_of_both(
@@ -101,10 +107,13 @@ def best_of_both(
     their_scores: NDArray[np.float32],
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Join two lists of leaves with scores, best first; one that stands in both has the better of its scores."""
-    leaves, scores = np.concatenate((leaves, more)), np.concatenate((scores, their_scores))
-    order = np.argsort(-scores, kind="stable")
-    once = np.sort(np.unique(leaves[order], return_index=True)[1])
-    return leaves[order][once], scores[order][once]
+    best = dict(zip(leaves.tolist(), scores.tolist(), strict=True))
+    for leaf, score in zip(more.tolist(), their_scores.tolist(), strict=True):
+        best[leaf] = max(score, best.get(leaf, score))
+    order = sorted(
+        best, key=best.__getitem__, reverse=True
+    )  # stable: what was found stays first
+    return np.array(order, np.int32), np.array([best[leaf] for leaf in order], np.float32)
 
 
 def _check_header(path: Path, file: Any) -> None:

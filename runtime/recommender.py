@@ -309,10 +309,10 @@ class Recommender:
         likely = scores if own is None else scores - own[leaves]
         recent = self.trie.table_rows_of(seen[:-4:-1])
         rows, gained = self.cold.scored(recent, catalogue.table_rows_of(leaves), likely)
-        new = catalogue.leaves_of(rows)
-        allowed = (new >= 0) & ~np.isin(new, exclude)
-        if not allowed.any():
+        if len(rows) == 0:
             return leaves, scores
+        new, out = catalogue.leaves_of(rows), set(exclude.tolist())
+        allowed = [place for place, leaf in enumerate(new.tolist()) if leaf >= 0 and leaf not in out]
         new, gained = new[allowed], gained[allowed]
         return best_of_both(leaves, scores, new, gained if own is None else gained + own[new])
 
