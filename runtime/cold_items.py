@@ -26,11 +26,8 @@ from pocketrec.runtime.tensor_header import check_header
 FORMAT: Final = "pocketrec.cold-items"
 VERSION: Final = "1"
 FROM_FOUND: Final = 0.25  # share of a recommended item's probability that those like it may get
-FROM_RECENT: Final = (
-    0.04,
-    0.02,
-    0.01,
-)  # probability that those like the last item get, the one before, and before that
+# What those like the last item of the history get, like the one before it, and like the one before that.
+FROM_RECENT: Final = (0.025, 0.0125, 0.00625)
 NOBODY: Final = (np.empty(0, np.int32), np.empty(0, np.float32))
 _TENSORS: Final = {"items": "I32", "counts": "U8", "neighbours": "I32", "weights": "F16"}
 _REMEDY: Final = "fetch the bundle again or refresh the catalogue anew"
@@ -110,9 +107,7 @@ def best_of_both(
     best = dict(zip(leaves.tolist(), scores.tolist(), strict=True))
     for leaf, score in zip(more.tolist(), their_scores.tolist(), strict=True):
         best[leaf] = max(score, best.get(leaf, score))
-    order = sorted(
-        best, key=best.__getitem__, reverse=True
-    )  # stable: what was found stays first
+    order = sorted(best, key=best.__getitem__, reverse=True)  # stable: what was found stays first
     return np.array(order, np.int32), np.array([best[leaf] for leaf in order], np.float32)
 
 

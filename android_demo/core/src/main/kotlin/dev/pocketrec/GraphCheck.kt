@@ -1,0 +1,96 @@
+package dev.pocketrec
+
+import java.io.File
+
+private val WORD = "location".toByteArray()
+private const val MAX_DEPTH = 64
+private const val DAMAGED = "is damaged or no ONNX file"
+
+/** Message -> its fields that hold messages on the way to a tensor, by number. */
+private val INTO: Map<String, Map<Int, String>> = mapOf(
+    "model" to mapOf(7 to "graph", 20 to "training", 25 to "function"),
+    "training" to mapOf(1 to "graph", 2 to "graph"),
+    "function" to mapOf(7 to "node", 11 to "attribute"),
+    "graph" to mapOf(1 to "node", 5 to "tensor", 15 to "sparse"),
+    "node" to mapOf(5 to "attribute"),
+    "attribute" to mapOf(5 to "tensor", 6 to "graph", 10 to "tensor", 11 to "graph", 22 to "sparse", 23 to "sparse"),
+    "sparse" to mapOf(1 to "tensor", 2 to "tensor"),
+    "tensor" to mapOf(13 to "place"),
+)
+
+/** Looks into an ONNX file before ONNX Runtime opens it: its weights may lie in listed files, and nowhere else. */
+internal object GraphCheck {
+    /** Throws a [Fault] if a tensor lies elsewhere. `sizes`: bytes of the files that the graph may refer to, by name. */
+    fun check(graph: File, sizes: Map<String, Long>) {
+        val bytes = graph.readBytes()
+        if (!Span(bytes, 0, bytes.size).holds(WORD)) return
+        places(Span(bytes, 0, bytes.size), "model", 0) { place ->
+            val name = place["location"] ?: ""
+            val size = sizes[name]
+                ?: throw Fault("takes weights from a file ${quote(name.take(60))} that the manifest does not list")
+            val numbers = listOf("offset", "length").map { place[it] ?: "0" }
+            if (!numbers.all { Regex("[0-9]{1,15}").matches(it) }) {
+                val (offset, length) = numbers.map { quote(it.take(20)) }
+                throw Fault("refers to no place in $name: offset $offset, length $length")
+            }
+            if (numbers.sumOf { it.toLong() } > size) throw Fault("refers to bytes past the end of $name")
+        }
+    }
+
+    private fun places(message: Span, kind: String, depth: Int, found: (Map<String, String>) -> Unit) {
+        if (depth > MAX_DEPTH) throw Fault("is nested too deeply")
+        val place = HashMap<String, String>()
+        message.fields { number, value ->
+            val inner = INTO.getValue(kind)[number]
+            if (inner == "place") {
+                val entry = HashMap<Int, String>() // of a field twice, the last counts
+                value.fields { n, text -> entry[n] = text.toString() }
+                val key = entry[1] ?: ""
+                if (key in place) throw Fault("says twice what the ${quote(key.take(20))} of a tensor is")
+                place[key] = entry[2] ?: ""
+            } else if (inner != null && value.holds(WORD)) {
+                places(value, inner, depth + 1, found)
+            }
+        }
+        if ("location" in place) found(place)
+    }
+}
+
+/** A part of a protobuf message. */
+private class Span(private val bytes: ByteArray, private var at: Int, private val end: Int) {
+    override fun toString() = String(bytes, at, end - at, Charsets.UTF_8)
+
+    fun holds(word: ByteArray): Boolean =
+        (at..end - word.size).any { start -> word.indices.all { bytes[start + it] == word[it] } }
+
+    /** Number and content of every length-delimited field; others are passed over. */
+    fun fields(each: (Int, Span) -> Unit) {
+        val start = at
+        while (at < end) {
+            val tag = varint()
+            val size = when ((tag and 7).toInt()) {
+                0 -> 0L.also { varint() }
+                1 -> 8L
+                2 -> varint()
+                5 -> 4L
+                else -> throw Fault(DAMAGED) // groups, which no reader of ONNX knows
+            }
+            if (size < 0 || size > end - at) throw Fault(DAMAGED)
+            val number = ((tag and 0xFFFFFFFFL) ushr 3).toInt() // of a number, protobuf reads 32 bits
+            if (tag and 7 == 2L) each(number, Span(bytes, at, at + size.toInt()))
+            at += size.toInt()
+        }
+        at = start
+    }
+
+    private fun varint(): Long {
+        var value = 0L
+        for (place in 0 until 10) {
+            if (at >= end) break
+            val byte = bytes[at++].toLong()
+            value = value or ((byte and 127) shl 7 * place)
+            if (byte >= 0) return value
+        }
+        throw Fault(DAMAGED)
+    }
+}
