@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-MANIFEST, TRIE, GRAPH = "manifest.json", "trie.safetensors", "recommender.onnx"
+MANIFEST, TRIE, COLD, GRAPH = "manifest.json", "trie.safetensors", "cold_items.safetensors", "recommender.onnx"
 
 
 def constants(rows: Any, scores: Any, history: str = "history", scores_name: str = "scores") -> bytes:
@@ -95,11 +95,14 @@ def read_header(path: Path) -> tuple[dict[str, Any], bytearray]:
     return json.loads(content[8 : 8 + length]), bytearray(content[8 + length :])
 
 
-def rewrite_trie(
-    bundle: Path, change: Callable[[dict[str, Any]], Any] | None, data: tuple[str, int, bytes | None] | None
+def rewrite(
+    bundle: Path,
+    file: str,
+    change: Callable[[dict[str, Any]], Any] | None,
+    data: tuple[str, int, bytes | None] | None,
 ) -> None:
-    """Change a trie's header, or bytes of one of its tensors; None: let them be those at the tensor's beginning."""
-    header, content = read_header(bundle / TRIE)
+    """Change a file's header, or bytes of one of its tensors; None: let them be those at the tensor's beginning."""
+    header, content = read_header(bundle / file)
     if change:
         change(header)
     if data:
@@ -108,7 +111,7 @@ def rewrite_trie(
         value = bytes(content[start : start + place]) if value is None else value
         content[start + place : start + place + len(value)] = value
     text = json.dumps(header).encode()
-    sealed(bundle, lambda: write(bundle / TRIE, struct.pack("<Q", len(text)) + text + content))
+    sealed(bundle, lambda: write(bundle / file, struct.pack("<Q", len(text)) + text + content))
 
 
 def rewrite_ids(bundle: Path, change: Callable[[list[str]], list[str]]) -> None:

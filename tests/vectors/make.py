@@ -24,7 +24,7 @@ from pocketrec.distill.config import StudentConfig
 from pocketrec.distill.student import Student
 from pocketrec.export.bundle import write_bundle
 from pocketrec.export.convert import convert_llama
-from pocketrec.export.refreshed import write_refreshed
+from pocketrec.export.refreshed import Resemblances, write_refreshed
 from pocketrec.runtime.bundle import open_bundle
 from pocketrec.runtime.recommendation import Recommendations
 from pocketrec.runtime.recommender import Recommender
@@ -59,7 +59,7 @@ QUANTIZED = {"dim": 32, "ffn": 64, "head_dim": 16, "decoder_dim": 32}
 WIDE_SEED = 0
 WIDE_CODES = 300  # more than a byte holds
 USUAL = {"history": [], "k": 10, "exclude_seen": True, "beam": None, "within": None, "control": None}
-BUNDLES = ("plain", "grouped", "pruned", "int8", "int4", "wide", "refreshed", "tokens")
+BUNDLES = ("plain", "grouped", "pruned", "int8", "int4", "wide", "refreshed", "cold", "tokens")
 
 
 def ids(*numbers: int) -> list[str]:
@@ -78,6 +78,7 @@ def write_bundles(folder: Path) -> dict[str, Any]:
         tiny_bundle(folder / scheme, tiny_student(**QUANTIZED), rows, quantize=scheme)
     write_wide(folder / "wide")
     write_refresh(folder / "refreshed", folder / "plain", rows)
+    write_cold(folder / "cold", folder / "plain")
     judges["tokens"] = write_tokens(folder / "tokens", rows)
     return judges
 
@@ -106,6 +107,20 @@ def write_refresh(folder: Path, base: Path, rows: NDArray[np.uint8]) -> None:
         sid_space=SPACE,
     )  # fmt: skip
     write_refreshed(open_bundle(base), trie, folder)
+
+
+def write_cold(folder: Path, base: Path) -> None:
+    """The catalogue of `plain`, whose last twelve items nobody has interacted with: each resembles up to four."""
+    bundle, rng = open_bundle(base), np.random.default_rng(0)
+    trie = bundle.load_trie()
+    items = np.sort(trie.table.find(ids(*range(ITEMS - 12, ITEMS))))
+    counts = rng.integers(0, 5, len(items)).astype(np.uint8)
+    others = [
+        rng.choice(np.setdiff1d(np.arange(ITEMS), [i]), n, replace=False) for i, n in zip(items, counts, strict=True)
+    ]
+    weights = rng.uniform(0.02, 1.0, int(counts.sum())).astype(np.float16)
+    cold = Resemblances(items, np.concatenate(others).astype(np.int32), weights, counts)
+    write_refreshed(bundle, trie, folder, cold)
 
 
 def write_tokens(folder: Path, rows: NDArray[np.uint8]) -> Any:
@@ -205,7 +220,7 @@ def calls(names: list[str]) -> dict[str, dict[str, Any]]:
 def sessions(folder: Path) -> list[dict[str, Any]]:
     """Histories that grow, past what the model reads; the saved form of each at its end."""
     out = []
-    for bundle in ("plain", "int8", "wide", "tokens"):
+    for bundle in ("plain", "int8", "wide", "cold", "tokens"):
         with Recommender.load(folder / bundle, "reference") as recommender:
             session = recommender.session()
             names = names_of(recommender)
@@ -226,7 +241,7 @@ def swaps(folder: Path) -> list[dict[str, Any]]:
     """A history, asked before and after another bundle has taken over."""
     history = ids(4, 9, 2, 33)
     out = []
-    for old, new in (("plain", "refreshed"), ("plain", "grouped"), ("refreshed", "plain")):
+    for old, new in (("plain", "refreshed"), ("plain", "grouped"), ("refreshed", "plain"), ("plain", "cold")):
         case: dict[str, Any] = {"name": f"{old} to {new}", "from": old, "to": new, "history": history}
         for name, when in ((old, "before"), (new, "after")):
             with Recommender.load(folder / name, "reference") as recommender:

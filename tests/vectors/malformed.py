@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from damage import (
+    COLD,
     GRAPH,
     MANIFEST,
     TRIE,
@@ -26,8 +27,8 @@ from damage import (
     put,
     rename,
     replace,
+    rewrite,
     rewrite_ids,
-    rewrite_trie,
     sealed,
     twice,
     write,
@@ -44,15 +45,16 @@ def write_refusals(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Write `malformed/`; return the cases, each of which was seen to be refused with its words."""
     bundles = []
     for name, says, damage, remove in damages():
+        base = "cold" if name.startswith("cold") else BASE
         with tempfile.TemporaryDirectory() as place:
             bundle = Path(place) / "bundle"
-            shutil.copytree(folder / "bundles" / BASE, bundle)
+            shutil.copytree(folder / "bundles" / base, bundle)
             damage(bundle)
             for gone in remove:
                 (bundle / gone).unlink()
-            case: dict[str, Any] = {"name": name, "bundle": BASE, "overlay": None, "remove": list(remove)}
+            case: dict[str, Any] = {"name": name, "bundle": base, "overlay": None, "remove": list(remove)}
             case |= refused(partial(load_and_ask, bundle), says)
-            changed = [p for p in sorted(bundle.iterdir()) if differs(p, folder / "bundles" / BASE / p.name)]
+            changed = [p for p in sorted(bundle.iterdir()) if differs(p, folder / "bundles" / base / p.name)]
             if changed:
                 case["overlay"] = f"malformed/{name.replace(':', '').replace(' ', '-')}"
                 (folder / case["overlay"]).mkdir(parents=True)
@@ -98,7 +100,7 @@ def damages() -> Iterator[tuple[str, str, Edit, tuple[str, ...]]]:
     yield "no manifest", "has no manifest.json", leave, (MANIFEST,)
     yield "no trie", "trie.safetensors is missing", leave, (TRIE,)
     yield "no weights", "model.safetensors is missing", leave, ("model.safetensors",)
-    for name, says, damage in (*manifest_damages(), *trie_damages(), *graph_damages()):
+    for name, says, damage in (*manifest_damages(), *trie_damages(), *cold_damages(), *graph_damages()):
         yield name, says, damage, ()
 
 
@@ -158,10 +160,10 @@ def manifest_damages() -> Iterator[tuple[str, str, Edit]]:
 
 def trie_damages() -> Iterator[tuple[str, str, Edit]]:
     def header(change: Callable[[dict[str, Any]], None]) -> Edit:
-        return lambda bundle: rewrite_trie(bundle, change, None)
+        return lambda bundle: rewrite(bundle, TRIE, change, None)
 
     def data(name: str, place: int, value: bytes) -> Edit:
-        return lambda bundle: rewrite_trie(bundle, None, (name, place, value))
+        return lambda bundle: rewrite(bundle, TRIE, None, (name, place, value))
 
     meta = "__metadata__"
     damaged = "is damaged or no safetensors file"
@@ -194,12 +196,34 @@ def trie_damages() -> Iterator[tuple[str, str, Edit]]:
     )
     yield "trie: a code out of range", "has a code 200", data("codes", 179, b"\xc8")
     yield "trie: codes out of order", "are not sorted", data("codes", 0, b"\x07")
-    yield "trie: a semantic ID twice", "have one semantic ID", lambda b: rewrite_trie(b, None, ("codes", 3, None))
+    yield "trie: a semantic ID twice", "have one semantic ID", lambda b: rewrite(b, TRIE, None, ("codes", 3, None))
     yield "trie: lengths that do not add up", "id_lengths that sum to", data("id_lengths", 0, b"\x01\0")
     yield "trie: an id of nothing", "ids of 0 to", lambda b: rewrite_ids(b, lambda ids: ["", ids[0] + ids[1], *ids[2:]])
     yield "trie: an id that is no UTF-8", "ids that are not valid UTF-8", data("id_bytes", 0, b"\xff")
     yield "trie: an id twice", "is malformed", lambda b: rewrite_ids(b, twice)
     yield "trie: a title that is no UTF-8", "titles that are not valid UTF-8", data("title_bytes", 3, b"\xc3")
+
+
+def cold_damages() -> Iterator[tuple[str, str, Edit]]:
+    def header(change: Callable[[dict[str, Any]], None]) -> Edit:
+        return lambda bundle: rewrite(bundle, COLD, change, None)
+
+    def data(name: str, place: int, value: bytes) -> Edit:
+        return lambda bundle: rewrite(bundle, COLD, None, (name, place, value))
+
+    meta = "__metadata__"
+    yield "cold: bytes missing", "is damaged or no safetensors", lambda b: sealed(b, lambda: cut(b / COLD, -1))
+    yield "cold: another format", "has format 'x'", header(lambda h: h[meta].update(format="x"))
+    yield "cold: a later version", "'9'", header(lambda h: h[meta].update(version="9"))
+    yield "cold: another tensor", "has other tensors than", header(lambda h: h.update(more=empty(h)))
+    yield "cold: another type", "has weights of I16", header(lambda h: h["weights"].update(dtype="I16"))
+    yield "cold: items out of order", "rising", data("items", 0, b"\x3b\0\0\0")
+    yield "cold: no such item", "rows of the catalogue", data("items", 44, b"\x3c\0\0\0")
+    yield "cold: a count too many", "do not fit each other", data("counts", 0, b"\xc8")
+    yield "cold: no such neighbour", "no row of the catalogue", data("neighbours", 0, b"\x3c\0\0\0")
+    yield "cold: a weight of nothing", "not above 0", data("weights", 0, b"\0\0")
+    yield "cold: a weight above one", "at most 1", data("weights", 0, b"\1\x3c")
+    yield "cold: a weight that is no number", "at most 1", data("weights", 0, b"\1\x7c")
 
 
 def graph_damages() -> Iterator[tuple[str, str, Edit]]:
