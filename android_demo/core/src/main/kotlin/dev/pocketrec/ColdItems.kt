@@ -39,8 +39,9 @@ internal class ColdItems private constructor(private val of: Map<Int, List<Share
             }
             val meta = content.metadata
             if (meta["format"] != FORMAT || meta["version"] != VERSION) {
+                fun said(name: String) = meta[name]?.let { quote(it).take(60) } ?: "None"
                 throw BundleException(
-                    "${file.name} has format ${meta["format"]}, version ${meta["version"]}, and this runtime reads " +
+                    "${file.name} has format ${said("format")}, version ${said("version")}, and this runtime reads " +
                         "${quote(FORMAT)}, ${quote(VERSION)}; update pocketrec or refresh the catalogue anew",
                 )
             }

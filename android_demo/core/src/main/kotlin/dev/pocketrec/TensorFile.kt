@@ -34,8 +34,7 @@ internal class TensorFile private constructor(val metadata: Map<String, String>,
             if (map.limit() < 8) throw Fault("it is too short for a header")
             val length = map.getLong(0)
             if (length < 0 || length > MAX_HEADER_BYTES) {
-                val said = java.lang.Long.toUnsignedString(length)
-                throw Fault("its header says that it has $said bytes, over the limit of $MAX_HEADER_BYTES")
+                throw Fault("its header says that it has ${length.toULong()} bytes, over the limit of $MAX_HEADER_BYTES")
             }
             if (8 + length > map.limit()) throw Fault("its header ends past the end of the file")
             val text = ByteArray(length.toInt())

@@ -1,0 +1,185 @@
+package dev.pocketrec
+
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertFalse
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.io.TempDir
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import java.util.Random
+import java.util.concurrent.Callable
+import java.util.concurrent.CountDownLatch
+import java.util.concurrent.Executors
+import java.util.concurrent.TimeUnit
+import kotlinx.coroutines.runBlocking
+
+/** What vectors cannot say: threads, closing, swaps under load, links, large catalogues. */
+class RecommenderTest {
+    private fun load(name: String = "plain") = Recommender.load(Vectors.bundle(name))
+
+    @Test
+    fun `calls from several threads give what single calls give`() {
+        load().use { recommender ->
+            val histories = (0 until 64).map { n -> (0 until n % 6).map { "item-${n * it % 60}" } }
+            val alone = histories.map { recommender.recommend(it) }
+            val pool = Executors.newFixedThreadPool(4)
+            val found = pool.invokeAll(histories.map { Callable { recommender.recommend(it) } }).map { it.get() }
+            pool.shutdown()
+            assertEquals(alone.map { it.items }, found.map { it.items })
+        }
+    }
+
+    @Test
+    fun `a closed recommender says so, and may be closed twice`() {
+        val recommender = load()
+        val session = recommender.session(listOf("item-1"))
+        recommender.close()
+        recommender.close()
+        assertThrows(ConfigException::class.java) { recommender.recommend(emptyList()) }
+        assertThrows(ConfigException::class.java) { session.recommend() }
+    }
+
+    @Test
+    fun `closing waits for calls that run`() {
+        repeat(5) {
+            val recommender = load()
+            val begun = CountDownLatch(4)
+            val pool = Executors.newFixedThreadPool(4)
+            val calls = (0 until 4).map {
+                pool.submit(Callable { begun.countDown(); answeredUntilClosed(recommender) })
+            }
+            begun.await()
+            recommender.close()
+            for (call in calls) assertEquals(0, call.get(20, TimeUnit.SECONDS) % 59)
+            pool.shutdown()
+        }
+    }
+
+    @Test
+    fun `every call during swaps is answered by one version or the other`() {
+        val live = LiveRecommender(load("plain"))
+        val either = listOf("plain", "refreshed").map { name ->
+            load(name).use { one -> one.recommend(listOf("item-2"), k = 100).map { it.itemId } }
+        }
+        val pool = Executors.newFixedThreadPool(3)
+        val done = CountDownLatch(1)
+        val calls = (0 until 3).map {
+            pool.submit(Callable {
+                var count = 0
+                while (done.count > 0) {
+                    assertTrue(live.recommend(listOf("item-2"), k = 100).map { it.itemId } in either)
+                    count++
+                }
+                count
+            })
+        }
+        for (n in 1..20) live.swap(load(if (n % 2 == 1) "refreshed" else "plain"))
+        done.countDown()
+        for (call in calls) assertTrue(call.get(20, TimeUnit.SECONDS) > 0)
+        pool.shutdown()
+        live.close()
+        assertThrows(ConfigException::class.java) { live.recommend(emptyList()) }
+    }
+
+    @Test
+    fun `named catalogues hold for later versions`() {
+        LiveRecommender(load("plain")).use { live ->
+            live.addCatalogue("few", listOf("item-4", "item-5", "item-6"))
+            assertEquals(setOf("item-4", "item-5", "item-6"), live.recommend(emptyList(), within = "few").ids())
+            live.swap(load("refreshed"))
+            assertEquals(setOf("item-5", "item-6"), live.recommend(emptyList(), within = "few").ids())
+            assertThrows(ConfigException::class.java) { live.recommend(emptyList(), within = "none") }
+        }
+    }
+
+    @Test
+    fun `a link in a file's place is refused`(@TempDir folder: File) {
+        val bundle = File(folder, "b")
+        Vectors.bundle("plain").copyRecursively(bundle)
+        val trie = File(bundle, "trie.safetensors")
+        val elsewhere = File(folder, "elsewhere").also { trie.renameTo(it) }
+        java.nio.file.Files.createSymbolicLink(trie.toPath(), elsewhere.toPath())
+        val error = assertThrows(BundleException::class.java) { Bundle.open(bundle) }
+        assertTrue("not a plain file" in error.message!!)
+    }
+
+    @Test
+    fun `a file that changes after the check is not used`(@TempDir folder: File) {
+        val bundle = File(folder, "b")
+        Vectors.bundle("plain").copyRecursively(bundle)
+        val opened = Bundle.open(bundle)
+        File(bundle, "trie.safetensors").setLastModified(1_000_000_000L)
+        val error = assertThrows(BundleException::class.java) { opened.loadTrie() }
+        assertTrue("changed after it was checked" in error.message!!)
+    }
+
+    @Test
+    fun `a part of another catalogue is refused`() {
+        load().use { one ->
+            load().use { other ->
+                val part = other.trie.filterIds(listOf("item-1"))
+                assertThrows(ConfigException::class.java) { one.recommend(emptyList(), within = part) }
+                assertThrows(ConfigException::class.java) { one.recommend(emptyList(), control = other.control()) }
+            }
+        }
+    }
+
+    @Test
+    fun `a session under another model is renewed`() {
+        load("plain").use { old ->
+            load("grouped").use { other ->
+                val saved = old.session(listOf("item-1", "item-2")).toBytes()
+                assertTrue(other.restoreSession(saved).renewed)
+                assertFalse(old.restoreSession(saved).renewed)
+            }
+        }
+    }
+
+    @Test
+    fun `suspending calls give what blocking ones give`() = runBlocking {
+        load().use { assertEquals(it.recommend(listOf("item-7")).items, it.recommendAsync(listOf("item-7")).items) }
+    }
+
+    @Test
+    fun `a million items open in seconds and are found both ways`(@TempDir folder: File) {
+        val file = File(folder, "trie.safetensors").also { largeTrie(it, 1_000_000) }
+        val begun = System.nanoTime()
+        val trie = ItemTrie.open(file)
+        val seconds = (System.nanoTime() - begun) / 1e9
+        assertTrue(seconds < 20, "took $seconds s") // a hang, not a benchmark
+        for (row in listOf(0, 1, 77_777, 999_999)) assertTrue(trie.item(row).itemId in trie)
+        assertFalse("item-1000000" in trie)
+        assertEquals(1 + 16 + 3907 + 1_000_000, trie.nodes.count)
+        assertEquals(listOf(16, 256, 256), trie.nodes.maxBranch.toList())
+    }
+
+    private fun answeredUntilClosed(recommender: Recommender): Int {
+        var answered = 0
+        try {
+            while (true) answered += recommender.recommend(listOf("item-3"), k = 60).size
+        } catch (error: ConfigException) {
+            return answered
+        }
+    }
+
+    private fun Recommendations.ids() = map { it.itemId }.toSet()
+
+    /** Writes a catalogue of random ids with all SIDs of 16 x 256 x 256 up to n. */
+    private fun largeTrie(file: File, n: Int) {
+        val ids = (0 until n).map { "item-$it" }.shuffled(Random(0)).map { it.toByteArray() }
+        val bytes = ids.sumOf { it.size }
+        val header = """{"__metadata__":{"codes_per_level":"256","format":"pocketrec.trie","sid_space":"x","version":"2"},""" +
+            """"id_lengths":{"dtype":"U16","shape":[$n],"data_offsets":[0,${2 * n}]},""" +
+            """"codes":{"dtype":"U8","shape":[$n,3],"data_offsets":[${2 * n},${5 * n}]},""" +
+            """"id_bytes":{"dtype":"U8","shape":[$bytes],"data_offsets":[${5 * n},${5 * n + bytes}]}}"""
+        val out = ByteBuffer.allocate(8 + header.length + 5 * n + bytes).order(ByteOrder.LITTLE_ENDIAN)
+        out.putLong(header.length.toLong()).put(header.toByteArray())
+        for (id in ids) out.putShort(id.size.toShort())
+        for (row in 0 until n) out.put((row / 65536).toByte()).put((row / 256 % 256).toByte()).put((row % 256).toByte())
+        for (id in ids) out.put(id)
+        file.writeBytes(out.array())
+    }
+}
