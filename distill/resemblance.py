@@ -48,6 +48,6 @@ def resemblances(
 
 def _alike(vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """Cosines of some items with all, [r, n], -inf with itself."""
-    alike = vectors[rows] @ vectors.T
+    alike: NDArray[np.float32] = vectors[rows] @ vectors.T
     alike[np.arange(len(rows)), rows] = -np.inf
     return alike
