@@ -13,7 +13,10 @@ java {
 kotlin { compilerOptions { jvmTarget = JvmTarget.JVM_1_8 } }
 
 dependencies {
+    implementation(libs.gson)
+    compileOnly(libs.coroutines) // for apps that have them
     compileOnly(libs.onnxruntime.jvm) // the app brings the one for its platform
+    testImplementation(libs.coroutines)
     testImplementation(libs.onnxruntime.jvm)
     testImplementation(libs.junit)
     testRuntimeOnly(libs.junit.launcher)
@@ -21,5 +24,5 @@ dependencies {
 
 tasks.test {
     useJUnitPlatform()
-    systemProperty("vectors", rootDir.resolve("../tests/vectors").path)
+    systemProperty("pocketrec.vectors", rootDir.resolve("../tests/vectors").path)
 }

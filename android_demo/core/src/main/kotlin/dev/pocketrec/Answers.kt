@@ -11,34 +11,46 @@ internal class Found(val leaves: IntArray, val scores: FloatArray) {
     companion object {
         val NOTHING = Found(IntArray(0), FloatArray(0))
 
-        /** A graph's answer without its empty slots, refused if it is none that a sound graph could give. */
-        fun sound(rows: IntArray, scores: FloatArray, items: Int, exclude: Set<Int>, largest: ((Int) -> Float)?): Found {
-            if (rows.size != scores.size) {
+        /** Refuses an answer that is not two lists of one length. */
+        fun checkShapes(rows: LongArray, scores: LongArray) {
+            if (rows.size != 1 || !rows.contentEquals(scores)) {
                 throw BundleException(
-                    "the bundle's graph answers int32 [${rows.size}] and float32 [${scores.size}], where int32 and " +
-                        "float32 of one length are needed; $AGAIN",
+                    "the bundle's graph answers int32 ${rows.toList()} and float32 ${scores.toList()}, where int32 " +
+                        "and float32 of one length are needed; $AGAIN",
                 )
             }
-            val real = rows.indices.filter { scores[it] > Float.NEGATIVE_INFINITY } // false for NaN
+        }
+
+        /**
+         * A graph's answer without its empty slots (scores of -inf or NaN), refused if it is none that a sound graph
+         * could give.
+         *
+         * @param items leaves of the trie that was searched; [exclude]: those that may not be among the rows, rising.
+         * @param largest what the score of a leaf may be; null: 0.
+         */
+        fun sound(
+            rows: IntArray, scores: FloatArray, items: Int, exclude: IntArray, largest: ((Int) -> Float)?,
+        ): Found {
+            val real = scores.indices.filter { scores[it] > Float.NEGATIVE_INFINITY } // false for NaN
+            val leaves = IntArray(real.size) { rows[real[it]] }
+            val kept = FloatArray(real.size) { scores[real[it]] }
+            if (leaves.any { it !in 0 until items }) {
+                throw BundleException("the bundle's graph names items that do not exist; $AGAIN")
+            }
             val seen = HashSet<Int>()
-            for (i in real) {
-                if (rows[i] !in 0 until items) {
-                    throw BundleException("the bundle's graph names items that do not exist; $AGAIN")
+            if (leaves.any { exclude.binarySearch(it) >= 0 || !seen.add(it) }) {
+                throw BundleException("the bundle's graph names an item twice, or one that was excluded; $AGAIN")
+            }
+            if ((1 until kept.size).any { kept[it] > kept[it - 1] }) {
+                throw BundleException("the bundle's graph names a worse item before a better one; $AGAIN")
+            }
+            for (place in kept.indices) {
+                val limit = if (largest == null) ROUNDING else largest(leaves[place]) + BIAS_ROUNDING
+                if (kept[place] > limit) {
+                    throw BundleException("the bundle's graph gives a score of ${kept[place]}, which none is; $AGAIN")
                 }
             }
-            for ((place, i) in real.withIndex()) {
-                if (rows[i] in exclude || !seen.add(rows[i])) {
-                    throw BundleException("the bundle's graph names an item twice, or one that was excluded; $AGAIN")
-                }
-                if (place > 0 && scores[i] > scores[real[place - 1]]) {
-                    throw BundleException("the bundle's graph names a worse item before a better one; $AGAIN")
-                }
-                val limit = if (largest == null) ROUNDING else largest(rows[i]) + BIAS_ROUNDING
-                if (scores[i] > limit) {
-                    throw BundleException("the bundle's graph gives a score of ${scores[i]}, which none is; $AGAIN")
-                }
-            }
-            return Found(IntArray(real.size) { rows[real[it]] }, FloatArray(real.size) { scores[real[it]] })
+            return Found(leaves, kept)
         }
     }
 }

@@ -38,8 +38,13 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, priva
 
     internal fun graph(role: String): File {
         val name = manifest.graphs[role] ?: throw BundleException(
-            "the bundle has no ${quote(role)} graph (it has ${manifest.graphs.keys.sorted().joinToString()}); " +
-                "choose another engine or re-export it",
+            "the bundle has no ${quote(role)} graph (it has " +
+                manifest.graphs.keys.sorted().joinToString().ifEmpty { "none" } +
+                if ("backbone" in manifest.graphs) {
+                    "); it is for llama.cpp, which runs elsewhere: re-export it as ONNX"
+                } else {
+                    "); choose another engine or re-export it"
+                },
         )
         return file(name)
     }
@@ -47,9 +52,9 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, priva
     /** Loads the catalogue and makes sure that it fits the model. */
     internal fun loadTrie(): ItemTrie {
         val trie = ItemTrie.open(file(TRIE_FILE))
-        if (trie.size != manifest.items) {
+        if (trie.size != manifest.catalogue.items) {
             throw BundleException(
-                "$TRIE_FILE holds ${trie.size} items, but the manifest says ${manifest.items}; $REMEDY",
+                "$TRIE_FILE holds ${trie.size} items, but the manifest says ${manifest.catalogue.items}; $REMEDY",
             )
         }
         checkFit(trie)
@@ -147,7 +152,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, priva
             }
         }
 
-        /** No link, folder, pipe or device. (Android 24 has no `lstat` in Java: a link is a name that leads elsewhere.) */
+        /** No link, folder, pipe or device. (Android 24's Java has no `lstat`: a link is what leads elsewhere.) */
         private fun checkPlain(path: File) {
             val here = File(path.parentFile.canonicalFile, path.name)
             if (!path.isFile || here.canonicalPath != here.path) throw IOException("${path.name} is not a plain file")

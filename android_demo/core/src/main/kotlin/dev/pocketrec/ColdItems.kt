@@ -2,6 +2,7 @@ package dev.pocketrec
 
 import java.io.File
 import java.nio.ByteBuffer
+import java.util.TreeMap
 import kotlin.math.exp
 import kotlin.math.ln
 import kotlin.math.pow
@@ -9,21 +10,21 @@ import kotlin.math.pow
 private const val FORMAT = "pocketrec.cold-items"
 private const val VERSION = "1"
 private const val FROM_FOUND = 0.25 // share of a recommended item's probability that those like it may get
-private val FROM_RECENT = doubleArrayOf(0.025, 0.0125, 0.00625) // like the last item, the one before, and the one before
+private val FROM_RECENT = listOf(0.025, 0.0125, 0.00625) // what those like the last item get, like the one before, …
 private const val AGAIN = "fetch the bundle again or refresh the catalogue anew"
 private val TYPES = mapOf("items" to "I32", "counts" to "U8", "neighbours" to "I32", "weights" to "F16")
 
-/** Items that nobody has interacted with: they score a share of what the items they resemble score. Rows of the table. */
+/** Items that nobody has interacted with score a share of what the items they resemble score. All are table rows. */
 internal class ColdItems private constructor(private val of: Map<Int, List<Share>>) {
     private class Share(val item: Int, val weight: Float)
 
-    /** New items and their log-probabilities. `recent`: the history's last items, the newest first. */
+    /** New items, rising, and their log-probabilities. `recent`: the history's last items, the newest first. */
     fun scored(recent: List<Int>, found: List<Int>, scores: List<Float>): Map<Int, Float> {
-        val gained = HashMap<Int, Double>()
+        val gained = TreeMap<Int, Double>()
         fun pass(from: Int, worth: Double) {
             for (share in of[from].orEmpty()) gained[share.item] = (gained[share.item] ?: 0.0) + worth * share.weight
         }
-        for ((row, worth) in recent.zip(FROM_RECENT.toList())) pass(row, worth)
+        for ((row, worth) in recent.zip(FROM_RECENT)) pass(row, worth)
         for ((row, score) in found.zip(scores)) pass(row, FROM_FOUND * exp(score.toDouble()))
         return gained.mapValues { ln(maxOf(it.value, 1e-38)).toFloat() }
     }
@@ -35,7 +36,9 @@ internal class ColdItems private constructor(private val of: Map<Int, List<Share
             val content = try {
                 TensorFile.open(file)
             } catch (fault: Fault) {
-                throw BundleException("${file.name} is damaged or no safetensors file (${fault.message}); $AGAIN", fault)
+                throw BundleException(
+                    "${file.name} is damaged or no safetensors file (${fault.message}); $AGAIN", fault,
+                )
             }
             val meta = content.metadata
             if (meta["format"] != FORMAT || meta["version"] != VERSION) {
@@ -63,8 +66,10 @@ internal class ColdItems private constructor(private val of: Map<Int, List<Share
 
         private fun of(tensors: Map<String, Tensor>, n: Int): ColdItems {
             val (items, counts, neighbours, weights) = TYPES.keys.map { tensors.getValue(it) }
-            val sum = (0 until counts.shape[0]).sumOf { counts.bytes.get(it).toInt() and 0xFF }
-            if (items.shape != counts.shape || sum != neighbours.shape[0] || neighbours.shape != weights.shape) {
+            var sum = 0L
+            for (place in 0 until counts.shape[0]) sum += counts.bytes.get(place).toInt() and 0xFF
+            val fit = items.shape == counts.shape && neighbours.shape == weights.shape
+            if (!fit || sum != neighbours.shape[0].toLong()) {
                 throw Fault("its tensors do not fit each other")
             }
             val out = HashMap<Int, ArrayList<Share>>()

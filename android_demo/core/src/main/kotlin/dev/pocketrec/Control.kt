@@ -26,12 +26,9 @@ internal fun prepare(
         throw ConfigException("diversity is $diversity; give a number from 0 to 1")
     }
     if (minScore != null && minScore.isNaN()) throw ConfigException("min_score is NaN; give a number or none")
-    fun leaves(ids: Collection<String>) = ids.mapTo(HashSet()) { within.leafOf(whole.table.find(it)) }
-    val allowed = allow?.let { leaves(it) }
-    val denied = leaves(deny)
-    fun kept(leaf: Int) = (allowed == null || leaf in allowed) && leaf !in denied
-    val all = (0 until within.size).all(::kept)
-    val catalogue = if (all) within else within.filter(::kept)
+    val kept = within.mask(deny, false)
+    if (allow != null) within.mask(allow, true).forEachIndexed { leaf, allowed -> kept[leaf] = kept[leaf] && allowed }
+    val catalogue = if (kept.all { it }) within else within.filter(kept)
     val nodes = bias?.let { nodeBias(catalogue, itemBias(whole, it, segments)) }
     return Control(catalogue, nodes, minScore?.toFloat() ?: Float.NEGATIVE_INFINITY, diversity)
 }
@@ -43,7 +40,10 @@ private fun itemBias(whole: ItemTrie, bias: Map<String, Double>, segments: Map<S
             throw ConfigException("the bias of ${quote(name)} is $value; give a number of at most ±1e+06")
         }
     }
-    val ofItem = if (segments == null) bias else segments.filterValues { it in bias }.mapValues { bias.getValue(it.value) }
+    val ofItem = when (segments) {
+        null -> bias
+        else -> segments.filterValues { it in bias }.mapValues { bias.getValue(it.value) }
+    }
     val out = HashMap<Int, Float>()
     for ((id, value) in ofItem) {
         val row = whole.table.find(id)
@@ -56,7 +56,10 @@ private fun itemBias(whole: ItemTrie, bias: Map<String, Double>, segments: Map<S
 private fun nodeBias(trie: ItemTrie, ofRow: Map<Int, Float>): FloatArray {
     val nodes = trie.nodes
     val out = FloatArray(nodes.count)
-    for (leaf in 0 until trie.size) out[nodes.internal + leaf] = ofRow[trie.rowOf(leaf)] ?: 0f
+    for ((row, value) in ofRow) {
+        val leaf = trie.leafOf(row)
+        if (leaf >= 0) out[nodes.internal + leaf] = value
+    }
     for (node in nodes.internal - 1 downTo 1) {
         var largest = Float.NEGATIVE_INFINITY
         for (child in nodes.firstChild.get(node) until nodes.firstChild.get(node + 1)) {

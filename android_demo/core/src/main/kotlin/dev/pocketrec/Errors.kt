@@ -19,7 +19,5 @@ class ConfigException @JvmOverloads constructor(message: String, cause: Throwabl
 /** What is wrong with a file, as the end of a sentence that begins with its name; never leaves the library. */
 internal class Fault(message: String) : Exception(message)
 
-internal fun quote(text: String): String = "'$text'"
-
 internal fun oneLine(error: Throwable): String =
     (error.message ?: error.toString()).split(Regex("\\s+")).joinToString(" ").take(300)

@@ -30,6 +30,8 @@ internal class Fields private constructor(val data: Map<String, Any?>, private v
         return value
     }
 
+    fun count(name: String, low: Long, high: Long = MAX_SIZE): Int = integer(name, low, high).toInt()
+
     fun integers(name: String, count: Int, low: Long, high: Long): List<Int> {
         val value = data[name] as? List<*>
         if (value == null || value.size != count || !value.all { it is Long && it in low..high }) {

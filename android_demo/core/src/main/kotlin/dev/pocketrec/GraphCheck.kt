@@ -1,9 +1,12 @@
 package dev.pocketrec
 
 import java.io.File
+import java.io.FileInputStream
+import java.io.IOException
 
 private val WORD = "location".toByteArray()
 private const val MAX_DEPTH = 64
+private const val PIECE = 1 shl 18
 private const val DAMAGED = "is damaged or no ONNX file"
 
 /** Message -> its fields that hold messages on the way to a tensor, by number. */
@@ -20,10 +23,13 @@ private val INTO: Map<String, Map<Int, String>> = mapOf(
 
 /** Looks into an ONNX file before ONNX Runtime opens it: its weights may lie in listed files, and nowhere else. */
 internal object GraphCheck {
-    /** Throws a [Fault] if a tensor lies elsewhere. `sizes`: bytes of the files that the graph may refer to, by name. */
+    /** Throws a [Fault] if a tensor lies elsewhere. `sizes`: bytes of the files that it may refer to, by name. */
     fun check(graph: File, sizes: Map<String, Long>) {
-        val bytes = graph.readBytes()
-        if (!Span(bytes, 0, bytes.size).holds(WORD)) return
+        val bytes = try {
+            if (mentions(graph)) graph.readBytes() else return
+        } catch (error: IOException) {
+            throw Fault("cannot be read (${oneLine(error)})")
+        }
         places(Span(bytes, 0, bytes.size), "model", 0) { place ->
             val name = place["location"] ?: ""
             val size = sizes[name]
@@ -35,6 +41,21 @@ internal object GraphCheck {
             }
             if (numbers.sumOf { it.toLong() } > size) throw Fault("refers to bytes past the end of $name")
         }
+    }
+
+    /** Whether the word is in a file, which may have its weights in it and need not be held whole. */
+    private fun mentions(graph: File): Boolean = FileInputStream(graph).use { file ->
+        val kept = WORD.size - 1
+        val piece = ByteArray(kept + PIECE)
+        var start = kept
+        var read = file.read(piece, kept, PIECE)
+        while (read >= 0) {
+            if (Span(piece, start, kept + read).holds(WORD)) return true
+            start = maxOf(start - read, 0)
+            piece.copyInto(piece, 0, read, read + kept) // a word may begin in one piece and end in the next
+            read = file.read(piece, kept, PIECE)
+        }
+        false
     }
 
     private fun places(message: Span, kind: String, depth: Int, found: (Map<String, String>) -> Unit) {
@@ -60,8 +81,14 @@ internal object GraphCheck {
 private class Span(private val bytes: ByteArray, private var at: Int, private val end: Int) {
     override fun toString() = String(bytes, at, end - at, Charsets.UTF_8)
 
-    fun holds(word: ByteArray): Boolean =
-        (at..end - word.size).any { start -> word.indices.all { bytes[start + it] == word[it] } }
+    fun holds(word: ByteArray): Boolean {
+        for (start in at..end - word.size) {
+            var same = 0
+            while (same < word.size && bytes[start + same] == word[same]) same++
+            if (same == word.size) return true
+        }
+        return false
+    }
 
     /** Number and content of every length-delimited field; others are passed over. */
     fun fields(each: (Int, Span) -> Unit) {

@@ -80,6 +80,7 @@ internal class ItemTable(private val ids: Texts, private val titles: Texts?) {
 
     /** The row of an id, -1 if no item has it. */
     fun find(id: String): Int {
+        if (id.any { it.isSurrogate() } && !Charsets.UTF_8.newEncoder().canEncode(id)) return -1 // half a character
         val bytes = id.toByteArray(Charsets.UTF_8)
         var hash = seed
         for (byte in bytes) hash = Texts.mixed(hash, byte)
@@ -95,7 +96,12 @@ internal class ItemTable(private val ids: Texts, private val titles: Texts?) {
         var slot = ids.hash(row, seed) and slots.size - 1
         var probes = 0
         while (slots[slot] != 0) {
-            if (ids.same(slots[slot] - 1, row)) throw Fault("is malformed (two items have the id ${quote(id(row))})")
+            val other = slots[slot] - 1
+            if (ids.same(other, row)) {
+                throw Fault(
+                    "is malformed (rows $other and $row both have the item id ${quote(id(row))}; ids must be unique)",
+                )
+            }
             if (++probes > MOST_PROBES) throw Fault("is malformed (it has ids that were made to collide)")
             slot = slot + 1 and slots.size - 1
         }

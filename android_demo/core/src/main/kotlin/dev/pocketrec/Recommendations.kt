@@ -5,6 +5,10 @@ data class Recommendation(val itemId: String, val score: Float, val title: Strin
 
 /** What a call gives: the best first. [unknown]: ids of the history that the catalogue does not have, each once. */
 class Recommendations(val items: List<Recommendation>, val unknown: List<String>) : List<Recommendation> by items {
+    override fun equals(other: Any?) = items == other
+
+    override fun hashCode() = items.hashCode()
+
     override fun toString() = items.toString()
 }
 

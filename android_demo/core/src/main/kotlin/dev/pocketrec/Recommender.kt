@@ -9,8 +9,8 @@ private const val MAX_SCORE = 1e9f // no log-probability of a sound model, bias 
 private const val POOL = 4 // times k items to choose different ones from
 
 /**
- * A model and a catalogue, ready to recommend. It holds no state of any user, and calls from several threads at once are
- * safe. Close it to let go of the model's memory; closing waits for calls that run.
+ * A model and a catalogue, ready to recommend. It holds no state of any user, and calls from several threads at once
+ * are safe. Close it to let go of the model's memory; closing waits for calls that run.
  */
 class Recommender private constructor(
     val bundle: Bundle,
@@ -59,8 +59,8 @@ class Recommender private constructor(
 
     /** A part that [addCatalogue] prepared. */
     fun catalogue(name: String): ItemTrie = named[name] ?: throw ConfigException(
-        "there is no catalogue ${quote(name)} (there are: ${named.keys.sorted().joinToString().ifEmpty { "none yet" }}); " +
-            "make it with addCatalogue",
+        "there is no catalogue ${quote(name)} (there are: " +
+            "${named.keys.sorted().joinToString().ifEmpty { "none yet" }}); make it with addCatalogue",
     )
 
     /**
@@ -165,8 +165,8 @@ class Recommender private constructor(
         if (wanted == 0) return Recommendations(emptyList(), unknown)
         val width = maxOf(ask.beam ?: bundle.manifest.model.beam, wanted)
         var found = search.find(part, exclude, width, wish.bias)
-        // Seen items can crowd a narrow beam. One as wide as the wanted and the excluded together has enough left, since
-        // every prefix it keeps leads to a leaf of its own.
+        // Seen items can crowd a narrow beam. One as wide as the wanted and the excluded together has enough left,
+        // since every prefix it keeps leads to a leaf of its own.
         if (found.size < wanted && width < wanted + exclude.size) {
             found = search.find(part, exclude, wanted + exclude.size, wish.bias)
         }

@@ -6,9 +6,9 @@ private const val MAX_BYTES = 1 shl 24
 private const val AGAIN = "start a new session"
 
 /**
- * The history of one user, with what the model has read of it kept: until the history is longer than the model's, a call
- * costs what the new items cost. It gives what [Recommender.recommend] gives for the same history. Calls from several
- * threads take turns.
+ * The history of one user, with what the model has read of it kept: until the history is longer than the model's, a
+ * call costs what the new items cost. It gives what [Recommender.recommend] gives for the same history. Calls from
+ * several threads take turns.
  *
  * [renewed]: whether it was restored under another model than it was saved with.
  */
@@ -50,7 +50,7 @@ class Session internal constructor(
     @Synchronized
     fun toBytes(): ByteArray = SavedSession.write(history, recommender.bundle.modelId)
 
-    /** Takes over what the same model has read for a session over an older catalogue, if these are the items it read. */
+    /** Takes over what the same model has read for a session over an older catalogue, if these are its items. */
     internal fun takeState(other: Session) {
         val count = other.read
         if (leaves.size < count) return

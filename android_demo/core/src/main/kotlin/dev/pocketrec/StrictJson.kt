@@ -13,16 +13,17 @@ import java.nio.charset.CodingErrorAction
 /** JSON from files that nobody vouches for: one meaning only, and every fault a [Fault]. */
 internal object StrictJson {
     private const val MAX_DEPTH = 200
+    private const val BYTE_ORDER_MARK = '\uFEFF' // which the reader would pass over
     private val INTEGER = Regex("-?(0|[1-9][0-9]*)")
 
     /** Objects are maps in their order, numbers [Long], [BigInteger] or [Double]; the caller bounds the length. */
-    fun parse(content: ByteArray): Any? = parse(content, 0, content.size)
-
-    fun parse(content: ByteArray, offset: Int, length: Int): Any? {
+    fun parse(content: ByteArray): Any? {
         try {
             val decoder = Charsets.UTF_8.newDecoder()
                 .onMalformedInput(CodingErrorAction.REPORT).onUnmappableCharacter(CodingErrorAction.REPORT)
-            val reader = JsonReader(StringReader(decoder.decode(ByteBuffer.wrap(content, offset, length)).toString()))
+            val text = decoder.decode(ByteBuffer.wrap(content)).toString()
+            if (text.startsWith(BYTE_ORDER_MARK)) throw Fault("it begins with a byte order mark")
+            val reader = JsonReader(StringReader(text))
             reader.strictness = Strictness.STRICT
             val value = value(reader, 0)
             if (reader.peek() != JsonToken.END_DOCUMENT) throw Fault("something follows the value")

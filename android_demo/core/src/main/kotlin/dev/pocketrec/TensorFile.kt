@@ -25,6 +25,7 @@ internal class TensorFile private constructor(val metadata: Map<String, String>,
 
         /** Reads a file, or throws a [Fault] that says what is wrong. */
         fun open(file: File): TensorFile {
+            if (file.length() > Int.MAX_VALUE) throw Fault("it has ${file.length()} bytes, more than a map holds")
             val map = try {
                 RandomAccessFile(file, "r").use { it.channel.map(FileChannel.MapMode.READ_ONLY, 0, it.length()) }
             } catch (error: IOException) {
@@ -34,12 +35,14 @@ internal class TensorFile private constructor(val metadata: Map<String, String>,
             if (map.limit() < 8) throw Fault("it is too short for a header")
             val length = map.getLong(0)
             if (length < 0 || length > MAX_HEADER_BYTES) {
-                throw Fault("its header says that it has ${length.toULong()} bytes, over the limit of $MAX_HEADER_BYTES")
+                val said = length.toULong()
+                throw Fault("its header says that it has $said bytes, over the limit of $MAX_HEADER_BYTES")
             }
             if (8 + length > map.limit()) throw Fault("its header ends past the end of the file")
             val text = ByteArray(length.toInt())
             map.position(8)
             map.get(text)
+            if (text.isEmpty() || text[0] != '{'.code.toByte()) throw Fault("its header is no object")
             val header = StrictJson.parse(text) as? Map<*, *> ?: throw Fault("its header is no object")
             return TensorFile(metadata(header[META]), tensors(header, slice(map, text.size + 8, map.limit())))
         }
@@ -66,7 +69,7 @@ internal class TensorFile private constructor(val metadata: Map<String, String>,
                     throw Fault("its tensor ${quote(name)} has other bytes than its shape needs")
                 }
                 places.add(Pair(place[0].toInt(), place[1].toInt()))
-                val ints = shape.map { it.toInt() }
+                val ints = shape.map { minOf(it, Int.MAX_VALUE.toLong()).toInt() }
                 out[name] = Tensor(type!!, ints, slice(data, place[0].toInt(), place[1].toInt()))
             }
             checkFill(places, data.limit())

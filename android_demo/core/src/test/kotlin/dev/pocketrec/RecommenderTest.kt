@@ -96,6 +96,38 @@ class RecommenderTest {
     }
 
     @Test
+    fun `controls hold for later versions, in sessions too`() {
+        LiveRecommender(load("plain")).use { live ->
+            live.addCatalogue("few", listOf("item-4", "item-5", "item-6"))
+            val wish = live.control(deny = listOf("item-6"), within = "few", bias = mapOf("item-5" to 20.0))
+            val session = live.session()
+            assertEquals(listOf("item-5", "item-4"), live.recommend(emptyList(), control = wish).map { it.itemId })
+            live.swap(load("refreshed"))
+            assertEquals(listOf("item-5"), live.recommend(emptyList(), control = wish).map { it.itemId })
+            assertEquals(listOf("item-5"), session.recommend(control = wish).map { it.itemId })
+            assertThrows(ConfigException::class.java) { live.control(diversity = 2.0) }
+        }
+    }
+
+    @Test
+    fun `swapping to what is current changes nothing, and a closed one takes nothing over`() {
+        val live = LiveRecommender(load("plain"))
+        live.swap(live.current)
+        assertEquals(10, live.recommend(emptyList()).size)
+        live.close()
+        live.close()
+        load("refreshed").use { next ->
+            assertThrows(ConfigException::class.java) { live.swap(next) }
+            assertEquals(10, next.recommend(emptyList()).size)
+        }
+    }
+
+    @Test
+    fun `what comes back is a list like any other`() {
+        load().use { assertEquals(it.recommend(emptyList()).toList(), it.recommend(emptyList())) }
+    }
+
+    @Test
     fun `a link in a file's place is refused`(@TempDir folder: File) {
         val bundle = File(folder, "b")
         Vectors.bundle("plain").copyRecursively(bundle)
@@ -171,7 +203,8 @@ class RecommenderTest {
     private fun largeTrie(file: File, n: Int) {
         val ids = (0 until n).map { "item-$it" }.shuffled(Random(0)).map { it.toByteArray() }
         val bytes = ids.sumOf { it.size }
-        val header = """{"__metadata__":{"codes_per_level":"256","format":"pocketrec.trie","sid_space":"x","version":"2"},""" +
+        val metadata = """{"codes_per_level":"256","format":"pocketrec.trie","sid_space":"x","version":"2"}"""
+        val header = """{"__metadata__":$metadata,""" +
             """"id_lengths":{"dtype":"U16","shape":[$n],"data_offsets":[0,${2 * n}]},""" +
             """"codes":{"dtype":"U8","shape":[$n,3],"data_offsets":[${2 * n},${5 * n}]},""" +
             """"id_bytes":{"dtype":"U8","shape":[$bytes],"data_offsets":[${5 * n},${5 * n + bytes}]}}"""
