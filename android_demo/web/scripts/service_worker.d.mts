@@ -1,0 +1,1 @@
+export function listFiles(folder: string): void;

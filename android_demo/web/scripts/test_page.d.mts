@@ -1,0 +1,3 @@
+import type { Browser, Page } from "playwright-core";
+export function buildTestPage(): Promise<string>;
+export function openTestPage(browser: Browser, url: string): Promise<Page>;

@@ -1,0 +1,28 @@
+/** Searching titles: every word must stand in one, whatever its case and accents; titles that begin with it first. */
+
+export function fold(text: string): string {
+  return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+}
+
+export class TitleIndex {
+  private readonly folded: readonly string[];
+
+  constructor(titles: readonly string[]) {
+    this.folded = titles.map(fold);
+  }
+
+  /** Rows of the titles that have every word of a query, the best first; `rank`: the order of the rest, by row. */
+  find(query: string, rank: ArrayLike<number>): number[] {
+    const whole = fold(query.trim());
+    const words = whole.split(/\s+/).filter(Boolean);
+    const rows = this.folded.flatMap((title, row) => (words.every((word) => title.includes(word)) ? [row] : []));
+    const place = (row: number): number => {
+      const title = this.folded[row] as string;
+      if (!whole || title === whole) return 0;
+      if (title.startsWith(whole)) return 1;
+      return words.every((word) => ` ${title}`.includes(` ${word}`)) ? 2 : 3;
+    };
+    const places = new Map(rows.map((row) => [row, place(row)]));
+    return rows.sort((a, b) => (places.get(a) ?? 0) - (places.get(b) ?? 0) || (rank[a] ?? 0) - (rank[b] ?? 0));
+  }
+}

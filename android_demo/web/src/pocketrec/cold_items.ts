@@ -1,0 +1,115 @@
+/**
+ * Cold items, which nobody has interacted with: they score a share of what the items that they resemble score.
+ *
+ * Format "pocketrec.cold-items", version 1, safetensors: `items` int32 [m], rows of the table, rising; `counts` uint8 [m],
+ * how many items each resembles; `neighbours` int32, these one after the other; `weights` float16, aligned.
+ */
+
+import { BundleError, oneLine } from "./errors";
+import { quote } from "./quote";
+import { type Tensor, type TensorFile, readTensors } from "./tensor_header";
+
+export const COLD_FILE = "cold_items.safetensors";
+const FORMAT = "pocketrec.cold-items";
+const VERSION = "1";
+const FROM_FOUND = 0.25; // share of a recommended item's probability that those like it may get
+const FROM_RECENT = [0.025, 0.0125, 0.00625]; // like the history's last item, the one before, and the one before that
+const TYPES: Record<string, string> = { items: "I32", counts: "U8", neighbours: "I32", weights: "F16" };
+const REMEDY = "fetch the bundle again or refresh the catalogue anew";
+
+interface Share {
+  readonly item: number;
+  readonly weight: number;
+}
+
+export class ColdItems {
+  private constructor(private readonly of: ReadonlyMap<number, readonly Share[]>) {}
+
+  /** Read and check a file; `n`: items in the catalogue that it belongs to. */
+  static load(content: Uint8Array, n: number): ColdItems {
+    let file: TensorFile;
+    try {
+      file = readTensors(content);
+    } catch (error) {
+      throw refusal(`is damaged or no safetensors file (${oneLine(error)})`);
+    }
+    const [format, version] = [file.metadata.get("format"), file.metadata.get("version")];
+    if (format !== FORMAT || version !== VERSION) {
+      const said = [format, version].map((text) => (text === undefined ? "None" : quote(text.slice(0, 60))));
+      throw refusal(
+        `has format ${said[0]}, version ${said[1]}, and this runtime reads ${quote(FORMAT)}, ${quote(VERSION)}`,
+        "update pocketrec or refresh the catalogue anew",
+      );
+    }
+    const names = [...file.tensors.keys()].sort().join();
+    if (names !== Object.keys(TYPES).sort().join())
+      throw refusal(`has other tensors than ${Object.keys(TYPES).join(", ")}`);
+    for (const [name, type] of Object.entries(TYPES)) {
+      const { dtype, shape } = file.tensors.get(name) as Tensor;
+      if (dtype !== type || shape.length !== 1) throw refusal(`has ${name} of ${dtype} [${shape.join(", ")}]`);
+    }
+    return new ColdItems(shares(file, n));
+  }
+
+  /** New items, rising, and their log-probabilities. recent: the history's last rows, the newest first; found, scores: the search's. */
+  scored(recent: readonly number[], found: readonly number[], scores: readonly number[]): Map<number, number> {
+    const gained = new Map<number, number>();
+    const pass = (from: number, worth: number): void => {
+      for (const { item, weight } of this.of.get(from) ?? [])
+        gained.set(item, (gained.get(item) ?? 0) + worth * weight);
+    };
+    FROM_RECENT.slice(0, recent.length).forEach((worth, i) => pass(recent[i] as number, worth));
+    found.forEach((row, i) => pass(row, FROM_FOUND * Math.exp(scores[i] as number)));
+    const rising = [...gained].sort(([a], [b]) => a - b);
+    return new Map(rising.map(([item, total]) => [item, Math.fround(Math.log(Math.max(total, 1e-38)))]));
+  }
+}
+
+function refusal(wrong: string, remedy = REMEDY): BundleError {
+  return new BundleError(`${COLD_FILE} ${wrong}; ${remedy}`);
+}
+
+function shares(file: TensorFile, n: number): Map<number, Share[]> {
+  const view = (name: string): DataView => {
+    const { bytes } = file.tensors.get(name) as Tensor;
+    return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  };
+  const [items, counts, neighbours, weights] = ["items", "counts", "neighbours", "weights"].map(view) as [
+    DataView,
+    DataView,
+    DataView,
+    DataView,
+  ];
+  const m = counts.byteLength;
+  let sum = 0;
+  for (let i = 0; i < m; i++) sum += counts.getUint8(i);
+  if (items.byteLength !== 4 * m || neighbours.byteLength !== 4 * sum || weights.byteLength !== 2 * sum) {
+    throw refusal("is malformed (its tensors do not fit each other)");
+  }
+  const out = new Map<number, Share[]>();
+  for (let i = 0, at = 0, before = -1; i < m; i++) {
+    const item = items.getInt32(4 * i, true);
+    if (item <= before || item >= n) throw refusal("is malformed (its items are not rows of the catalogue, rising)");
+    before = item;
+    for (const end = at + counts.getUint8(i); at < end; at++) {
+      const neighbour = neighbours.getInt32(4 * at, true);
+      const weight = half(weights.getUint16(2 * at, true));
+      if (neighbour < 0 || neighbour >= n) {
+        throw refusal("is malformed (it names a neighbour that is no row of the catalogue)");
+      }
+      if (!(weight > 0 && weight <= 1))
+        throw refusal("is malformed (it has a weight that is not above 0 and at most 1)");
+      out.set(neighbour, [...(out.get(neighbour) ?? []), { item, weight }]);
+    }
+  }
+  return out;
+}
+
+/** A number of two bytes (IEEE 754 binary16). */
+function half(bits: number): number {
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  const sign = bits & 0x8000 ? -1 : 1;
+  if (exponent === 31) return fraction ? NaN : sign * Infinity;
+  return sign * (exponent ? (1024 + fraction) * 2 ** (exponent - 25) : fraction * 2 ** -24);
+}
