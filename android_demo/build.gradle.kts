@@ -1,0 +1,10 @@
+plugins {
+    alias(libs.plugins.android.application) apply false
+    alias(libs.plugins.kotlin.android) apply false
+    alias(libs.plugins.kotlin.jvm) apply false
+}
+
+allprojects {
+    group = "dev.pocketrec"
+    version = "0.1.0"
+}
