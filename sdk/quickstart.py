@@ -21,7 +21,7 @@ DEFAULTS: dict[str, Any] = {
     "distill": {"hard": 0.0, "soft": 1.0, "temperature": 0.33},
     "student": {"dim": 192, "ffn": 384, "decoder_dim": 320, "pair_dim": 48, "dropout": 0.1},
     "train": {
-        "epochs": 10,
+        "epochs": 14,
         "batch_size": 32,
         "learning_rate": 2e-3,
         "unlikelihood": 2.0,
