@@ -252,28 +252,20 @@ def _search(g: Graph, spec: ModelSpec, hidden: str, bias: str = "") -> None:
     """Add the unrolled beam search; defines the outputs `rows` and `scores`."""
     shared = g("Add", g("MatMul", hidden, g.weight("decoder.hidden")), g.weight("decoder.bias"))  # [1, L·M]
     of_level = g.split("Split", spec.levels, shared, axis=1, num_outputs=spec.levels) if spec.levels > 1 else [shared]
-    # Of the beams: nodes, scores, and what their codes so far add to each later level of the decoder.
-    node, score, prefix, parent, first = "", "", dict[int, str](), "", ""
+    node, score, codes = "", "", list[str]()  # of the beams; codes so far, a name for each level, [B] each
     for level in range(spec.levels):
         last = level + 1 == spec.levels
-        logits = _logits(g, level, of_level[level], prefix.get(level))  # [B, K]
+        logits = _logits(g, level, _behind(g, spec, level, of_level[level], codes))  # [B, K]
         if level == 1 and spec.pair_dim:
-            logits = _add_pair_logits(g, spec, logits, hidden, first)
+            logits = _add_pair_logits(g, spec, logits, hidden, codes[0])
         log_p = g("LogSoftmax", logits, axis=-1)
         width = spec.max_branch[level]
         slot, code, child = _children(g, width, log_p, node, score, bias) if level else _root(g, log_p, bias)
         score, best = _best(g, child, g("Add", "beam", g("Shape", "exclude")) if last else "beam")  # [B']
         node = g("Gather", slot, best, axis=0)
         if not last:
-            code = g("Gather", code, best, axis=0)
-            parent = g("Div", best, g.const(spec.max_branch[level], np.int64)) if level else ""
-            later = range(level + 1, spec.levels)
-            prefix = {i: _grow(g, level, i, code, prefix.get(i), parent) for i in later}
-            if level == 0:
-                first = code
-            elif level == 1 and spec.pair_dim:
-                pairs = _pairs(g, spec, g("Gather", first, parent, axis=0), code)
-                prefix = {i: g("Add", p, _of_pairs(g, i, pairs)) for i, p in prefix.items()}
+            parent = g("Div", best, g.const(width, np.int64)) if level else ""
+            codes = [*(g("Gather", c, parent, axis=0) for c in codes), g("Gather", code, best, axis=0)]
     internal = g("Cast", g("Sub", g("Shape", "first_child"), g.ints(1)), to=INT32)
     row = g("Sub", node, internal)  # the best beam + M leaves, of which `exclude` can take M at most
     score, best = _best(g, _without_excluded(g, row, score), "beam")
@@ -285,8 +277,8 @@ def _root(g: Graph, log_p: str, bias: str = "") -> tuple[str, str, str]:
     """Children of the root, their codes and scores, [C] each."""
     one = g.const(1, np.int32)
     slot = g("Range", one, g("Gather", "first_child", one, axis=0), one)
-    code = g("Cast", g("Gather", "codes", slot, axis=0), to=INT32)
-    child = g("Gather", g("Reshape", log_p, g.ints(-1)), code, axis=0)
+    code = g("Cast", g("GatherElements", "codes", slot, axis=0), to=INT32)
+    child = g("GatherElements", g("Reshape", log_p, g.ints(-1)), code, axis=0)
     return slot, code, g("Add", child, _gain(g, bias, slot)) if bias else child
 
 
@@ -302,14 +294,13 @@ def _children(g: Graph, width: int, log_p: str, node: str, score: str, bias: str
     after = g("Gather", "first_child", g("Add", node, g.const(1, np.int32)), axis=0)
     slot = g("Add", begin, g.const(np.arange(width), np.int32))
     valid = g("Less", slot, g("Unsqueeze", after, g.ints(1)))
-    slot = g("Where", valid, slot, g.const(0, np.int32))
-    code = g("Cast", g("Gather", "codes", slot, axis=0), to=INT32)
+    slots = g("Reshape", g("Where", valid, slot, g.const(0, np.int32)), g.ints(-1))
+    codes = g("Cast", g("GatherElements", "codes", slots, axis=0), to=INT32)  # many times as fast as Gather
+    code = g("Reshape", codes, g.ints(-1, width))
     score = g("Sub", score, _gain(g, bias, node)) if bias else score
     child = g("Add", g("GatherElements", log_p, code, axis=1), g("Unsqueeze", score, g.ints(1)))
-    child = g("Add", child, _gain(g, bias, slot)) if bias else child
-    child = g("Where", valid, child, g.const(-np.inf, np.float32))
-    slot, code, child = (g("Reshape", t, g.ints(-1)) for t in (slot, code, child))
-    return slot, code, child
+    child = g("Reshape", g("Where", valid, child, g.const(-np.inf, np.float32)), g.ints(-1))
+    return slots, codes, g("Add", child, _gain(g, bias, slots)) if bias else child
 
 
 def _best(g: Graph, score: str, most: str) -> tuple[str, str]:
@@ -325,16 +316,18 @@ def _without_excluded(g: Graph, row: str, score: str) -> str:
     return g("Where", g("Greater", hits, g.const(0, np.int32)), g.const(-np.inf, np.float32), score)
 
 
-def _grow(g: Graph, level: int, later: int, code: str, before: str | None, parent: str) -> str:
-    """What the codes up to `level` add to a later level of the decoder, [B', M]."""
-    table = g("MatMul", g.weight(f"embed.{level}"), g.weight(f"decoder.{later}.prefix"))  # [K, M]
-    grown = g("Gather", table, code, axis=0)
-    return g("Add", g("Gather", before, parent, axis=0), grown) if before else grown
+def _behind(g: Graph, spec: ModelSpec, level: int, shared: str, codes: list[str]) -> str:
+    """What a level of the decoder reads behind the beams' codes so far, before its activation, [B, M]; at first [1, M].
 
-
-def _of_pairs(g: Graph, later: int, pairs: str) -> str:
-    """What pairs [B', P] add to a later level of the decoder, [B', M]."""
-    return g("MatMul", pairs, g("MatMul", g.weight("pair.into"), g.weight(f"decoder.{later}.prefix")))
+    Of each earlier level, a row of a table [K, M].
+    """
+    for earlier, code in enumerate(codes):
+        table = g("MatMul", g.weight(f"embed.{earlier}"), g.weight(f"decoder.{level}.prefix"))
+        shared = g("Add", shared, g("Gather", table, code, axis=0))
+    if spec.pair_dim and len(codes) > 1:
+        into = g("MatMul", g.weight("pair.into"), g.weight(f"decoder.{level}.prefix"))  # [P, M]
+        shared = g("Gemm", _pairs(g, spec, *codes[:2]), into, shared)
+    return shared
 
 
 def _add_pair_logits(g: Graph, spec: ModelSpec, logits: str, hidden: str, first: str) -> str:
@@ -357,8 +350,7 @@ def _add_pair_logits(g: Graph, spec: ModelSpec, logits: str, hidden: str, first:
     return g("ScatterElements", logits, g("Gather", codes, first, axis=0), scores, axis=1, reduction="add")
 
 
-def _logits(g: Graph, level: int, shared: str, prefix: str | None) -> str:
-    """Scores of a level's codes, [B, K]."""
-    z = g("Add", shared, prefix) if prefix else shared
+def _logits(g: Graph, level: int, z: str) -> str:
+    """Scores of a level's codes, [B, K], from what it reads, [B, M]."""
     logits = g("MatMul", _silu(g, z), g.weight(f"decoder.{level}.out"))
     return g("Add", logits, g.weight(f"decoder.{level}.out_bias"))
