@@ -119,23 +119,20 @@ def _encode(g: Graph, spec: ModelSpec, *, cached: bool) -> tuple[str, str]:
     end = g("Add", first, g("Shape", x, start=0, end=1))  # [1] = S
     cos, sin = (g("Slice", g.weight(f"rope.{t}"), first, end, g.ints(0)) for t in ("cos", "sin"))  # [T, d]
     mask = _causal(g, spec, first, end)
+    past = _past(g, spec) if cached else []
     present = []
     for layer in range(spec.layers):
         last = layer + 1 == spec.layers
         q, k, v = _heads(g, spec, layer, _norm(g, spec, x), cos, sin)  # [H, T, d], [G, T, d]
         if cached:
-            k, v = (g("Concat", _past(g, layer, which), t, axis=1) for which, t in enumerate((k, v)))  # [G, S, d]
+            k, v = (g("Concat", past[2 * layer + which], t, axis=1) for which, t in enumerate((k, v)))  # [G, S, d]
             present += [k, v]
         if last:  # only the newest token's hidden state is wanted
             x, q = _newest(g, x, 0), _newest(g, q, 1)
         x = g("Add", x, _attend(g, spec, layer, q, k, v, None if last else mask))
         x = g("Add", x, _feed_forward(g, spec, layer, _norm(g, spec, x)))
     hidden = g("Mul", _norm(g, spec, x), g.weight("norm"))  # [1, D]
-    stacked = ""
-    if cached:
-        flat = g("Concat", *(g("Unsqueeze", t, g.ints(0)) for t in present), axis=0)  # [2·layers, G, S, d]
-        stacked = g("Reshape", flat, g.ints(spec.layers, 2, spec.kv_heads, -1, spec.head_dim))
-    return hidden, stacked
+    return hidden, _stacked(g, spec, present) if cached else ""
 
 
 def _tokens(g: Graph, spec: ModelSpec, past_tokens: str | None) -> str:
@@ -204,9 +201,16 @@ def _rotate(g: Graph, spec: ModelSpec, x: str, cos: str, sin: str) -> str:
     return g("Add", g("Mul", x, cos), g("Mul", turned, sin))
 
 
-def _past(g: Graph, layer: int, which: int, cache: str = "past") -> str:
-    """Cached keys (0) or values (1) of a layer, [G, P, d]."""
-    return g("Gather", g("Gather", cache, g.const(layer, np.int64), axis=0), g.const(which, np.int64), axis=0)
+def _past(g: Graph, spec: ModelSpec, cache: str = "past") -> list[str]:
+    """Cached keys and values, [G, P, d] each: the first layer's keys, its values, the second layer's keys, ..."""
+    flat = g("Reshape", cache, g.ints(2 * spec.layers * spec.kv_heads, -1, spec.head_dim))
+    return g.split("Split", 2 * spec.layers, flat, axis=0, num_outputs=2 * spec.layers)
+
+
+def _stacked(g: Graph, spec: ModelSpec, cache: list[str]) -> str:
+    """Keys and values [G, S, d] each, in the order of `_past`, as one cache [layers, 2, G, S, d]."""
+    shape = g.ints(spec.layers, 2, spec.kv_heads, -1, spec.head_dim)
+    return g("Reshape", g("Concat", *cache, axis=0), shape)
 
 
 def _causal(g: Graph, spec: ModelSpec, first: str, end: str) -> str:

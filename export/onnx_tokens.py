@@ -35,6 +35,7 @@ from pocketrec.export.onnx import (
     _results,
     _root,
     _silu,
+    _stacked,
     _trie_inputs,
     _without_excluded,
     build_graphs,
@@ -68,8 +69,7 @@ def token_encoder_graph(spec: ModelSpec, file: WeightFile) -> onnx.ModelProto:
     g = model.g
     hidden, cache = model.encode(cached=True)
     g.rename(hidden, "hidden")
-    flat = g("Concat", *(g("Unsqueeze", t, g.ints(0)) for layer in cache for t in layer), axis=0)
-    g.rename(g("Reshape", flat, g.ints(spec.layers, 2, spec.kv_heads, -1, spec.head_dim)), "present")
+    g.rename(_stacked(g, spec, [t for layer in cache for t in layer]), "present")
     inputs = [value("history", INT32, ["items", spec.levels]), _cache(spec, "past", "past_tokens")]
     return g.model("encoder", inputs, [_hidden(spec), _cache(spec, "present", "tokens")])
 
@@ -81,8 +81,8 @@ def token_search_graph(spec: ModelSpec, file: WeightFile) -> onnx.ModelProto:
     [M]; beam int64 [1]; bias float32 [nodes], or [1] with 0 for none → rows int32, scores float32.
     """
     model = _Llama(spec, file)
-    cache = [(_past(model.g, layer, 0, "present"), _past(model.g, layer, 1, "present")) for layer in range(spec.layers)]
-    model.search("hidden", cache, "bias")
+    cache = _past(model.g, spec, "present")
+    model.search("hidden", list(zip(cache[::2], cache[1::2], strict=True)), "bias")
     inputs = [_hidden(spec), _cache(spec, "present", "tokens"), *_trie_inputs(spec), BIAS]
     return model.g.model("search", inputs, _results())
 
@@ -123,12 +123,13 @@ class _Llama:
         end = g("Add", first, g("Shape", x, start=0, end=1))  # [1] = S
         rope = self._rope(first, end)
         mask = self._causal(first, end)
+        past = _past(g, spec) if cached else []
         cache: Cache = []
         for layer in range(spec.layers):
             last = layer + 1 == spec.layers
             q, k, v = self._heads(projected if layer == 0 else self._project(layer, x), rope)
             if cached:
-                k, v = (g("Concat", _past(g, layer, i), t, axis=1) for i, t in enumerate((k, v)))  # [G, S, d]
+                k, v = (g("Concat", past[2 * layer + i], t, axis=1) for i, t in enumerate((k, v)))  # [G, S, d]
             cache.append((k, v))
             if last:  # only the newest token's hidden state is wanted
                 x, q = (g("Slice", t, g.ints(-1), g.ints(LAST), g.ints(i)) for i, t in enumerate((x, q)))
