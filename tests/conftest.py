@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+settings.register_profile("untimed", deadline=None)  # on a busy machine any example may take long
+settings.load_profile("untimed")
 # Several test processes on two cores are faster with one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

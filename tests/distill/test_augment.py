@@ -10,7 +10,7 @@ from pocketrec.distill.augment import augment
 from pocketrec.distill.splits import Sequences
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     lengths=st.lists(st.integers(0, 12), min_size=1, max_size=8),
     copies=st.integers(0, 3),

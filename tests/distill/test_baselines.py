@@ -45,7 +45,7 @@ def popularity_order(log):
     return sorted(range(N_ITEMS), key=lambda i: (-counts[i], i))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     arrays(
         np.float32,
@@ -68,7 +68,7 @@ def test_top_k_refuses_nan():
         top_k(np.array([[0.0, np.nan, 1.0]]), 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs)
 def test_popularity_lists_by_count_then_row(log):
     baseline = Popularity.fit(Sequences.from_lists(log), N_ITEMS)
@@ -80,7 +80,7 @@ def test_popularity_lists_by_count_then_row(log):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs, st.integers(1, 4), st.sampled_from([0.0, 0.5, 1.0]))
 def test_co_occurrence_edges_are_normalised_pair_counts(log, window, power):
     got = CoOccurrence.fit(Sequences.from_lists(log), N_ITEMS, window=window, power=power).edges.toarray()
@@ -90,7 +90,7 @@ def test_co_occurrence_edges_are_normalised_pair_counts(log, window, power):
     np.testing.assert_allclose(got, scale[:, None] * counts * scale, rtol=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs, st.integers(1, 4), st.sampled_from([0.0, 1.0]), st.sampled_from([0.0, 0.5]))
 def test_transition_graph_edges_are_walks_of_one_and_two_steps(log, window, distance, second_hop):
     got = TransitionGraph.fit(
@@ -116,7 +116,7 @@ def test_walks_of_two_steps_take_the_strongest_edges_alone():
     np.testing.assert_allclose(narrow[0], [0, 2 / 3, 1 / 3, 2 / 3, 0])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs, st.lists(items, max_size=5))
 def test_history_items_send_weight_that_decays_with_age_and_popularity_comes_after(log, history):
     baseline = TransitionGraph.fit(Sequences.from_lists(log), N_ITEMS, recency=0.5)
@@ -142,7 +142,7 @@ def test_co_occurrence_looks_both_ways_and_transitions_look_ahead():
 
 
 @pytest.mark.parametrize("kind", BASELINES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(log=logs, histories=st.lists(st.lists(items, max_size=6), min_size=1, max_size=5), seen=st.booleans())
 def test_lists_are_full_for_cold_and_empty_histories_too(kind, log, histories, seen):
     got = kind.fit(Sequences.from_lists(log), N_ITEMS).rank(Sequences.from_lists(histories), N_ITEMS + 2, seen)

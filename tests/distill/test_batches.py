@@ -16,7 +16,7 @@ def joined(batches, name):
     return np.concatenate([getattr(b, name).numpy() for step in batches for b in step])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories, st.integers(1, 7), st.integers(1, 5), st.integers(0, 3))
 def test_every_event_is_a_target_exactly_once_an_epoch(lists, max_history, batch_size, epoch):
     batches = WindowBatches(Sequences.from_lists(lists), max_history, batch_size, seed=0)
@@ -25,7 +25,7 @@ def test_every_event_is_a_target_exactly_once_an_epoch(lists, max_history, batch
     assert sorted(targets.tolist()) == sorted(i for h in lists for i in h)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories, st.integers(1, 7))
 def test_each_target_is_predicted_from_the_events_right_before_it(lists, max_history):
     # Number events so that each names its own place: user * 100 + position.

@@ -13,7 +13,7 @@ from pocketrec.distill.splits import Sequences
 lists = st.lists(st.lists(st.integers(0, 7), max_size=8), min_size=1, max_size=8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(lists, st.integers(1, 4))
 def test_cooccurrence_counts_pairs_within_the_window_weighted_by_distance(histories, window):
     expected = np.zeros((8, 8))

@@ -29,7 +29,7 @@ LENIENT = DataConfig(max_bad_share=0.99)
 LOG = "user_id,item_id,timestamp\nu1,10,1600000002\nu2,20,1600000001\nu1,20,1600000001\nu1,30,1600000003\n"
 ITEMS = "item_id,title\n10,Ten\n20,Twenty\n30,Thirty\n40,Forty\n"
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def write(path: Path, text: str | bytes) -> Path:

@@ -80,7 +80,7 @@ def test_an_unknown_metric_is_refused(name):
         gains(np.zeros(1, np.int32), name)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(asked, st.integers(1, 6), st.booleans(), st.integers(1, 7))
 def test_figures_equal_a_loop_over_the_definitions(pairs, max_history, exclude_seen, batch_size):
     got = evaluate(

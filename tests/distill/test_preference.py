@@ -133,7 +133,7 @@ def test_a_catalogue_of_one_item_is_refused():
 # S-DPO
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.permutations(range(ITEMS)), min_size=1, max_size=6), st.integers(2, ITEMS), st.data())
 def test_the_target_is_never_rejected_and_nothing_else_is_lost(groups, width, data):
     targets = [data.draw(st.integers(0, ITEMS - 1)) for _ in groups]

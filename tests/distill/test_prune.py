@@ -103,7 +103,7 @@ def masked(student, gates):
     return other
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(shape=st.sampled_from(sorted(SHAPES)), seed=st.integers(0, 10_000))
 def test_removal_leaves_what_closed_gates_leave(shape, seed):
     student = tiny_student(**SHAPES[shape]).double()
@@ -192,7 +192,7 @@ def flat_curves(student, multiple=4, dimensions=None, seed=None):
     return curves
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(shape=st.sampled_from(sorted(SHAPES)), seed=st.integers(0, 10_000), ratio=st.floats(0.3, 0.95))
 def test_a_planned_shape_is_within_budget_valid_and_not_a_step_below_it(shape, seed, ratio):
     student = tiny_student(**SHAPES[shape])

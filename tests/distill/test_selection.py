@@ -171,7 +171,7 @@ def chosen(selected):
     return selected.events().tolist()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.lists(st.integers(0, 30), min_size=2, max_size=8).map(lambda sizes: [max(1, sizes[0]), *sizes[1:-1], 5]),
     st.floats(0.001, 1.0),

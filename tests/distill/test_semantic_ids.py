@@ -119,7 +119,7 @@ def test_the_last_codes_of_a_prefix_are_dealt_out_at_the_least_total_distance():
     assert cost == pytest.approx(brute_force_cost(latent, centroids, 0), rel=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 27), st.integers(0, 1000))
 def test_placement_is_unique_up_to_a_full_space(n, seed):
     generator = np.random.default_rng(seed)

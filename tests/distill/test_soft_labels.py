@@ -59,7 +59,7 @@ def test_labels_are_those_of_the_training_batches(tmp_path):
             assert (items[seen.numpy(), 0] == (newest + 1) % N_ITEMS).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lengths=st.lists(st.integers(0, 30), min_size=1, max_size=8), size=st.integers(1, 7))
 def test_windows_label_each_event_once_with_at_least_half_the_history(lengths, size):
     sequences = Sequences.from_lists([[0] * n for n in lengths])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pocketrec.distill.splits import Sequences, Split, global_time, leave_one_out
 from pocketrec.runtime.errors import DataError
 
-quick = settings(max_examples=200, deadline=None)
+quick = settings(max_examples=200)
 # Every event is an item of its own, so that finding an item tells which event was used.
 lengths = st.lists(st.integers(0, 7), min_size=1, max_size=12)
 

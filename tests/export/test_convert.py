@@ -191,7 +191,7 @@ def test_old_and_new_fields_of_rotary_positions_mean_the_same(tmp_path):
     assert read_llama(tmp_path / "model").shape.rope_theta == 10000.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     head_dim=st.sampled_from([4, 16, 64]), theta=st.sampled_from([100.0, 1e4, 5e5]),
     factor=st.floats(1.0, 32.0), low=st.floats(0.5, 2.0), span=st.floats(0.5, 6.0), original=st.integers(8, 8192),

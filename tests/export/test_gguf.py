@@ -33,7 +33,7 @@ def gguf_bundle(folder, student, quantize="none", items=40):
     pair_dim=st.sampled_from([0, 4]),
     length=st.integers(0, 6),
 )
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 def test_a_float32_file_gives_the_hidden_state_of_torch(tmp_path_factory, seed, heads, layers, pair_dim, length):
     student = tiny_student(seed, heads=heads[0], kv_heads=heads[1], layers=layers, pair_dim=pair_dim, dim=32)
     engine = load_engine("gguf", open_bundle(gguf_bundle(tmp_path_factory.mktemp("g") / "b", student)))

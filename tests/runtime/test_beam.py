@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketrec.runtime.beam import beam_search
@@ -82,7 +82,6 @@ def problems(draw):
     return trie, PrefixScorer(weights), exclude
 
 
-@settings(deadline=None)
 @given(problems(), st.integers(1, 40))
 def test_the_search_keeps_the_rule_to_the_bit(problem, beam):
     trie, scorer, exclude = problem
@@ -94,7 +93,6 @@ def test_the_search_keeps_the_rule_to_the_bit(problem, beam):
         assert pairs(result, user) == slow
 
 
-@settings(deadline=None)
 @given(problems())
 def test_a_beam_as_wide_as_the_catalogue_ranks_every_leaf(problem):
     trie, scorer, exclude = problem

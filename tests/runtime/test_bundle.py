@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketrec.runtime.bundle import (
@@ -301,7 +301,6 @@ ANY_JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(ANY_JSON)
 def test_no_json_at_all_gets_past_the_manifest_but_as_an_error_of_ours(data):
     with pytest.raises(BundleError):

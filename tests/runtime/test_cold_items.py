@@ -134,7 +134,7 @@ def test_a_session_is_of_the_same_model_whatever_cold_items_resemble(bundle):
     assert model_id(manifest) == model_id(open_bundle(bundle.parent / "base").manifest)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_scores_are_those_of_the_rule_for_any_file(tmp_path_factory, data):
     n = data.draw(st.integers(2, 12))

@@ -49,7 +49,7 @@ def ids(found):
     return [item.item_id for item in found]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     allow=SOME | st.none(),
     deny=SOME,

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketrec.runtime.errors import TrieError
@@ -17,7 +17,6 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 IDS = st.lists(TEXT.filter(bool), unique=True, max_size=40)
 
 
-@settings(deadline=None)
 @given(IDS, st.data())
 def test_ids_come_back_and_are_found_like_in_a_dict(ids, data):
     table = ItemTable.from_lists(ids)
@@ -102,7 +101,6 @@ def test_rows_outside_the_table_are_errors_not_other_items():
             table.ids(rows)
 
 
-@settings(deadline=None)
 @given(st.lists(TEXT.filter(bool), unique=True, min_size=1, max_size=30), st.randoms())
 def test_take_reorders_ids_and_titles_together(ids, random):
     titles = [item_id.upper() for item_id in ids]

@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketrec.runtime.beam import beam_search
@@ -109,7 +109,6 @@ def told(recommendations) -> list[tuple[str, float]]:
 HISTORIES = st.lists(st.sampled_from([*IDS, "stranger", ""]), max_size=12)
 
 
-@settings(deadline=None)
 @given(HISTORIES, st.integers(1, 30), st.booleans(), st.sets(st.sampled_from(IDS)) | st.none())
 def test_the_best_allowed_items_come_back_best_first(history, k, exclude_seen, part):
     rec = recommender()
@@ -120,7 +119,6 @@ def test_the_best_allowed_items_come_back_best_first(history, k, exclude_seen, p
     assert found.unknown == tuple(i for i in dict.fromkeys(history) if i not in IDS)
 
 
-@settings(deadline=None)
 @given(HISTORIES, st.integers(1, 30), st.integers(1, 3), st.integers(1, 3) | st.none())
 def test_a_narrow_beam_still_gives_k_items_while_there_are_k(history, k, model_beam, beam):
     rec = recommender(beam=model_beam)

@@ -46,7 +46,7 @@ def test_it_gives_what_a_stateless_call_gives_at_every_length(rec):
     assert session.history == tuple(history)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.sampled_from([*IDS[:9], "stranger"]), max_size=4), max_size=5), st.booleans())
 def test_it_does_not_matter_when_the_recommendations_are_asked_for(rec, pieces, exclude_seen):
     session, history = rec.session(pieces[0] if pieces else ()), list(pieces[0]) if pieces else []
@@ -134,7 +134,7 @@ def test_anything_but_a_saved_session_is_refused(rec, tmp_path):
             rec.restore_session(path)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.integers(0, 10_000), st.integers(0, 255))
 def test_a_changed_byte_is_refused_or_changes_nothing_that_counts(rec, place, byte):
     session = rec.session(IDS[:3])

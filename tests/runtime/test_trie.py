@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pocketrec.runtime.errors import TrieError
@@ -58,7 +58,6 @@ def test_the_layout_is_breadth_first_with_contiguous_children():
     assert trie.table.titles([0, 5]) == ["A", "H"]
 
 
-@settings(deadline=None)
 @given(catalogues(), st.data())
 def test_children_contains_and_leaf_agree_with_the_set_of_rows(rows, data):
     trie = build(rows)
@@ -71,7 +70,6 @@ def test_children_contains_and_leaf_agree_with_the_set_of_rows(rows, data):
     assert trie.leaf(prefix) == (sorted(rows).index(prefix) if prefix in rows else -1)
 
 
-@settings(deadline=None)
 @given(catalogues())
 def test_the_arrays_spell_out_every_row_and_no_other(rows):
     trie = build(rows)
@@ -88,7 +86,6 @@ def test_the_arrays_spell_out_every_row_and_no_other(rows):
     assert trie.max_branch == tuple(branches)
 
 
-@settings(deadline=None)
 @given(catalogues(), st.data())
 def test_a_filtered_trie_is_the_trie_of_the_kept_items(rows, data):
     trie = build(rows)
@@ -176,7 +173,6 @@ def test_a_mask_of_another_shape_or_type_is_refused(mask):
         small().filter(mask)
 
 
-@settings(deadline=None)
 @given(catalogues())
 def test_saving_and_loading_gives_the_same_trie(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("trie") / "t"
@@ -340,7 +336,6 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
         ItemTrie.load(tmp_path / "t")
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_refused_or_still_a_catalogue_within_its_rules(tmp_path_factory, data):
     """The checksum is the bundle's; damage here may change an item, but never break the trie."""

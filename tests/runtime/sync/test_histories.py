@@ -96,7 +96,7 @@ class Model:
 
 
 @pytest.mark.usefixtures("sync_bundles")
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(steps=st.lists(STEPS, min_size=4, max_size=12))
 def test_a_finished_refresh_holds_the_newest_release_that_is_allowed(sync_bundles, sync_keys, steps):
     folder = Path(tempfile.mkdtemp())
