@@ -29,6 +29,7 @@ from pocketrec.runtime.bundle import ModelSpec
 
 FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
 Builders = Mapping[str, Callable[[ModelSpec, WeightFile], onnx.ModelProto]]
+Cache = list[tuple[str, str]]  # by layer: keys and values, [G, tokens, d] each
 BIAS = value("bias", FLOAT, ["nodes_or_1"])
 
 
@@ -120,13 +121,13 @@ def _encode(g: Graph, spec: ModelSpec, *, cached: bool) -> tuple[str, str]:
     cos, sin = (g("Slice", g.weight(f"rope.{t}"), first, end, g.ints(0)) for t in ("cos", "sin"))  # [T, d]
     mask = _causal(g, spec, first, end)
     past = _past(g, spec) if cached else []
-    present = []
+    present: Cache = []
     for layer in range(spec.layers):
         last = layer + 1 == spec.layers
         q, k, v = _heads(g, spec, layer, _norm(g, spec, x), cos, sin)  # [H, T, d], [G, T, d]
         if cached:
-            k, v = (g("Concat", past[2 * layer + which], t, axis=1) for which, t in enumerate((k, v)))  # [G, S, d]
-            present += [k, v]
+            k, v = (g("Concat", old, new, axis=1) for old, new in zip(past[layer], (k, v), strict=True))  # [G, S, d]
+            present.append((k, v))
         if last:  # only the newest token's hidden state is wanted
             x, q = _newest(g, x, 0), _newest(g, q, 1)
         x = g("Add", x, _attend(g, spec, layer, q, k, v, None if last else mask))
@@ -201,16 +202,17 @@ def _rotate(g: Graph, spec: ModelSpec, x: str, cos: str, sin: str) -> str:
     return g("Add", g("Mul", x, cos), g("Mul", turned, sin))
 
 
-def _past(g: Graph, spec: ModelSpec, cache: str = "past") -> list[str]:
-    """Cached keys and values, [G, P, d] each: the first layer's keys, its values, the second layer's keys, ..."""
+def _past(g: Graph, spec: ModelSpec, cache: str = "past") -> Cache:
+    """Take a cache [layers, 2, G, P, d] apart."""
     flat = g("Reshape", cache, g.ints(2 * spec.layers * spec.kv_heads, -1, spec.head_dim))
-    return g.split("Split", 2 * spec.layers, flat, axis=0, num_outputs=2 * spec.layers)
+    each = g.split("Split", 2 * spec.layers, flat, axis=0, num_outputs=2 * spec.layers)
+    return list(zip(each[::2], each[1::2], strict=True))
 
 
-def _stacked(g: Graph, spec: ModelSpec, cache: list[str]) -> str:
-    """Keys and values [G, S, d] each, in the order of `_past`, as one cache [layers, 2, G, S, d]."""
+def _stacked(g: Graph, spec: ModelSpec, cache: Cache) -> str:
+    """Make one cache [layers, 2, G, S, d], as `_past` takes it apart."""
     shape = g.ints(spec.layers, 2, spec.kv_heads, -1, spec.head_dim)
-    return g("Reshape", g("Concat", *cache, axis=0), shape)
+    return g("Reshape", g("Concat", *(t for layer in cache for t in layer), axis=0), shape)
 
 
 def _causal(g: Graph, spec: ModelSpec, first: str, end: str) -> str:

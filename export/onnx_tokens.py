@@ -28,6 +28,7 @@ from pocketrec.export.onnx import (
     FLOAT,
     INT32,
     INT64,
+    Cache,
     _best,
     _children,
     _norm,
@@ -44,8 +45,6 @@ from pocketrec.runtime.bundle import ModelSpec
 
 LAST = np.iinfo(np.int64).max
 MOST_TABLE_ROWS = 1 << 13  # codes and prompt; with more, the first layer is computed in each call
-
-Cache = list[tuple[str, str]]  # by layer: keys and values
 
 
 def write_token_graphs(spec: ModelSpec, weights: Path) -> dict[str, str]:
@@ -69,7 +68,7 @@ def token_encoder_graph(spec: ModelSpec, file: WeightFile) -> onnx.ModelProto:
     g = model.g
     hidden, cache = model.encode(cached=True)
     g.rename(hidden, "hidden")
-    g.rename(_stacked(g, spec, [t for layer in cache for t in layer]), "present")
+    g.rename(_stacked(g, spec, cache), "present")
     inputs = [value("history", INT32, ["items", spec.levels]), _cache(spec, "past", "past_tokens")]
     return g.model("encoder", inputs, [_hidden(spec), _cache(spec, "present", "tokens")])
 
@@ -81,8 +80,7 @@ def token_search_graph(spec: ModelSpec, file: WeightFile) -> onnx.ModelProto:
     [M]; beam int64 [1]; bias float32 [nodes], or [1] with 0 for none → rows int32, scores float32.
     """
     model = _Llama(spec, file)
-    cache = _past(model.g, spec, "present")
-    model.search("hidden", list(zip(cache[::2], cache[1::2], strict=True)), "bias")
+    model.search("hidden", _past(model.g, spec, "present"), "bias")
     inputs = [_hidden(spec), _cache(spec, "present", "tokens"), *_trie_inputs(spec), BIAS]
     return model.g.model("search", inputs, _results())
 
@@ -129,7 +127,9 @@ class _Llama:
             last = layer + 1 == spec.layers
             q, k, v = self._heads(projected if layer == 0 else self._project(layer, x), rope)
             if cached:
-                k, v = (g("Concat", past[2 * layer + i], t, axis=1) for i, t in enumerate((k, v)))  # [G, S, d]
+                k, v = (
+                    g("Concat", old, new, axis=1) for old, new in zip(past[layer], (k, v), strict=True)
+                )  # [G, S, d]
             cache.append((k, v))
             if last:  # only the newest token's hidden state is wanted
                 x, q = (g("Slice", t, g.ints(-1), g.ints(LAST), g.ints(i)) for i, t in enumerate((x, q)))
