@@ -11,6 +11,7 @@ float16, aligned: what part of the neighbour's probability it passes on, (0, 1].
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,7 @@ VERSION: Final = "1"
 FROM_FOUND: Final = 0.25  # share of a recommended item's probability that those like it may get
 # What those like the last item of the history get, like the one before it, and like the one before that.
 FROM_RECENT: Final = (0.025, 0.0125, 0.00625)
+RECENT: Final = len(FROM_RECENT)
 NOBODY: Final = (np.empty(0, np.int32), np.empty(0, np.float32))
 _TENSORS: Final = {"items": "I32", "counts": "U8", "neighbours": "I32", "weights": "F16"}
 _REMEDY: Final = "fetch the bundle again or refresh the catalogue anew"
@@ -78,23 +80,42 @@ class ColdItems:
             recommends; scores: float32 [m], its log-probabilities.
         :return: new items, each once, rising, and their log-probabilities, float32.
         """
-        rows = np.concatenate((recent[: len(FROM_RECENT)], found))
-        if len(self.known) == 0 or len(rows) == 0:
-            return NOBODY
-        place = np.minimum(np.searchsorted(self.known, rows), len(self.known) - 1)
-        hits = np.flatnonzero(self.known[place] == rows)
-        if len(hits) == 0:
-            return NOBODY
-        passed = np.concatenate((FROM_RECENT[: len(recent)], FROM_FOUND * np.exp(scores)))
         gained: dict[int, float] = {}  # a handful: quicker than numpy
-        starts, ends = self.first[place[hits]].tolist(), self.first[place[hits] + 1].tolist()
-        for worth, start, end in zip(passed[hits].tolist(), starts, ends, strict=True):
-            shares = zip(self.new[start:end].tolist(), self.weights[start:end].tolist(), strict=True)
-            for item, weight in shares:
-                gained[item] = gained.get(item, 0.0) + worth * weight
+        for _, item, probability in self.passed_on(recent, found, scores):
+            gained[item] = gained.get(item, 0.0) + probability
+        if not gained:
+            return NOBODY
         new = sorted(gained)
         total = np.array([gained[item] for item in new])
         return np.array(new, np.int32), np.log(np.maximum(total, 1e-38)).astype(np.float32)
+
+    def passed_on(
+        self, recent: NDArray[np.int32], found: NDArray[np.int32], scores: NDArray[np.float32]
+    ) -> Iterator[tuple[int, int, float]]:
+        """Yield (known item, new item, probability that the new one gets from it); arguments as in `scored`."""
+        rows = np.concatenate((recent[:RECENT], found))
+        if len(self.known) == 0 or len(rows) == 0:
+            return
+        place = np.minimum(np.searchsorted(self.known, rows), len(self.known) - 1)
+        hits = np.flatnonzero(self.known[place] == rows)
+        if len(hits) == 0:
+            return
+        passed = np.concatenate((FROM_RECENT[: len(recent)], FROM_FOUND * np.exp(scores)))
+        starts, ends = self.first[place[hits]].tolist(), self.first[place[hits] + 1].tolist()
+        for known, worth, start, end in zip(rows[hits].tolist(), passed[hits].tolist(), starts, ends, strict=True):
+            shares = zip(self.new[start:end].tolist(), self.weights[start:end].tolist(), strict=True)
+            for item, weight in shares:
+                yield known, item, worth * weight
+
+    def passed_to(
+        self, item: int, recent: NDArray[np.int32], found: NDArray[np.int32], scores: NDArray[np.float32]
+    ) -> list[tuple[int, float]]:
+        """Return (known item, probability) of all that one new item gets, the most first; otherwise as `passed_on`."""
+        total: dict[int, float] = {}
+        for known, new, probability in self.passed_on(recent, found, scores):
+            if new == item:
+                total[known] = total.get(known, 0.0) + probability
+        return sorted(total.items(), key=lambda pair: -pair[1])
 
 
 def best_of_both(

@@ -18,15 +18,19 @@ from pocketrec.runtime.engines import Engine
 class Explanation:
     """Why an item scores what it scores.
 
-    score: its log-probability. levels: of each code of its semantic ID, given the codes before; they sum to the score.
-    history: (item id, change) for each item that the model read, oldest first; the change is what the item adds to the
-    score, the score less that of the history without it.
+    score: its log-probability, by the model alone. levels: of each code of its semantic ID, given the codes before;
+    they sum to the score. history: (item id, change) for each item that the model read, oldest first; the change is
+    what the item adds to the score, the score less that of the history without it. resembles: of a new item that
+    nobody has interacted with, (item id, probability) for each item that passes something on to it, the most first:
+    items of the history, and those that the model recommends. `recommend` goes by the logarithm of their sum where
+    that is more than the score.
     """
 
     item_id: str
     score: float
     levels: tuple[float, ...]
     history: tuple[tuple[str, float], ...]
+    resembles: tuple[tuple[str, float], ...] = ()
 
     @property
     def drivers(self) -> tuple[tuple[str, float], ...]:

@@ -8,6 +8,7 @@ the path of the data: bundle -> engine and trie -> here -> the app.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.bundle import Manifest, check_fit, open_bundle
-from pocketrec.runtime.cold_items import ColdItems, best_of_both
+from pocketrec.runtime.cold_items import RECENT, ColdItems, best_of_both
 from pocketrec.runtime.control import POOL, Ask, Control, diverse, history_ids, prepare
 from pocketrec.runtime.engines import Engine, State, engine_for, load_engine
 from pocketrec.runtime.errors import ConfigError
@@ -233,7 +234,8 @@ class Recommender:
         recent = leaves[-self.manifest.model.max_history :]
         names = self.trie.table.ids(self.trie.table_rows_of(recent))
         sids = self.trie.rows[recent].astype(np.int32)
-        return explain(self.engine, item_id, self.trie.rows[leaf[0]], names, sids)
+        found = explain(self.engine, item_id, self.trie.rows[leaf[0]], names, sids)
+        return found if self.cold is None else replace(found, resembles=self._resembles(leaves, sids, leaf))
 
     def find_leaves(self, history: Sequence[str]) -> tuple[Rows, tuple[str, ...]]:
         """Leaf rows of a history's known items, int32, and its unknown ids, each once.
@@ -307,7 +309,7 @@ class Recommender:
         assert self.cold is not None
         own = None if bias is None else bias[catalogue.n_internal :]
         likely = scores if own is None else scores - own[leaves]
-        recent = self.trie.table_rows_of(seen[:-4:-1])
+        recent = self.trie.table_rows_of(seen[: -RECENT - 1 : -1])
         rows, gained = self.cold.scored(recent, catalogue.table_rows_of(leaves), likely)
         if len(rows) == 0:
             return leaves, scores
@@ -315,6 +317,15 @@ class Recommender:
         allowed = [place for place, leaf in enumerate(new.tolist()) if leaf >= 0 and leaf not in out]
         new, gained = new[allowed], gained[allowed]
         return best_of_both(leaves, scores, new, gained if own is None else gained + own[new])
+
+    def _resembles(self, seen: Rows, sids: NDArray[np.int32], leaf: Rows) -> tuple[tuple[str, float], ...]:
+        """What a new item's likes pass on to it after a history, the most first; as `recommend` by default."""
+        assert self.cold is not None
+        leaves, scores = self.engine.search(sids, self.trie, np.unique(seen), self.manifest.model.beam)
+        recent, found = (self.trie.table_rows_of(rows) for rows in (seen[: -RECENT - 1 : -1], leaves))
+        likes = self.cold.passed_to(int(self.trie.table_rows_of(leaf)[0]), recent, found, scores)
+        names = self.trie.table.ids(np.array([known for known, _ in likes], np.int32))
+        return tuple((name, probability) for name, (_, probability) in zip(names, likes, strict=True))
 
     def _wish(self, within: ItemTrie | str | None, control: Control | None) -> Control:
         if control is None:

@@ -110,6 +110,26 @@ def test_a_session_gives_what_a_call_gives(pair):
         assert [i.item_id for i in calls[0]] == [i.item_id for i in calls[1]]
 
 
+def test_an_explanation_names_what_passed_it_on(pair):
+    rec, plain = pair
+    k = rec.manifest.model.beam
+    for history in HISTORIES:
+        scores = {i.item_id: i.score for i in rec.recommend(history, k)}
+        likely = {i.item_id: float(np.exp(i.score)) for i in plain.recommend(history, k)}
+        recent = dict(zip(history[::-1], FROM_RECENT, strict=False))
+        for i in COLD:
+            found = rec.explain(history, IDS[i])
+            near = {IDS[j]: w for j, w in likeness()[i].items()}
+            wanted = {j: w * (FROM_FOUND * likely.get(j, 0.0) + recent.get(j, 0.0)) for j, w in near.items()}
+            assert dict(found.resembles) == pytest.approx({j: p for j, p in wanted.items() if p}, rel=2e-3)
+            assert found.resembles == tuple(sorted(found.resembles, key=lambda pair: -pair[1]))
+            if IDS[i] in scores:
+                passed = sum(p for _, p in found.resembles)
+                assert scores[IDS[i]] == pytest.approx(max(found.score, np.log(max(passed, 1e-38))), abs=2e-3)
+        assert not plain.explain(history, IDS[40]).resembles
+        assert not rec.explain(history, IDS[0]).resembles
+
+
 def test_only_what_is_allowed_comes_back(pair):
     rec, _ = pair
     allowed = [*IDS[10:30], "item-41", "item-44"]
