@@ -211,7 +211,8 @@ class PruneConfig(_Config, frozen=True):
     multiple: Positive = 32  # widths stay multiples of this
     share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.4  # of the epochs, while cutting; the others recover
     every: Positive = 20  # steps between cuts
-    train: TrainConfig = TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3, validate_every=1)
+    # Patient: recovery is best when its learning rate has come down, and validations waver before that.
+    train: TrainConfig = TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3, validate_every=1, patience=50)
 
     def __post_init__(self) -> None:
         """Refuse two targets (msgspec adds the path)."""
