@@ -234,15 +234,17 @@ def cutting_model(
 
 
 def first_scores(loss: HardLabels | Distillation, config: PruneConfig, batches: list[Batch]) -> Gates:
-    """Score a student's units on a few batches, without dropout."""
+    """Score a student's units on a few batches, without dropout; what is drawn at random is drawn alike."""
     gates, where = open_gates(loss.student), places(loss.student)
     loss.eval()
     total = {name: torch.zeros_like(gate) for name, gate in gates.items()}
-    for batch in batches:
-        loss.zero_grad()
-        (loss(batch) / batch.total).backward()
-        for name, score in taylor_sums(loss.student, gates, where).items():
-            total[name] += score.square()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for batch in batches:
+            loss.zero_grad()
+            (loss(batch) / batch.total).backward()
+            for name, score in taylor_sums(loss.student, gates, where).items():
+                total[name] += score.square()
     loss.zero_grad()
     return ranking(loss.student, config, gates, total)
 
