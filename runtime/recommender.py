@@ -309,8 +309,7 @@ class Recommender:
         assert self.cold is not None
         own = None if bias is None else bias[catalogue.n_internal :]
         likely = scores if own is None else scores - own[leaves]
-        recent = self.trie.table_rows_of(seen[: -RECENT - 1 : -1])
-        rows, gained = self.cold.scored(recent, catalogue.table_rows_of(leaves), likely)
+        rows, gained = self.cold.scored(self._last_rows(seen), catalogue.table_rows_of(leaves), likely)
         if len(rows) == 0:
             return leaves, scores
         new, out = catalogue.leaves_of(rows), set(exclude.tolist())
@@ -318,12 +317,18 @@ class Recommender:
         new, gained = new[allowed], gained[allowed]
         return best_of_both(leaves, scores, new, gained if own is None else gained + own[new])
 
+    def _last_rows(self, seen: Rows) -> Rows:
+        """Table rows of the last items of a history that pass something on, the newest first."""
+        return self.trie.table_rows_of(seen[: -RECENT - 1 : -1])
+
     def _resembles(self, seen: Rows, sids: NDArray[np.int32], leaf: Rows) -> tuple[tuple[str, float], ...]:
         """What a new item's likes pass on to it after a history, the most first; as `recommend` by default."""
         assert self.cold is not None
+        item = int(self.trie.table_rows_of(leaf)[0])
+        if item not in self.cold.new:
+            return ()
         leaves, scores = self.engine.search(sids, self.trie, np.unique(seen), self.manifest.model.beam)
-        recent, found = (self.trie.table_rows_of(rows) for rows in (seen[: -RECENT - 1 : -1], leaves))
-        likes = self.cold.passed_to(int(self.trie.table_rows_of(leaf)[0]), recent, found, scores)
+        likes = self.cold.passed_to(item, self._last_rows(seen), self.trie.table_rows_of(leaves), scores)
         names = self.trie.table.ids(np.array([known for known, _ in likes], np.int32))
         return tuple((name, probability) for name, (_, probability) in zip(names, likes, strict=True))
 
