@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pocketrec.runtime.bundle import Bundle
     from pocketrec.runtime.trie import ItemTrie
 
-ENGINES: Final = ("onnx", "onnx-split", "gguf", "reference")
+ENGINES: Final = ("native", "onnx", "onnx-split", "gguf", "reference")
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,10 @@ def load_engine(name: str, bundle: Bundle, threads: int = 1, providers: Sequence
         return OnnxEngine(bundle, threads=threads, split=name == "onnx-split", providers=providers)
     if providers:
         raise ConfigError(f"providers are ONNX Runtime's, and the engine is {name!r}; leave them out")
+    if name == "native":
+        from pocketrec.runtime.engines.native import NativeEngine
+
+        return NativeEngine(bundle, threads=threads)
     if name == "gguf":
         from pocketrec.runtime.engines.gguf import GgufEngine
 

@@ -1,0 +1,156 @@
+"""The student in C: encoder and search in one call, in float32, without ONNX Runtime.
+
+`pocketrec.runtime._native` is compiled when pocketrec is installed, where there is a C compiler; without it the ONNX
+engine does the same. It reads the weight file that the ONNX graphs refer to, and gives their answers to 1e-4.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.runtime.answers import ROUNDING, sound_answer
+from pocketrec.runtime.bundle import MODEL_KIND, Bundle, ModelSpec
+from pocketrec.runtime.engines import Engine, State, load_engine
+from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError
+from pocketrec.runtime.trie import ItemTrie
+from pocketrec.runtime.weights import read_weights
+
+WEIGHTS = "model.safetensors"
+Found = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+
+def native_module() -> ModuleType | None:
+    """Return the compiled module; None where this installation has none."""
+    try:
+        from pocketrec.runtime import _native
+    except ImportError:
+        return None
+    return _native
+
+
+def runs_here(bundle: Bundle) -> bool:
+    """Tell whether this engine can run a bundle in this installation."""
+    return bundle.manifest.model.kind == MODEL_KIND and WEIGHTS in bundle.manifest.files and native_module() is not None
+
+
+class NativeEngine:
+    """Runs a bundle's weights. Thread-safe: a model never changes, and calls let go of the interpreter's lock."""
+
+    name = "native"
+
+    def __init__(self, bundle: Bundle, threads: int = 1, kernels: str | None = None) -> None:
+        """Read the weights and lay them out.
+
+        :param bundle: an opened bundle.
+        :param threads: 1; a call is too short to share.
+        :param kernels: a name of `_native.kernels()`; None: the best that this processor has.
+        :raises MissingExtraError: if pocketrec was installed without a C compiler.
+        :raises BundleError: if the bundle holds another kind of model, or its weights are damaged.
+        """
+        native = native_module()
+        if native is None:
+            raise MissingExtraError(
+                "the native engine is compiled at installation, and this one had no C compiler; install one (gcc or "
+                "clang) and pocketrec again, or use the engine 'onnx'"
+            )
+        if threads != 1:
+            raise ConfigError(f"threads is {threads}, and the native engine uses 1; leave it out, or use 'onnx'")
+        spec = bundle.manifest.model
+        if spec.kind != MODEL_KIND:
+            raise BundleError(f"the native engine runs {MODEL_KIND!r}, and this is {spec.kind!r}; use the engine 'onnx'")
+        self._bundle, self._spec = bundle, spec
+        self._reference: Engine | None = None
+        weights = read_weights(bundle.file(WEIGHTS), spec)
+        bundle.check_unchanged()
+        try:
+            self._model = native.Model(_sizes(spec, weights), spec.norm_eps, tensors(spec, weights), kernels)
+        except ValueError as error:
+            raise BundleError(f"the native engine cannot run this model ({error}); use the engine 'onnx'") from error
+
+    def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
+        """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
+        return self._find(self._model.recommend, history, trie, exclude, beam, None)
+
+    def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
+        """Read a history, or go on with one at the cost of the new items (see `Engine.read`)."""
+        if state is not None and len(items) == 0:
+            return state
+        spec, before = self._spec, 0 if state is None else state.memory.shape[3]
+        tokens = before + (before == 0) + len(items)
+        hidden = np.empty((1, spec.dim), np.float32)
+        present = np.empty((spec.layers, 2, spec.kv_heads, tokens, spec.head_dim), np.float32)
+        self._model.encode(np.ascontiguousarray(items), None if state is None else state.memory, hidden, present)
+        return State(len(items) if state is None else state.items + len(items), hidden, present)
+
+    def search_from(
+        self,
+        state: State,
+        trie: ItemTrie,
+        exclude: NDArray[np.int32],
+        beam: int,
+        bias: NDArray[np.float32] | None = None,
+    ) -> Found:
+        """Return leaf rows and scores, best first (see `Engine.search_from`)."""
+        return self._find(self._model.search, state.hidden, trie, exclude, beam, bias)
+
+    def _find(
+        self,
+        call: Any,
+        given: NDArray[Any],
+        trie: ItemTrie,
+        exclude: NDArray[np.int32],
+        beam: int,
+        bias: NDArray[np.float32] | None,
+    ) -> Found:
+        room = min(beam, max(trie.n_nodes, 1))
+        rows, scores = np.empty(room, np.int32), np.empty(room, np.float32)
+        count = call(np.ascontiguousarray(given), trie.first_child, trie.codes, exclude, room, bias, rows, scores)
+        rows, scores = rows[:count], scores[:count]
+        if bias is not None:
+            return sound_answer(rows, scores, len(trie), exclude, bias[trie.n_internal :])
+        if count and scores[0] > ROUNDING:
+            raise BundleError(f"the bundle's model gives a score of {scores[0]:.3g}, which none is; export it again")
+        return rows, scores
+
+    def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
+        """Log-probability of each code of one semantic ID, float32 [L], by the numpy reference on the same weights."""
+        self._reference = self._reference or load_engine("reference", self._bundle)
+        return self._reference.level_scores(history, sid)
+
+    def close(self) -> None:
+        """Let go of the weights."""
+        self._model = self._reference = None
+
+
+def _sizes(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[int, ...]:
+    """In the order of `Model` in runtime/native/model.h."""
+    pairs = len(weights["pair.keys"]) if spec.pair_dim else 0
+    return (
+        spec.levels, spec.codes, spec.dim, spec.layers, spec.blocks or spec.layers, spec.heads, spec.kv_heads,
+        spec.head_dim, spec.ffn, spec.decoder_dim, spec.pair_dim, pairs, spec.max_history,
+    )  # fmt: skip
+
+
+def tensors(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], ...]:
+    """A model's tensors in the order in which `take_all` of runtime/native/module.c takes them.
+
+    What codes add behind a level is looked up: the product of their embeddings and the level's matrix is made here.
+    """
+    w = weights
+    out = [w["start"], w["norm"], w["rope.cos"], w["rope.sin"], *(w[f"embed.{level}"] for level in range(spec.levels))]
+    for block in range(spec.blocks or spec.layers):
+        scaled = w[f"layers.{block}.q"] * np.float32(spec.head_dim**-0.5)
+        out += [scaled, *(w[f"layers.{block}.{name}"] for name in ("kv", "o", "gate_up", "down"))]
+    out += [w["decoder.hidden"], w["decoder.bias"]]
+    for level in range(spec.levels):
+        out += [w[f"decoder.{level}.out"], w[f"decoder.{level}.out_bias"]]
+        out += [w[f"embed.{earlier}"] @ w[f"decoder.{level}.prefix"] for earlier in range(level)]
+        if spec.pair_dim and level > 1:
+            out.append(w["pair.into"] @ w[f"decoder.{level}.prefix"])
+    if spec.pair_dim:
+        out += [w["pair.keys"].astype(np.int32), w["pair.table"], w["pair.into"], w["pair.query"]]
+    return tuple(np.ascontiguousarray(tensor) for tensor in out)

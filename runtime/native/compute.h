@@ -1,0 +1,13 @@
+/* The encoder and the search for one instruction set: kernels_plain.c, kernels_avx2.c and kernels_avx512.c include this
+   after setting LANES, and give the result a name. */
+#include "vectors.h"
+
+#ifdef WHOLE
+#include "linear_dots.h"
+#else
+#include "linear.h"
+#endif
+
+#include "encoder.h"
+
+#include "search.h"

@@ -1,0 +1,11 @@
+/* Kernels for any processor: SSE2, or NEON. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model.h"
+
+#define LANES 4
+#include "compute.h"
+
+const Kernels kernels_plain = {.name = "plain", .panel = PANEL, .encode = encode, .search = search};

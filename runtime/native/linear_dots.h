@@ -1,0 +1,103 @@
+/* Products with a matrix of whole numbers, by the dot products of four bytes that newer processors have. Included by
+   compute.h in place of linear.h.
+
+   A column holds int8 and has a scale. Each row of x is rounded to [−127, 127] by a scale of its own, 127 for its largest
+   number; 128 is added to make bytes without a sign of it, which `offset` takes away again. Panels hold four rows' bytes of a
+   column side by side. */
+#define PANEL (2 * LANES)
+#define MOST_ROWS 12
+#define MOST_TOGETHER 24 /* rows that are rounded at a time, on the stack; a row has at most MOST_BYTES (model.h) */
+
+typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+typedef uint32_t Four __attribute__((may_alias, aligned(1)));
+
+INLINE Ints load_ints(const void *from) { return *(const Ints *)from; }
+
+/* sum + Σ of four products of bytes of a (no sign) and b in each lane. */
+INLINE Ints dots(Ints sum, uint32_t a, Ints b) {
+    return (Ints)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32((int)a), (__m512i)b);
+}
+
+/* Round rows of x [rows, k] to bytes [rows, ldb], and give each one's scale. */
+INLINE void to_bytes(size_t rows, size_t k, const float *x, size_t ldx, uint8_t *bytes, size_t ldb, float *scale) {
+    for (size_t r = 0; r < rows; r++) {
+        const float *from = x + r * ldx;
+        Vec most = {0};
+        size_t i = 0;
+        for (; i + LANES <= k; i += LANES) most = larger(most, (Vec)((Ints)load(from + i) & 0x7fffffff));
+        float peak = largest_of(most);
+        for (; i < k; i++) peak = fabsf(from[i]) > peak ? fabsf(from[i]) : peak;
+        scale[r] = peak / 127.0f;
+        float inverse = peak > 0.0f ? 127.0f / peak : 0.0f;
+        const float shift = 12582912.0f + 128.0f; /* rounds; the low byte is then the number */
+        uint8_t *to = bytes + r * ldb;
+        for (i = 0; i + LANES <= k; i += LANES)
+            *(Bytes *)(to + i) = __builtin_convertvector((Ints)(load(from + i) * inverse + shift) & 0xff, Bytes);
+        for (; i < k; i++) to[i] = (uint8_t)(int)(lrintf(from[i] * inverse) + 128);
+        for (; i < ldb; i++) to[i] = 128;
+    }
+}
+
+/* y [rows, panels · PANEL] = first + x @ w, for `rows` and `panels` known when this is compiled. */
+INLINE void tile(const int rows, const int panels, const uint8_t *x, size_t ldb, const float *scale, const Linear *w,
+                 size_t column, const float *first, float *y, size_t ldy) {
+    size_t steps = (w->k + 3) / 4, stride = steps * 4 * PANEL;
+    const int8_t *panel = w->bytes + column * steps * 4;
+    Ints sum[MOST_ROWS][8];
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int p = 0; p < 2 * panels; p++) sum[r][p] = load_ints(w->offset + column + p * LANES);
+    for (size_t i = 0; i < steps; i++, panel += 4 * PANEL) {
+        Ints part[8];
+#pragma GCC unroll 8
+        for (int p = 0; p < 2 * panels; p++) part[p] = load_ints(panel + (size_t)(p / 2) * stride + p % 2 * 4 * LANES);
+#pragma GCC unroll 12
+        for (int r = 0; r < rows; r++) {
+            uint32_t four = *(const Four *)(x + (size_t)r * ldb + 4 * i);
+#pragma GCC unroll 8
+            for (int p = 0; p < 2 * panels; p++) sum[r][p] = dots(sum[r][p], four, part[p]);
+        }
+    }
+#pragma GCC unroll 12
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int p = 0; p < 2 * panels; p++) {
+            Vec value = __builtin_convertvector(sum[r][p], Vec) * (load(w->scale + column + p * LANES) * scale[r]);
+            if (first) value += load(first + column + p * LANES);
+            store(y + (size_t)r * ldy + column + p * LANES, value);
+        }
+}
+
+#define ROWS(n) \
+    case n: tile(n, 1, from, ldb, scale + done, w, column, first, y + done * ldy, ldy); break
+
+static void few_rows(const Linear *w, size_t rows, const uint8_t *bytes, size_t ldb, const float *scale, const float *first,
+                     float *y, size_t ldy) {
+    size_t parts = (rows + MOST_ROWS - 1) / MOST_ROWS, least = rows / parts, rest = rows % parts, column = 0;
+    if (rows == 1) /* enough sums side by side to hide how long each takes */
+        for (; column + 4 * PANEL <= padded(w->n); column += 4 * PANEL) tile(1, 4, bytes, ldb, scale, w, column, first, y, ldy);
+    for (; column < padded(w->n); column += PANEL) {
+        for (size_t part = 0, done = 0; part < parts; part++) {
+            size_t count = least + (part < rest);
+            const uint8_t *from = bytes + done * ldb;
+            switch (count) {
+                ROWS(1); ROWS(2); ROWS(3); ROWS(4); ROWS(5); ROWS(6); ROWS(7); ROWS(8); ROWS(9); ROWS(10); ROWS(11); ROWS(12);
+            }
+            done += count;
+        }
+    }
+}
+#undef ROWS
+
+/* y [rows, n] = first [n] (or zero) + x [rows, k] @ w; rows of y, and `first`, are padded to a multiple of PAD. */
+static void linear(const Linear *w, size_t rows, const float *x, size_t ldx, const float *first, float *y, size_t ldy) {
+    uint8_t bytes[MOST_TOGETHER * MOST_BYTES];
+    float scale[MOST_TOGETHER];
+    size_t ldb = (w->k + 3) / 4 * 4;
+    for (size_t done = 0; done < rows; done += MOST_TOGETHER) {
+        size_t count = rows - done < MOST_TOGETHER ? rows - done : MOST_TOGETHER;
+        to_bytes(count, w->k, x + done * ldx, ldx, bytes, ldb, scale);
+        few_rows(w, count, bytes, ldb, scale, first, y + done * ldy, ldy);
+    }
+}

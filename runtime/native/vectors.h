@@ -1,0 +1,111 @@
+/* Arithmetic on LANES numbers at once, in the vector extensions of GCC and Clang: the compiler makes SSE, AVX or NEON of
+   it. Included by compute.h. */
+#include <math.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+INLINE Vec load(const float *from) { return *(const Vec *)from; }
+INLINE void store(float *to, Vec v) { *(Vec *)to = v; }
+INLINE Vec all(float x) { return x - (Vec){0}; }
+INLINE Vec choose(Ints mask, Vec yes, Vec no) { return (Vec)((mask & (Ints)yes) | (~mask & (Ints)no)); }
+INLINE Vec larger(Vec a, Vec b) { return choose(a > b, a, b); }
+
+#if LANES == 16
+#define STEPS {8, 4, 2, 1}
+#elif LANES == 8
+#define STEPS {4, 2, 1}
+#else
+#define STEPS {2, 1}
+#endif
+
+/* The lanes of v, `by` places on. */
+#if defined(__clang__)
+#define TURNED(v, by) turned_##by(v)
+#if LANES == 16
+INLINE Vec turned_8(Vec v) { return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7); }
+INLINE Vec turned_4(Vec v) { return __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11); }
+INLINE Vec turned_2(Vec v) { return __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13); }
+INLINE Vec turned_1(Vec v) { return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14); }
+#elif LANES == 8
+INLINE Vec turned_4(Vec v) { return __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3); }
+INLINE Vec turned_2(Vec v) { return __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5); }
+INLINE Vec turned_1(Vec v) { return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6); }
+#else
+INLINE Vec turned_2(Vec v) { return __builtin_shufflevector(v, v, 2, 3, 0, 1); }
+INLINE Vec turned_1(Vec v) { return __builtin_shufflevector(v, v, 1, 0, 3, 2); }
+#endif
+#else
+INLINE Ints places(void) {
+    Ints out;
+    for (int i = 0; i < LANES; i++) out[i] = i;
+    return out;
+}
+#define TURNED(v, by) __builtin_shuffle(v, places() ^ by)
+#endif
+
+INLINE float sum_of(Vec v) {
+#if LANES == 16
+    v += TURNED(v, 8);
+#endif
+#if LANES >= 8
+    v += TURNED(v, 4);
+#endif
+    v += TURNED(v, 2);
+    v += TURNED(v, 1);
+    return v[0];
+}
+
+INLINE float largest_of(Vec v) {
+#if LANES == 16
+    v = larger(v, TURNED(v, 8));
+#endif
+#if LANES >= 8
+    v = larger(v, TURNED(v, 4));
+#endif
+    v = larger(v, TURNED(v, 2));
+    v = larger(v, TURNED(v, 1));
+    return v[0];
+}
+
+/* e^x to 2 units in the last place, of x cut to [−87, 88]: 2^n · e^r with |r| ≤ ln 2 / 2 (Cody and Waite's reduction, the
+   polynomial of Cephes' expf). NaN gives a number; what hangs on it is checked by the caller. */
+INLINE Vec exponential(Vec x) {
+    x = choose(x > -87.0f, x, all(-87.0f));
+    x = choose(x < 88.0f, x, all(88.0f));
+    const float shift = 12582912.0f; /* 1.5 · 2^23: adding it rounds to a whole number, which then fills the low bits */
+    Vec n = x * 1.44269504f + shift;
+    Ints exponent = (Ints)n << 23;
+    n -= shift;
+    Vec r = x - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    Vec p = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * (r * r) + r + 1.0f;
+    return (Vec)((Ints)p + exponent);
+}
+
+INLINE Vec silu(Vec x) { return x / (1.0f + exponential(-x)); }
+
+/* Σ a·b over n numbers. */
+INLINE float dot(const float *a, const float *b, size_t n) {
+    Vec sum = {0};
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) sum += load(a + i) * load(b + i);
+    float out = sum_of(sum);
+    for (; i < n; i++) out += a[i] * b[i];
+    return out;
+}
+
+/* y += s · x over n numbers. */
+INLINE void add_scaled(float *y, float s, const float *x, size_t n) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) store(y + i, load(y + i) + s * load(x + i));
+    for (; i < n; i++) y[i] += s * x[i];
+}
