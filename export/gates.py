@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pocketrec.distill.evaluation import metrics_from_ranks, ranks_of, recommend
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.splits import EvalSet
-from pocketrec.export.measure import WARM_UP, BundleRanker, bundle_bytes
+from pocketrec.export.measure import WARM_UP, BundleRanker, bundle_bytes, open_files
 from pocketrec.runtime.errors import ExportError
 from pocketrec.runtime.recommender import Recommender
 
@@ -30,7 +30,7 @@ SHOWN = 10
 _PROBE = """
 import sys, resource
 from pocketrec.runtime.recommender import Recommender
-rec = Recommender.load(sys.argv[1])
+rec = Recommender.load(*sys.argv[1:])
 ids = rec.trie.table.ids(range(min(20, len(rec.trie.table))))
 for _ in range(5):
     rec.recommend(ids)
@@ -78,7 +78,7 @@ def measure_gates(
     gates: list[Gate] = []
     first: NDArray[np.int32] | None = None
     for name, folder in bundles:
-        with Recommender.load(folder) as recommender:
+        with open_files(folder) as recommender:
             lists, p50 = _ask(recommender, item_ids, questions, progress, name)
         first = lists if first is None else first
         metrics = metrics_from_ranks(ranks_of(lists, questions.targets)).to_dict()

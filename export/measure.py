@@ -19,6 +19,8 @@ from pocketrec.distill.evaluation import evaluate
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.recipes import CONVENTIONS, item_counts, sample
 from pocketrec.distill.splits import EvalSet, Sequences, Split, split_users
+from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.engines import engine_for
 from pocketrec.runtime.recommender import Recommender
 
 WARM_UP = 20
@@ -90,6 +92,11 @@ def bundle_bytes(folder: Path) -> dict[str, int]:
     return {p.name: p.stat().st_size for p in sorted(folder.iterdir()) if p.is_file()}
 
 
+def open_files(folder: Path) -> Recommender:
+    """Open a bundle with the engine that it was exported for, so that what is measured is its graphs."""
+    return Recommender.load(folder, engine_for(open_bundle(folder)))
+
+
 def measure_bundle(
     folder: Path,
     item_ids: Sequence[str],
@@ -104,7 +111,7 @@ def measure_bundle(
     questions = sample(split.test, evaluation.users)
     counts = item_counts(split.train, len(item_ids))
     out: dict[str, Any] = {}
-    with Recommender.load(folder) as recommender:
+    with open_files(folder) as recommender:
         for convention, exclude_seen in CONVENTIONS.items():
             label = f"measuring the bundle, {convention}"
             measured = evaluate_bundle(

@@ -163,5 +163,5 @@ def history_ids(history: Any) -> list[str]:
 
 
 def _leaves(trie: ItemTrie, ids: list[str]) -> NDArray[np.int32]:
-    leaves = trie.leaves_of(trie.table.find(ids))
+    leaves = trie.find(ids)
     return leaves[leaves >= 0]

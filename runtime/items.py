@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketrec.runtime.compiled import native
 from pocketrec.runtime.errors import TrieError
 
 MAX_ITEMS: Final = 1 << 24  # rows fit in the low bits of an index key
@@ -109,6 +110,10 @@ class ItemTable:
 
     def find(self, ids: Sequence[str]) -> NDArray[np.int32]:
         """Return the row of each id, int32 [len(ids)], -1 for an id that no item has."""
+        if native is not None and type(ids) is list:
+            rows = np.empty(len(ids), np.int32)
+            if native.find(ids, self._sorted_keys(), self.id_bytes, self.id_offsets, rows):
+                return rows
         if len(ids) > _RECENT // 2:
             return self._find_all(ids)
         recent = self._recent
@@ -147,6 +152,8 @@ class ItemTable:
     def _texts(
         self, blob: NDArray[np.uint8], offsets: NDArray[np.int64], rows: NDArray[np.integer] | Sequence[int]
     ) -> list[str]:
+        if native is not None and isinstance(rows, np.ndarray) and rows.dtype == np.int32:
+            return list(native.texts(rows, blob, offsets))
         wanted = rows.tolist() if isinstance(rows, np.ndarray) else rows
         lowest = min(wanted, default=0)
         if lowest < 0:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.bundle import Manifest, check_fit, open_bundle
+from pocketrec.runtime.bundle import Bundle, Manifest, check_fit, open_bundle
 from pocketrec.runtime.cold_items import RECENT, ColdItems, best_of_both
 from pocketrec.runtime.control import POOL, Ask, Control, diverse, history_ids, prepare
-from pocketrec.runtime.engines import Engine, State, engine_for, load_engine
+from pocketrec.runtime.engines import Engine, State, engine_for, fastest_engine, load_engine
 from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.recommendation import Recommendation, Recommendations
 from pocketrec.runtime.trie import ItemTrie
@@ -69,8 +69,9 @@ class Recommender:
         """Open a bundle, check all of it, and load its model.
 
         :param path: the bundle's directory.
-        :param engine: "onnx", "onnx-split", "gguf" or "reference"; None: the one that the bundle was exported for.
-        :param threads: threads for one call; one is fastest for small models.
+        :param engine: a name of `engines.ENGINES` (see `engines.load_engine`); None: "native" if it runs the bundle and is
+            compiled in this installation, else the one that the bundle was exported for.
+        :param threads: threads for one call; one is fastest for small models. More than one: ONNX Runtime.
         :param providers: ONNX Runtime's execution providers, the preferred first; none: the processor.
         :param cold_items: let items that nobody has interacted with score what those like them pass on (see
             `pocketrec.runtime.cold_items`); False: they score what the model alone gives them, next to nothing.
@@ -79,7 +80,7 @@ class Recommender:
         """
         bundle = open_bundle(path)
         trie = bundle.load_trie()
-        runs = load_engine(engine or engine_for(bundle), bundle, threads, providers)
+        runs = load_engine(engine or _default_engine(bundle, threads, providers), bundle, threads, providers)
         recommender = cls(runs, trie, bundle.manifest, bundle.load_cold(len(trie)) if cold_items else None)
         bundle.check_unchanged()
         return recommender
@@ -243,7 +244,7 @@ class Recommender:
         :raises ConfigError: if it is no list of strings.
         """
         ids = history_ids(history)
-        leaves = self.trie.leaves_of(self.trie.table.find(ids))
+        leaves = self.trie.find(ids)
         unknown: tuple[str, ...] = ()
         if min(leaves.tolist(), default=0) < 0:
             unknown = tuple(dict.fromkeys(ids[i] for i in np.flatnonzero(leaves < 0)))
@@ -386,6 +387,10 @@ class Recommender:
     ) -> None:
         """Close the recommender."""
         self.close()
+
+
+def _default_engine(bundle: Bundle, threads: int, providers: Sequence[str]) -> str:
+    return engine_for(bundle) if threads > 1 or providers else fastest_engine(bundle)
 
 
 def _positive(name: str, value: Any) -> int:

@@ -186,10 +186,15 @@ class ItemTrie:
         """
         if isinstance(ids, str):
             raise TrieError(f"the ids are one string, {ids!r}; give a list of ids")
-        leaves = self.leaves_of(self.table.find(ids))
+        leaves = self.find(ids)
         mask = np.zeros(len(self), np.bool_)
         mask[leaves[leaves >= 0]] = True
         return self.filter(mask)
+
+    def find(self, ids: Sequence[str]) -> NDArray[np.int32]:
+        """Return the leaf row of each id, int32 [len(ids)], -1 for an id that no item of this trie has."""
+        rows = self.table.find(ids)
+        return rows if self.part is None else self.leaves_of(rows)
 
     def leaves_of(self, table_rows: NDArray[np.integer]) -> NDArray[np.int32]:
         """Return the leaf row of each table row, int32 of the same shape, -1 where the trie lacks it."""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pocketrec.runtime.bundle import Bundle
     from pocketrec.runtime.trie import ItemTrie
 
-ENGINES: Final = ("native", "onnx", "onnx-split", "gguf", "reference")
+EXACT: Final = ("native", "onnx", "onnx-split", "gguf", "reference")  # the same scores, to 1e-4
+ENGINES: Final = (*EXACT, "native-int8")
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,23 @@ class Engine(Protocol):
 
 
 def engine_for(bundle: Bundle) -> str:
-    """Name the engine that a bundle was exported for."""
+    """Name the engine of a bundle's graphs: the one that it was exported for, which runs it in every host language."""
     return "gguf" if "backbone" in bundle.manifest.graphs else "onnx"
+
+
+def fastest_engine(bundle: Bundle) -> str:
+    """Name the fastest engine that this installation has for a bundle, of those that give its exact scores."""
+    from pocketrec.runtime.engines.native import runs_here
+
+    return "native" if runs_here(bundle) else engine_for(bundle)
 
 
 def load_engine(name: str, bundle: Bundle, threads: int = 1, providers: Sequence[str] = ()) -> Engine:
     """Load an engine by name.
 
-    :param name: "onnx" (one graph, one call), "onnx-split" (encoder and search apart), "gguf" (llama.cpp) or
-        "reference" (numpy).
+    :param name: "native" (compiled C), "native-int8" (the same with products of whole numbers, where the processor has
+        them: faster, and lists differ a little), "onnx" (ONNX Runtime: one graph, one call), "onnx-split" (encoder and
+        search apart), "gguf" (llama.cpp) or "reference" (numpy).
     :param bundle: a checked bundle.
     :param threads: threads for one call.
     :param providers: ONNX Runtime's execution providers, the preferred first; none: the processor.
@@ -107,10 +116,10 @@ def load_engine(name: str, bundle: Bundle, threads: int = 1, providers: Sequence
         return OnnxEngine(bundle, threads=threads, split=name == "onnx-split", providers=providers)
     if providers:
         raise ConfigError(f"providers are ONNX Runtime's, and the engine is {name!r}; leave them out")
-    if name == "native":
+    if name in ("native", "native-int8"):
         from pocketrec.runtime.engines.native import NativeEngine
 
-        return NativeEngine(bundle, threads=threads)
+        return NativeEngine(bundle, threads=threads, int8=name == "native-int8")
     if name == "gguf":
         from pocketrec.runtime.engines.gguf import GgufEngine
 

@@ -1,12 +1,11 @@
-"""The student in C: encoder and search in one call, in float32, without ONNX Runtime.
+"""The student in C: encoder and search in one call, without ONNX Runtime.
 
 `pocketrec.runtime._native` is compiled when pocketrec is installed, where there is a C compiler; without it the ONNX
-engine does the same. It reads the weight file that the ONNX graphs refer to, and gives their answers to 1e-4.
+engine does the same. It reads the weight file that the ONNX graphs refer to, and in float32 gives their answers to 1e-4.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from pocketrec.runtime.answers import ROUNDING, sound_answer
 from pocketrec.runtime.bundle import MODEL_KIND, Bundle, ModelSpec
+from pocketrec.runtime.compiled import native
 from pocketrec.runtime.engines import Engine, State, load_engine
 from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError
 from pocketrec.runtime.trie import ItemTrie
@@ -23,45 +23,44 @@ WEIGHTS = "model.safetensors"
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
-def native_module() -> ModuleType | None:
-    """Return the compiled module; None where this installation has none."""
-    try:
-        from pocketrec.runtime import _native
-    except ImportError:
-        return None
-    return _native
-
-
 def runs_here(bundle: Bundle) -> bool:
     """Tell whether this engine can run a bundle in this installation."""
-    return bundle.manifest.model.kind == MODEL_KIND and WEIGHTS in bundle.manifest.files and native_module() is not None
+    return bundle.manifest.model.kind == MODEL_KIND and WEIGHTS in bundle.manifest.files and native is not None
 
 
 class NativeEngine:
-    """Runs a bundle's weights. Thread-safe: a model never changes, and calls let go of the interpreter's lock."""
+    """Runs a bundle's weights. Thread-safe: a model never changes, and calls let go of the interpreter's lock.
 
-    name = "native"
+    Attributes: `kernels`, the instruction set that is used.
+    """
 
-    def __init__(self, bundle: Bundle, threads: int = 1, kernels: str | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 1, int8: bool = False, kernels: str | None = None) -> None:
         """Read the weights and lay them out.
 
         :param bundle: an opened bundle.
         :param threads: 1; a call is too short to share.
+        :param int8: multiply whole numbers, weights and activations rounded to 8 bits, if this processor has instructions
+            for it; else float32, exactly.
         :param kernels: a name of `_native.kernels()`; None: the best that this processor has.
         :raises MissingExtraError: if pocketrec was installed without a C compiler.
+        :raises ConfigError: on more than one thread.
         :raises BundleError: if the bundle holds another kind of model, or its weights are damaged.
         """
-        native = native_module()
         if native is None:
             raise MissingExtraError(
-                "the native engine is compiled at installation, and this one had no C compiler; install one (gcc or "
-                "clang) and pocketrec again, or use the engine 'onnx'"
+                "the native engine is compiled when pocketrec is installed, and there was no C compiler; install one (gcc "
+                "or clang) and pocketrec again, or use the engine 'onnx'"
             )
         if threads != 1:
             raise ConfigError(f"threads is {threads}, and the native engine uses 1; leave it out, or use 'onnx'")
         spec = bundle.manifest.model
         if spec.kind != MODEL_KIND:
-            raise BundleError(f"the native engine runs {MODEL_KIND!r}, and this is {spec.kind!r}; use the engine 'onnx'")
+            raise BundleError(
+                f"the native engine runs {MODEL_KIND!r}, and this is {spec.kind!r}; use the engine 'onnx'"
+            )
+        if int8 and kernels is None:
+            kernels = next((name for name in native.kernels() if name.endswith("int8")), None)
+        self.name = "native-int8" if int8 else "native"
         self._bundle, self._spec = bundle, spec
         self._reference: Engine | None = None
         weights = read_weights(bundle.file(WEIGHTS), spec)
@@ -70,6 +69,7 @@ class NativeEngine:
             self._model = native.Model(_sizes(spec, weights), spec.norm_eps, tensors(spec, weights), kernels)
         except ValueError as error:
             raise BundleError(f"the native engine cannot run this model ({error}); use the engine 'onnx'") from error
+        self.kernels: str = self._model.kernels
 
     def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""

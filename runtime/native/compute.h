@@ -2,11 +2,15 @@
    after setting LANES, and give the result a name. */
 #include "vectors.h"
 
+#include "products.h"
+
 #ifdef WHOLE
 #include "linear_dots.h"
 #else
 #include "linear.h"
 #endif
+
+#include "attention.h"
 
 #include "encoder.h"
 

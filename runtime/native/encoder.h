@@ -40,34 +40,6 @@ static void embed(const Model *m, const int32_t *history, size_t items, float *x
     }
 }
 
-/* Rotate one head [d] to its place in the sequence. */
-static void rotate(const float *x, const float *cos, const float *sin, size_t width, float *y) {
-    size_t half = width / 2;
-    for (size_t i = 0; i < half; i++) {
-        y[i] = x[i] * cos[i] - x[i + half] * sin[i];
-        y[i + half] = x[i + half] * cos[i + half] + x[i] * sin[i + half];
-    }
-}
-
-/* One head's answer [d] to a rotated, scaled query [d] over keys and values [S, d]; `p` has room for S and a vector. */
-static void attend(const float *query, const float *keys, const float *values, size_t tokens, size_t width, float *p,
-                   float *out) {
-    for (size_t s = 0; s < tokens; s++) p[s] = dot(query, keys + s * width, width);
-    for (size_t s = tokens; s < tokens + LANES; s++) p[s] = -INFINITY;
-    Vec most = load(p);
-    for (size_t s = LANES; s < tokens; s += LANES) most = larger(most, load(p + s));
-    float shift = largest_of(most);
-    Vec sum = {0};
-    for (size_t s = 0; s < tokens; s += LANES) {
-        Vec e = exponential(load(p + s) - shift);
-        store(p + s, e);
-        sum += e;
-    }
-    float scale = 1.0f / sum_of(sum);
-    memset(out, 0, width * sizeof(float));
-    for (size_t s = 0; s < tokens; s++) add_scaled(out, p[s] * scale, values + s * width, width);
-}
-
 static void add_rows(float *x, const float *y, size_t count) {
     for (size_t i = 0; i < count; i += LANES) store(x + i, load(x + i) + load(y + i));
 }
@@ -94,7 +66,7 @@ static void remember(const Model *m, const float *kv, size_t ld, const float *pa
             const float *from = kv + t * ld + part * width;
             size_t place = before + t;
             if (part < m->kv_heads)
-                rotate(from, m->cos + place * width, m->sin + place * width, width, to + place * width);
+                rotate(m, from, place, to + place * width);
             else
                 memcpy(to + place * width, from, width * sizeof(float));
         }
@@ -107,12 +79,13 @@ static int encode(const Model *m, const int32_t *history, size_t items, const fl
     size_t start = before == 0, fresh = items + start, tokens = before + fresh, layer_cache = 2 * keys * tokens;
     size_t ld = padded(m->dim), ld_q = padded(queries), ld_kv = padded(2 * keys), ld_both = padded(2 * m->ffn) + PAD;
     size_t each = 2 * ld + 2 * ld_q + ld_kv + ld_both + padded(m->ffn) + padded(m->pair_dim);
-    float *room = malloc((fresh * each + tokens + 2 * PAD + width + (present ? 0 : layer_cache)) * sizeof(float));
+    size_t floats = fresh * each + attention_room(fresh, tokens, width) + (present ? 0 : layer_cache);
+    void *room = malloc(floats * sizeof(float) + 64);
     if (!room) return -1;
-    float *x = room, *normal = x + fresh * ld, *q = normal + fresh * ld, *mixed = q + fresh * ld_q;
+    float *x = aligned(room), *normal = x + fresh * ld, *q = normal + fresh * ld, *mixed = q + fresh * ld_q;
     float *kv = mixed + fresh * ld_q, *both = kv + fresh * ld_kv, *act = both + fresh * ld_both;
-    float *pairs = act + fresh * padded(m->ffn), *p = pairs + fresh * padded(m->pair_dim);
-    float *turned = p + tokens + PAD, *own = turned + width;
+    float *pairs = act + fresh * padded(m->ffn), *lent = pairs + fresh * padded(m->pair_dim);
+    float *own = lent + attention_room(fresh, tokens, width);
 
     if (start) memcpy(x, m->start, ld * sizeof(float));
     embed(m, history, items, x + start * ld, pairs);
@@ -133,13 +106,12 @@ static int encode(const Model *m, const int32_t *history, size_t items, const fl
             memcpy(normal, normal + (fresh - 1) * ld, ld * sizeof(float));
         }
         linear(&block->q, rows, normal, ld, 0, q, ld_q);
-        for (size_t r = 0; r < rows; r++) {
-            size_t place = tokens - rows + r;
-            for (size_t head = 0; head < m->heads; head++) {
-                const float *k = cache + head / shared * tokens * width, *v = k + keys * tokens;
-                rotate(q + r * ld_q + head * width, m->cos + place * width, m->sin + place * width, width, turned);
-                attend(turned, k, v, place + 1, width, p, mixed + r * ld_q + head * width);
-            }
+        for (size_t r = 0; r < rows; r++)
+            for (size_t head = 0; head < m->heads; head++)
+                rotate(m, q + r * ld_q + head * width, tokens - rows + r, q + r * ld_q + head * width);
+        for (size_t head = 0; head < m->heads; head++) {
+            const float *k = cache + head / shared * tokens * width;
+            attend(q + head * width, ld_q, rows, k, k + keys * tokens, tokens, width, lent, mixed + head * width);
         }
         linear(&block->o, rows, mixed, ld_q, 0, normal, ld);
         add_rows(x, normal, rows * ld);

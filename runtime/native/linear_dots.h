@@ -4,8 +4,7 @@
    A column holds int8 and has a scale. Each row of x is rounded to [−127, 127] by a scale of its own, 127 for its largest
    number; 128 is added to make bytes without a sign of it, which `offset` takes away again. Panels hold four rows' bytes of a
    column side by side. */
-#define PANEL (2 * LANES)
-#define MOST_ROWS 12
+#define MOST_DOT_ROWS 12
 #define MOST_TOGETHER 24 /* rows that are rounded at a time, on the stack; a row has at most MOST_BYTES (model.h) */
 
 typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
@@ -39,11 +38,11 @@ INLINE void to_bytes(size_t rows, size_t k, const float *x, size_t ldx, uint8_t 
 }
 
 /* y [rows, panels · PANEL] = first + x @ w, for `rows` and `panels` known when this is compiled. */
-INLINE void tile(const int rows, const int panels, const uint8_t *x, size_t ldb, const float *scale, const Linear *w,
+INLINE void dot_tile(const int rows, const int panels, const uint8_t *x, size_t ldb, const float *scale, const Linear *w,
                  size_t column, const float *first, float *y, size_t ldy) {
     size_t steps = (w->k + 3) / 4, stride = steps * 4 * PANEL;
     const int8_t *panel = w->bytes + column * steps * 4;
-    Ints sum[MOST_ROWS][8];
+    Ints sum[MOST_DOT_ROWS][8];
 #pragma GCC unroll 12
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 8
@@ -70,16 +69,18 @@ INLINE void tile(const int rows, const int panels, const uint8_t *x, size_t ldb,
 }
 
 #define ROWS(n) \
-    case n: tile(n, 1, from, ldb, scale + done, w, column, first, y + done * ldy, ldy); break
+    case n: dot_tile(n, 1, from, ldb, scale + done, w, column, first, y + done * ldy, ldy); break
 
 static void few_rows(const Linear *w, size_t rows, const uint8_t *bytes, size_t ldb, const float *scale, const float *first,
                      float *y, size_t ldy) {
-    size_t parts = (rows + MOST_ROWS - 1) / MOST_ROWS, least = rows / parts, rest = rows % parts, column = 0;
+    size_t column = 0;
     if (rows == 1) /* enough sums side by side to hide how long each takes */
-        for (; column + 4 * PANEL <= padded(w->n); column += 4 * PANEL) tile(1, 4, bytes, ldb, scale, w, column, first, y, ldy);
+        for (; column + 4 * PANEL <= padded(w->n); column += 4 * PANEL)
+            dot_tile(1, 4, bytes, ldb, scale, w, column, first, y, ldy);
     for (; column < padded(w->n); column += PANEL) {
-        for (size_t part = 0, done = 0; part < parts; part++) {
-            size_t count = least + (part < rest);
+        size_t done = 0;
+        for (size_t parts = (rows + MOST_DOT_ROWS - 1) / MOST_DOT_ROWS; parts; parts--) {
+            size_t count = (rows - done) / parts;
             const uint8_t *from = bytes + done * ldb;
             switch (count) {
                 ROWS(1); ROWS(2); ROWS(3); ROWS(4); ROWS(5); ROWS(6); ROWS(7); ROWS(8); ROWS(9); ROWS(10); ROWS(11); ROWS(12);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "items.h"
 #include "model.h"
 
 typedef struct {
@@ -475,6 +476,8 @@ static PyObject *module_kernels(PyObject *self, PyObject *unused) {
 
 static PyMethodDef module_methods[] = {
     {"kernels", module_kernels, METH_NOARGS, kernels_doc},
+    {"find", find_rows, METH_VARARGS, "find(ids, index, id_bytes, id_offsets, rows)\n--\n\nFill rows int32 [n]; see items.h."},
+    {"texts", texts_of, METH_VARARGS, "texts(rows, blob, offsets)\n--\n\nThe texts of rows int32 [n]."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -106,7 +106,7 @@ static void prefix(const Model *m, size_t level, const float *shared, const int3
 static void add_pairs(const Model *m, size_t first, const float *query, float *logits) {
     size_t ld = padded(m->pair_dim);
     for (int32_t i = m->pair_begin[first]; i < m->pair_begin[first + 1]; i++)
-        logits[(size_t)m->pair_keys[i] - first * m->codes] += dot(query, m->pair_table + (size_t)(i + 1) * ld, m->pair_dim);
+        logits[(size_t)m->pair_keys[i] - first * m->codes] += dot(query, m->pair_table + (size_t)(i + 1) * ld, ld);
 }
 
 /* ln Σ e^x over rows padded with −inf. */

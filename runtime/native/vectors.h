@@ -103,9 +103,23 @@ INLINE float dot(const float *a, const float *b, size_t n) {
     return out;
 }
 
-/* y += s · x over n numbers. */
-INLINE void add_scaled(float *y, float s, const float *x, size_t n) {
+/* y [width] = Σ p[s] · x[s] over the rows of x [n, width]. */
+INLINE void weigh(const float *p, size_t n, const float *x, size_t width, float *y) {
     size_t i = 0;
-    for (; i + LANES <= n; i += LANES) store(y + i, load(y + i) + s * load(x + i));
-    for (; i < n; i++) y[i] += s * x[i];
+    for (; i + 2 * LANES <= width; i += 2 * LANES) {
+        Vec left = {0}, right = {0};
+        for (size_t s = 0; s < n; s++) {
+            left += p[s] * load(x + s * width + i);
+            right += p[s] * load(x + s * width + i + LANES);
+        }
+        store(y + i, left);
+        store(y + i + LANES, right);
+    }
+    for (; i < width; i++) {
+        y[i] = 0.0f;
+        for (size_t s = 0; s < n; s++) y[i] += p[s] * x[s * width + i];
+    }
 }
+
+/* The first place in `room` that a vector's numbers may begin at without lying on two lines of the cache. */
+INLINE float *aligned(void *room) { return (float *)(((uintptr_t)room + 63) / 64 * 64); }

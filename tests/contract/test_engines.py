@@ -12,8 +12,9 @@ from pocketrec.config import config_to_dict
 from pocketrec.distill.ranking import TorchEngine
 from pocketrec.runtime.beam import beam_search
 from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.compiled import native
 from pocketrec.runtime.control import node_bias
-from pocketrec.runtime.engines import ENGINES, load_engine
+from pocketrec.runtime.engines import EXACT, load_engine
 from pocketrec.runtime.trie import ItemTrie
 from tiny import CODES, LEVELS, SPACE, brute_force, random_rows, tiny_bundle, tiny_student
 
@@ -38,7 +39,7 @@ def student(request):
     return tiny_student(**SHAPES[request.param])
 
 
-@pytest.fixture(scope="module", params=["torch", *ENGINES])
+@pytest.fixture(scope="module", params=["torch", *EXACT])
 def engine(request, student, tmp_path_factory):
     if request.param == "torch":
         return TorchEngine(student)
@@ -49,6 +50,8 @@ def engine_of(name, folder, student):
     """An engine over a bundle of the format it runs."""
     if name == "gguf":
         pytest.importorskip("llama_cpp", reason="GGUF runs on llama-cpp-python: pip install 'pocketrec[gguf]'")
+    if name == "native" and native is None:
+        pytest.skip("there was no C compiler when pocketrec was installed")
     tiny_bundle(folder, student, random_rows(40), format="gguf" if name == "gguf" else "onnx")
     return load_engine(name, open_bundle(folder))
 

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from pocketrec.export.quantize import BLOCK, SCHEMES, int4, int8, quantize, tensor_types
 from pocketrec.export.weights import device_weights
 from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.compiled import native
 from pocketrec.runtime.engines import load_engine
 from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.weights import read_weights
@@ -68,7 +69,9 @@ def test_engines_agree_on_a_quantised_bundle(tmp_path, scheme, shape):
     bundle = open_bundle(tiny_bundle(tmp_path / "b", student, random_rows(60), quantize=scheme))
     assert bundle.manifest.model.quantization == scheme
     trie, generator = bundle.load_trie(), np.random.default_rng(0)
-    engines = [load_engine(name, bundle) for name in ("reference", "onnx", "onnx-split")]
+    engines = [
+        load_engine(name, bundle) for name in ("reference", "onnx", "onnx-split", *(("native",) if native else ()))
+    ]
     for length in (0, 1, 6):
         history = random_rows(10, int(generator.integers(99)))[:length].astype(np.int32)
         oracle, others = (lambda e, h=history: e.search(h, trie, NONE, 60))(engines[0]), engines[1:]

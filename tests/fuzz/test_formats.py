@@ -7,6 +7,7 @@ import random
 import pytest
 from fuzz.mutate import bundle_case, outcome, session_case, trie_case
 
+from device_engines import DEVICE_ENGINES
 from pocketrec.runtime.recommender import Recommender
 from tiny import random_rows, tiny_bundle, tiny_student
 
@@ -24,7 +25,7 @@ def test_a_damaged_trie_is_refused_or_sound(bundle, tmp_path):
     assert found.count("refused") > RUNS / 2
 
 
-@pytest.mark.parametrize("engine", ["onnx", "onnx-split", "reference"])
+@pytest.mark.parametrize("engine", DEVICE_ENGINES)
 def test_a_damaged_bundle_is_refused_or_sound(bundle, tmp_path, engine):
     rng = random.Random(1)
     found = [outcome(bundle_case(bundle, tmp_path, rng, engine)) for _ in range(RUNS)]

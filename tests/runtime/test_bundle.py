@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from device_engines import DEVICE_ENGINES
 from pocketrec.runtime.bundle import (
     MANIFEST_FILE,
     TRIE_FILE,
@@ -140,7 +141,7 @@ def test_a_graph_that_takes_weights_from_elsewhere_is_refused_before_it_is_opene
     manifest["files"]["recommender.onnx"] = {"sha256": entry.sha256, "bytes": entry.bytes}
     (folder / MANIFEST_FILE).write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="does not list"):
-        Recommender.load(folder)
+        Recommender.load(folder, "onnx")
 
 
 @pytest.mark.parametrize("how", ["replaced", "changed in place", "removed"])
@@ -167,18 +168,18 @@ def test_weights_that_are_replaced_before_a_graph_is_first_needed_are_not_mixed_
     from tiny import random_rows, tiny_bundle, tiny_student
 
     folder = tiny_bundle(tmp_path / "b", tiny_student(), random_rows(20))
-    with Recommender.load(folder) as recommender:
+    with Recommender.load(folder, "onnx") as recommender:
         session = recommender.session(["item-1"])
         os.link(folder / "model.safetensors", tmp_path / "kept")  # another name for it changes nothing
         assert session.recommend(3)
-    with Recommender.load(folder) as recommender:
+    with Recommender.load(folder, "onnx") as recommender:
         tiny_bundle(tmp_path / "b", tiny_student(seed=1), random_rows(20))
         assert recommender.recommend(["item-1"], 3)
         with pytest.raises(BundleError, match="was changed after it was checked"):
             recommender.session(["item-1"]).recommend(3)
 
 
-@pytest.mark.parametrize("engine", ["onnx", "reference"])
+@pytest.mark.parametrize("engine", DEVICE_ENGINES)
 def test_weights_that_are_no_numbers_never_reach_the_caller(tmp_path, engine):
     import torch
 

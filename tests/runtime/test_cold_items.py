@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from device_engines import DEVICE_ENGINES
 from pocketrec.export.refreshed import Resemblances, write_cold_items, write_refreshed
 from pocketrec.runtime.bundle import COLD_FILE, open_bundle
 from pocketrec.runtime.cold_items import FROM_FOUND, FROM_RECENT, ColdItems
@@ -52,7 +53,7 @@ def bundle(tmp_path_factory):
     return folder / "b"
 
 
-@pytest.fixture(scope="module", params=["onnx", "onnx-split", "reference"])
+@pytest.fixture(scope="module", params=DEVICE_ENGINES)
 def pair(request, bundle):
     """The recommender, and the same without what cold items resemble."""
     with (

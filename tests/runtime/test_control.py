@@ -196,7 +196,7 @@ def test_a_graph_of_a_time_before_biases_says_so_and_answers_all_else(student, t
     old = g.model("search", [value("hidden", FLOAT, [1, spec.dim]), *_trie_inputs(spec)], _results())
     (folder / "search.onnx").write_bytes(old.SerializeToString())
     sealed(folder)
-    with Recommender.load(folder) as rec:
+    with Recommender.load(folder, "onnx") as rec:
         with pytest.raises(BundleError, match="export the bundle again"):
             rec.recommend(HISTORY, control=rec.control(bias={IDS[0]: 1.0}))
         assert ids(rec.session(HISTORY).recommend()) == ids(rec.recommend(HISTORY))

@@ -30,7 +30,11 @@ def bundle(good, tmp_path):
     return shutil.copytree(good, tmp_path / "b")
 
 
-def refused(folder, message, use=Recommender.load):
+def load(folder):
+    return Recommender.load(folder, "onnx")
+
+
+def refused(folder, message, use=load):
     sealed(folder)
     with pytest.raises(BundleError, match=message) as caught:
         use(folder)
@@ -156,7 +160,7 @@ ANSWERS = {
 @pytest.mark.parametrize("wrong", ANSWERS)
 def test_an_answer_that_is_none_never_reaches_the_caller(bundle, wrong):
     def use(folder):
-        with Recommender.load(folder) as recommender:
+        with load(folder) as recommender:
             seen = recommender.trie.table.ids([1])
             recommender.recommend(seen, 5)
 
@@ -167,7 +171,7 @@ def test_an_answer_that_is_none_never_reaches_the_caller(bundle, wrong):
 def test_a_sound_answer_comes_through_without_its_empty_slots(bundle):
     (bundle / NAME).write_bytes(constants(i32(3, 9, 4, 0), f32(-1, np.nan, -2, -np.inf)))
     sealed(bundle)
-    with Recommender.load(bundle) as recommender:
+    with load(bundle) as recommender:
         found = recommender.recommend([], 4)
         assert [item.item_id for item in found] == recommender.trie.table.ids([3, 4])
     rows, scores = sound_answer(i32(3, 4), f32(1000.5, -2), 5, NONE, f32(0, 0, 0, 1000, 0))

@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import pytest
 
+from device_engines import DEVICE_ENGINES
 from tiny import random_rows, tiny_bundle, tiny_student
 
 SCRIPT = """
@@ -49,7 +50,7 @@ def ran(bundle, *arguments, before=()):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("engine", ["onnx", "onnx-split", "reference"])
+@pytest.mark.parametrize("engine", DEVICE_ENGINES)
 def test_recommending_opens_no_socket(bundle, engine):
     assert ran(bundle, engine) == {"events": [], "sockets": []}
 

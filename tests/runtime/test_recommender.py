@@ -283,7 +283,7 @@ def test_importing_the_recommender_loads_no_heavy_library():
 def test_an_unknown_engine_is_refused_with_the_names_there_are():
     from pocketrec.runtime.engines import load_engine
 
-    with pytest.raises(ConfigError, match="no engine 'tpu'; choose one of onnx, onnx-split, gguf, reference"):
+    with pytest.raises(ConfigError, match="no engine 'tpu'; choose one of native, onnx, onnx-split, gguf, reference"):
         load_engine("tpu", None, 1)
     with pytest.raises(ConfigError, match="threads is 0"):
         load_engine("onnx", None, 0)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device_engines import DEVICE_ENGINES
 from pocketrec.runtime.errors import ConfigError, SessionError
 from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.session import MAX_BYTES
@@ -24,7 +25,7 @@ def bundle(tmp_path_factory):
     return tiny_bundle(tmp_path_factory.mktemp("session") / "b", tiny_student(), random_rows(ITEMS))
 
 
-@pytest.fixture(scope="module", params=["onnx", "onnx-split", "reference"])
+@pytest.fixture(scope="module", params=DEVICE_ENGINES)
 def rec(request, bundle):
     with Recommender.load(bundle, request.param) as recommender:
         yield recommender
@@ -165,7 +166,7 @@ def test_threads_take_turns(rec):
 
 
 def test_a_closed_recommender_reads_nothing_more(bundle):
-    with Recommender.load(bundle) as recommender:
+    with Recommender.load(bundle, "onnx") as recommender:
         session = recommender.session(IDS[:2])
     for ask in (session.recommend, lambda: recommender.explain(IDS[:2], IDS[3])):
         with pytest.raises(ConfigError, match="closed"):

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from pocketrec.runtime.compiled import native
 from tiny import random_rows, tiny_bundle, tiny_student
 
 HEAVY = ("torch", "transformers", "polars", "sklearn", "scipy", "onnx", "pandas", "typer", "rich")
@@ -24,7 +25,7 @@ def test_importing_pocketrec_imports_nothing_heavy():
 
 def test_the_runtime_recommends_without_torch(tmp_path):
     bundle = tiny_bundle(tmp_path / "b", tiny_student(), random_rows(30))
-    for engine in ("onnx", "onnx-split", "reference"):
+    for engine in (*(("native",) if native else ()), "onnx", "onnx-split", "reference"):
         code = (
             "from pocketrec import Recommender\n"
             f"found = Recommender.load({str(bundle)!r}, engine={engine!r}).recommend(['item-1'], k=3)\n"

@@ -125,10 +125,15 @@ def test_a_release_that_does_not_work_here_is_not_tried_again(world, monkeypatch
     graph = (bad / "recommender.onnx").read_bytes()
     broken = graph.replace(b"TopK", b"TapK")  # a node that no runtime knows
     assert broken != graph
-    (bad / "recommender.onnx").write_bytes(broken)
+    weights = (bad / "model.safetensors").read_bytes().replace(b'"decoder.bias"', b'"decoder.bios"')
     import hashlib
 
-    manifest["files"]["recommender.onnx"]["sha256"] = hashlib.sha256(broken).hexdigest()
+    for name, content in {
+        "recommender.onnx": broken,
+        "model.safetensors": weights,
+    }.items():  # whichever engine runs here
+        (bad / name).write_bytes(content)
+        manifest["files"][name]["sha256"] = hashlib.sha256(content).hexdigest()
     (bad / "manifest.json").write_text(json.dumps(manifest))
     world.bundles = [*world.bundles, bad]
     world.publish(-1)

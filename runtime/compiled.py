@@ -1,0 +1,15 @@
+"""The compiled part of the runtime, where this installation has it: `native` is `pocketrec.runtime._native`, or None.
+
+It is compiled when pocketrec is installed, if there is a C compiler. Whatever it does is also there in numpy or through
+ONNX Runtime, slower.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+native: ModuleType | None
+try:
+    from pocketrec.runtime import _native as native
+except ImportError:
+    native = None
