@@ -69,8 +69,8 @@ class Recommender:
         """Open a bundle, check all of it, and load its model.
 
         :param path: the bundle's directory.
-        :param engine: a name of `engines.ENGINES` (see `engines.load_engine`); None: "native" if it runs the bundle and is
-            compiled in this installation, else the one that the bundle was exported for.
+        :param engine: a name of `engines.ENGINES` (see `engines.load_engine`); None: "native" if it runs the bundle and
+            is compiled in this installation, else the one that the bundle was exported for.
         :param threads: threads for one call; one is fastest for small models. More than one: ONNX Runtime.
         :param providers: ONNX Runtime's execution providers, the preferred first; none: the processor.
         :param cold_items: let items that nobody has interacted with score what those like them pass on (see

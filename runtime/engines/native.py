@@ -1,7 +1,7 @@
 """The student in C: encoder and search in one call, without ONNX Runtime.
 
 `pocketrec.runtime._native` is compiled when pocketrec is installed, where there is a C compiler; without it the ONNX
-engine does the same. It reads the weight file that the ONNX graphs refer to, and in float32 gives their answers to 1e-4.
+engine does the same. It reads the weight file that the ONNX graphs refer to; in float32 it gives their answers to 1e-4.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class NativeEngine:
 
         :param bundle: an opened bundle.
         :param threads: 1; a call is too short to share.
-        :param int8: multiply whole numbers, weights and activations rounded to 8 bits, if this processor has instructions
-            for it; else float32, exactly.
+        :param int8: multiply whole numbers, weights and activations rounded to 8 bits, if this processor has
+            instructions for it; else float32, exactly.
         :param kernels: a name of `_native.kernels()`; None: the best that this processor has.
         :raises MissingExtraError: if pocketrec was installed without a C compiler.
         :raises ConfigError: on more than one thread.
@@ -48,16 +48,14 @@ class NativeEngine:
         """
         if native is None:
             raise MissingExtraError(
-                "the native engine is compiled when pocketrec is installed, and there was no C compiler; install one (gcc "
-                "or clang) and pocketrec again, or use the engine 'onnx'"
+                "the native engine is compiled when pocketrec is installed, and there was no C compiler; install one "
+                "(gcc or clang) and pocketrec again, or use the engine 'onnx'"
             )
         if threads != 1:
             raise ConfigError(f"threads is {threads}, and the native engine uses 1; leave it out, or use 'onnx'")
         spec = bundle.manifest.model
         if spec.kind != MODEL_KIND:
-            raise BundleError(
-                f"the native engine runs {MODEL_KIND!r}, and this is {spec.kind!r}; use the engine 'onnx'"
-            )
+            raise BundleError(f"the native engine runs {MODEL_KIND!r}, not {spec.kind!r}; use the engine 'onnx'")
         if int8 and kernels is None:
             kernels = next((name for name in native.kernels() if name.endswith("int8")), None)
         self.name = "native-int8" if int8 else "native"

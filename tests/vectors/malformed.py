@@ -61,7 +61,7 @@ def write_refusals(folder: Path) -> dict[str, list[dict[str, Any]]]:
                 for path in changed:
                     shutil.copyfile(path, folder / case["overlay"] / path.name)
         bundles.append(case)
-    with Recommender.load(folder / "bundles" / BASE) as recommender:
+    with Recommender.load(folder / "bundles" / BASE, "onnx") as recommender:
         return {
             "refusals": bundles,
             "session_refusals": session_refusals(recommender),
@@ -87,7 +87,7 @@ def refused(action: Callable[[], object], says: str) -> dict[str, str]:
 
 def load_and_ask(bundle: Path) -> None:
     """Be refused at one or the other."""
-    with Recommender.load(bundle) as recommender:
+    with Recommender.load(bundle, "onnx") as recommender:
         recommender.recommend([])
 
 

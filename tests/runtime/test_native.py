@@ -1,0 +1,226 @@
+"""The compiled engine: every instruction set gives the reference's answers, and nothing that comes in can break it."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device_engines import NEEDS_NATIVE
+from pocketrec.runtime import items
+from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.compiled import native
+from pocketrec.runtime.engines import load_engine
+from pocketrec.runtime.engines.native import NativeEngine
+from pocketrec.runtime.errors import ConfigError, MissingExtraError
+from pocketrec.runtime.items import ItemTable
+from pocketrec.runtime.recommender import Recommender
+from tiny import CODES, random_rows, tiny_bundle, tiny_student
+
+KERNELS = native.kernels() if native else []
+NONE = np.empty(0, np.int32)
+SHAPES = {
+    "plain": {},
+    "wide": {"dim": 72, "heads": 3, "kv_heads": 1, "head_dim": 40, "ffn": 100, "decoder_dim": 70, "pair_dim": 33},
+    "long": {"max_history": 45, "heads": 4, "kv_heads": 2, "layers": 3},
+    "no pairs": {"pair_dim": 0, "layers": 1},
+    "shared layers": {"layers": 4, "share_layers": True},
+}
+pytestmark = NEEDS_NATIVE
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def bundle(request, tmp_path_factory):
+    student = tiny_student(**SHAPES[request.param])
+    return open_bundle(tiny_bundle(tmp_path_factory.mktemp("n") / "b", student, random_rows(200)))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return open_bundle(tiny_bundle(tmp_path_factory.mktemp("p") / "b", tiny_student(), random_rows(40)))
+
+
+@pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("clang")), reason="no C compiler here")
+def test_it_is_compiled_where_there_is_a_compiler():
+    assert native is not None
+
+
+@pytest.mark.parametrize("kernels", [name for name in KERNELS if not name.endswith("int8")])
+def test_every_instruction_set_gives_what_the_reference_gives(bundle, kernels):
+    trie, longest = bundle.load_trie(), bundle.manifest.model.max_history
+    ours, reference = NativeEngine(bundle, kernels=kernels), load_engine("reference", bundle)
+    assert ours.kernels == kernels
+    for length in (0, 1, 2, 5, longest):
+        history = random_rows(max(length, 1), length)[:length].astype(np.int32)
+        for beam in (1, 5, 40, 500):
+            rows, scores = ours.search(history, trie, np.arange(9, dtype=np.int32), beam)
+            expected, truth = reference.search(history, trie, np.arange(9, dtype=np.int32), beam)
+            np.testing.assert_allclose(scores, truth, atol=1e-4)
+            apart = np.diff(truth, append=-np.inf, prepend=np.inf) < -1e-4  # rounding may swap those that are not
+            alone = apart[:-1] & apart[1:]
+            assert rows[alone].tolist() == expected[alone].tolist()
+            assert alone.mean() > 0.5
+
+
+@pytest.mark.parametrize("kernels", [name for name in KERNELS if name.endswith("int8")])
+def test_whole_numbers_give_about_the_same(bundle, kernels):
+    trie = bundle.load_trie()
+    ours, exact = NativeEngine(bundle, kernels=kernels), NativeEngine(bundle)
+    shared, alike = [], []
+    for seed in range(20):
+        history = random_rows(5, seed).astype(np.int32)
+        rows, scores = ours.search(history, trie, NONE, 200)
+        expected, truth = exact.search(history, trie, NONE, 200)
+        shared.append(len(set(rows[:10].tolist()) & set(expected[:10].tolist())) / 10)
+        alike.append(np.corrcoef(scores[np.argsort(rows)], truth[np.argsort(expected)])[0, 1])
+    assert np.mean(shared) > 0.8
+    assert 0.99 < np.mean(alike) < 1
+
+
+def test_the_whole_number_engine_says_which_instructions_it_found(plain):
+    engine = load_engine("native-int8", plain)
+    assert engine.name == "native-int8"
+    assert engine.kernels == next((name for name in KERNELS if name.endswith("int8")), KERNELS[0])
+
+
+def test_it_is_the_default_unless_something_else_is_asked_of_onnx_runtime(plain):
+    with Recommender.load(plain.path) as recommender:
+        assert recommender.engine.name == "native"
+    with Recommender.load(plain.path, threads=2) as recommender:
+        assert recommender.engine.name == "onnx"
+    with Recommender.load(plain.path, providers=["CPUExecutionProvider"]) as recommender:
+        assert recommender.engine.name == "onnx"
+    with pytest.raises(ConfigError, match="threads is 2"):
+        Recommender.load(plain.path, "native", threads=2)
+
+
+def test_without_it_the_error_names_the_remedy_and_the_default_is_onnx(plain, monkeypatch):
+    monkeypatch.setattr("pocketrec.runtime.engines.native.native", None)
+    with pytest.raises(MissingExtraError, match="gcc or clang"):
+        load_engine("native", plain)
+    with Recommender.load(plain.path) as recommender:
+        assert recommender.engine.name == "onnx"
+
+
+def test_exclusions_in_any_order_and_twice_are_the_same(plain):
+    engine, trie = load_engine("native", plain), plain.load_trie()
+    history = random_rows(3).astype(np.int32)
+    sorted_once = engine.search(history, trie, np.array([2, 7, 30], np.int32), 20)[0]
+    assert engine.search(history, trie, np.array([30, 2, 7, 7, 2], np.int32), 20)[0].tolist() == sorted_once.tolist()
+
+
+MODEL_SHAPES = {"history": (2, 3), "hidden": (16,)}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"given": np.zeros((2, 3), np.int64)}, TypeError),
+        ({"given": np.zeros(7, np.int32)}, ValueError),
+        ({"given": np.zeros((7, 3), np.int32)}, ValueError),
+        ({"given": np.full((2, 3), CODES, np.int32)}, ValueError),
+        ({"given": np.full((2, 3), -1, np.int32)}, ValueError),
+        ({"given": "text"}, TypeError),
+        ({"first_child": np.zeros(1, np.int32)}, ValueError),
+        ({"codes": np.zeros(400, np.int32)}, ValueError),
+        ({"codes": np.zeros(1, np.uint8)}, ValueError),
+        ({"exclude": np.zeros(2, np.int64)}, TypeError),
+        ({"beam": 0}, ValueError),
+        ({"beam": 21}, ValueError),
+        ({"bias": np.zeros(3, np.float32)}, ValueError),
+        ({"rows": np.zeros(20, np.int32)[::2]}, ValueError),
+        ({"scores": np.zeros(20, np.float64)}, TypeError),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_before_anything_is_read(plain, wrong, error):
+    engine, trie = NativeEngine(plain), plain.load_trie()
+    call = {
+        "given": np.zeros((2, 3), np.int32), "first_child": trie.first_child, "codes": trie.codes, "exclude": NONE,
+        "beam": 20, "bias": None, "rows": np.zeros(20, np.int32), "scores": np.zeros(20, np.float32),
+    }  # fmt: skip
+    assert engine._model.recommend(*call.values()) == 20
+    with pytest.raises(error):
+        engine._model.recommend(*{**call, **wrong}.values())
+
+
+def test_a_read_only_array_is_not_written_to(plain):
+    engine, trie = NativeEngine(plain), plain.load_trie()
+    rows, scores = np.zeros(4, np.int32), np.zeros(4, np.float32)
+    rows.flags.writeable = False
+    with pytest.raises(ValueError, match=r"read-only|not writable"):
+        engine._model.search(np.zeros(16, np.float32), trie.first_child, trie.codes, NONE, 4, None, rows, scores)
+
+
+def test_caches_that_do_not_fit_are_refused(plain):
+    model, hidden = NativeEngine(plain)._model, np.zeros(16, np.float32)
+    one = np.zeros((1, 3), np.int32)
+    for past, present in (
+        (np.zeros(7, np.float32), np.zeros(7, np.float32)),
+        (None, np.zeros(5, np.float32)),
+        (np.zeros((2, 2, 2, 7, 8), np.float32), None),  # as long as the model reads already
+    ):
+        with pytest.raises(ValueError, match=r"cache|present|longer"):
+            model.encode(one, past, hidden, present)
+    with pytest.raises(ValueError, match="nothing to read"):
+        model.encode(one[:0], np.zeros((2, 2, 2, 3, 8), np.float32), hidden, None)
+
+
+@pytest.mark.parametrize("field", range(13))
+@pytest.mark.parametrize("value", [-1, 0, 3, 1 << 40])
+def test_sizes_that_do_not_fit_the_tensors_are_refused(plain, field, value):
+    from pocketrec.runtime.engines.native import _sizes, tensors
+    from pocketrec.runtime.weights import read_weights
+
+    spec = plain.manifest.model
+    weights = read_weights(plain.file("model.safetensors"), spec)
+    sizes = list(_sizes(spec, weights))
+    if sizes[field] == value or (field == 3 and value == 3):  # three layers may share two blocks
+        return
+    sizes[field] = value
+    with pytest.raises((ValueError, MemoryError)):
+        native.Model(tuple(sizes), spec.norm_eps, tensors(spec, weights))
+
+
+def test_tensors_too_few_and_too_many_are_refused(plain):
+    from pocketrec.runtime.engines.native import _sizes, tensors
+    from pocketrec.runtime.weights import read_weights
+
+    spec = plain.manifest.model
+    weights = read_weights(plain.file("model.safetensors"), spec)
+    sizes, given_tensors = _sizes(spec, weights), tensors(spec, weights)
+    for wrong in (given_tensors[:-1], (*given_tensors, given_tensors[0]), (None, *given_tensors[1:])):
+        with pytest.raises((ValueError, TypeError)):
+            native.Model(sizes, spec.norm_eps, wrong)
+    with pytest.raises(ValueError, match="no such kernels"):
+        native.Model(sizes, spec.norm_eps, given_tensors, "abacus")
+
+
+texts = st.text(min_size=1, max_size=12)
+
+
+@settings(max_examples=200)
+@given(st.lists(texts, min_size=1, max_size=30, unique=True), st.lists(texts, max_size=30))
+def test_ids_are_found_as_in_numpy(ids, others):
+    asked = [*others, *ids[::2]]
+    table = ItemTable.from_lists(ids, [text[::-1] for text in ids])
+    found = table.find(asked)
+    rows = np.arange(len(ids), dtype=np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(items, "native", None)
+        assert found.tolist() == table.find(asked).tolist()
+    assert found.tolist() == [ids.index(text) if text in ids else -1 for text in asked]
+    assert table.ids(rows) == ids
+    assert table.titles(rows) == [text[::-1] for text in ids]
+
+
+def test_ids_that_are_no_ids_are_reported_as_in_numpy():
+    table = ItemTable.from_lists(["a", "b"])
+    assert table.find(["b", "", "\ud800", "x" * 5000]).tolist() == [1, -1, -1, -1]
+    with pytest.raises(Exception, match="not a string"):
+        table.find(["a", 3])
+    for rows in (np.array([2], np.int32), np.array([-1], np.int32)):
+        with pytest.raises(IndexError):
+            table.ids(rows)
