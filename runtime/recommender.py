@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pocketrec.runtime.explain import Explanation
     from pocketrec.runtime.session import Session
 
+MANY_SEEN = 64  # so many, and each is named but once to the engine
 MAX_SCORE = 1e9  # no log-probability of a sound model, bias included, comes near
 
 Rows: TypeAlias = NDArray[np.int32]
@@ -55,6 +56,7 @@ class Recommender:
         self.manifest = manifest
         self.cold = cold
         self._named: dict[str, ItemTrie] = {}
+        self._whole = Control(trie)
         self._closed = False
 
     @classmethod
@@ -254,7 +256,8 @@ class Recommender:
     def _named_items(self, found: Found, unknown: tuple[str, ...]) -> Recommendations:
         rows, scores = found
         table = self.trie.table
-        return Recommendations(map(Recommendation, table.ids(rows), scores.tolist(), table.titles(rows)), unknown)
+        named = zip(table.ids(rows), scores.tolist(), table.titles(rows), strict=True)
+        return Recommendations(map(Recommendation._make, named), unknown)
 
     def _search(self, history: Rows, ask: Ask) -> Found:
         """Recommend for a history of leaf rows; otherwise as `recommend_rows`."""
@@ -274,11 +277,14 @@ class Recommender:
         width = self.manifest.model.beam if ask.beam is None else _positive("beam", ask.beam)
         wish = self._wish(ask.within, ask.control)
         catalogue = wish.catalogue
-        exclude = np.array(sorted(set(seen.tolist())) if ask.exclude_seen else [], np.int32)
+        exclude = seen if ask.exclude_seen else seen[:0]
         if catalogue is not self.trie:
             exclude = catalogue.leaves_of(self.trie.table_rows_of(exclude))
             exclude = exclude[exclude >= 0]
-        wanted = min(k if wish.diversity == 0 else POOL * k, len(catalogue) - len(exclude))
+        wanted = k if wish.diversity == 0 else POOL * k
+        if wanted + len(exclude) > len(catalogue) or len(exclude) > MANY_SEEN:
+            exclude = np.unique(exclude)
+            wanted = min(wanted, len(catalogue) - len(exclude))
         if wanted == 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)
         leaves, scores = search(catalogue, exclude, max(width, wanted), wish.bias)
@@ -335,7 +341,7 @@ class Recommender:
 
     def _wish(self, within: ItemTrie | str | None, control: Control | None) -> Control:
         if control is None:
-            return Control(self._catalogue(within))
+            return self._whole if within is None else Control(self._catalogue(within))
         if within is not None:
             raise ConfigError("`within` and `control` are both given; give `within` to recommender.control")
         if not isinstance(control, Control) or control.catalogue.table is not self.trie.table:

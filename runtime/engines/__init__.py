@@ -45,7 +45,7 @@ class Engine(Protocol):
 
         :param history: int32 [N, L], semantic IDs, oldest first; 0 <= N <= the model's max_history.
         :param trie: the catalogue to choose from.
-        :param exclude: int32 [M], leaf rows of `trie` that must not come back.
+        :param exclude: int32 [M], leaf rows of `trie` that must not come back, in any order, perhaps more than once.
         :param beam: prefixes kept at each level.
         :return: leaf rows, int32, and log-probabilities, float32: best first, at most `beam`, all finite.
         """

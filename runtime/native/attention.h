@@ -20,18 +20,22 @@ static void rotate(const Model *m, const float *x, size_t place, float *y) {
 
 /* p [n] = softmax(p), then zeros up to `end`, a multiple of LANES. */
 static void softmax(float *p, size_t n, size_t end) {
-    for (size_t i = n; i < end; i++) p[i] = -INFINITY;
-    Vec most = load(p), sum = {0};
-    for (size_t i = LANES; i < n; i += LANES) most = larger(most, load(p + i));
+    Ints first = places();
+    Vec most = all(-INFINITY), sum = {0};
+    size_t whole = n / LANES * LANES, i;
+    Ints rest = first < (int32_t)(n - whole); /* of the vector that n ends in */
+    for (i = 0; i < whole; i += LANES) most = larger(most, load(p + i));
+    if (whole < n) most = larger(most, choose(rest, load(p + whole), most));
     float shift = largest_of(most);
-    for (size_t i = 0; i < n; i += LANES) {
+    for (i = 0; i < n; i += LANES) {
         Vec e = exponential(load(p + i) - shift);
+        if (i == whole) e = choose(rest, e, (Vec){0});
         store(p + i, e);
         sum += e;
     }
     Vec scale = all(1.0f / sum_of(sum));
-    for (size_t i = 0; i < n; i += LANES) store(p + i, load(p + i) * scale);
-    for (size_t i = n; i < end; i++) p[i] = 0.0f;
+    for (size_t k = 0; k < n; k += LANES) store(p + k, load(p + k) * scale);
+    for (; i < end; i += LANES) store(p + i, (Vec){0});
 }
 
 /* Numbers that `attend` is to be lent. */

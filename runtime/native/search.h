@@ -11,7 +11,9 @@ static inline int worse(Candidate a, Candidate b) {
     return a.score < b.score || (a.score == b.score && a.order > b.order);
 }
 
-/* The worst of `count` candidates is at heap[0]; put `new` where the place `at` has become free. */
+#define FEW_KEPT 64 /* so many are kept in order; more, as a heap whose first is the worst */
+
+/* Put `new` where the place `at` of a heap of `count` has become free. */
 static void sift(Candidate *heap, size_t count, size_t at, Candidate new) {
     for (size_t child; (child = 2 * at + 1) < count; at = child) {
         if (child + 1 < count && worse(heap[child + 1], heap[child])) child++;
@@ -21,22 +23,37 @@ static void sift(Candidate *heap, size_t count, size_t at, Candidate new) {
     heap[at] = new;
 }
 
-static void keep(Candidate *heap, size_t *count, size_t most, Candidate new) {
-    if (*count == most) {
-        if (worse(heap[0], new)) sift(heap, most, 0, new);
+/* Add `new` to the best of `most`; it is later than all that are there. */
+static void keep(Candidate *kept, size_t *count, size_t most, Candidate new) {
+    size_t at;
+    if (most <= FEW_KEPT) {
+        if (*count == most && !worse(kept[most - 1], new)) return;
+        at = *count < most ? (*count)++ : most - 1;
+        for (; at && kept[at - 1].score < new.score; at--) kept[at] = kept[at - 1];
+        kept[at] = new;
         return;
     }
-    size_t at = (*count)++;
-    for (; at && worse(new, heap[(at - 1) / 2]); at = (at - 1) / 2) heap[at] = heap[(at - 1) / 2];
-    heap[at] = new;
+    if (*count == most) {
+        if (worse(kept[0], new)) sift(kept, most, 0, new);
+        return;
+    }
+    at = (*count)++;
+    for (; at && worse(new, kept[(at - 1) / 2]); at = (at - 1) / 2) kept[at] = kept[(at - 1) / 2];
+    kept[at] = new;
+}
+
+/* The score that another has to surpass. */
+static inline float least_kept(const Candidate *kept, size_t count, size_t most) {
+    return count < most ? -INFINITY : kept[most <= FEW_KEPT ? most - 1 : 0].score;
 }
 
 /* Best first, in place. */
-static void sort_heap(Candidate *heap, size_t count) {
+static void sort_kept(Candidate *kept, size_t count, size_t most) {
+    if (most <= FEW_KEPT) return;
     while (count > 1) {
-        Candidate last = heap[--count];
-        heap[count] = heap[0];
-        sift(heap, count, 0, last);
+        Candidate last = kept[--count];
+        kept[count] = kept[0];
+        sift(kept, count, 0, last);
     }
 }
 
@@ -51,7 +68,7 @@ static int is_excluded(const Trie *trie, int32_t row) {
 }
 
 typedef struct {
-    Candidate *heap; /* of the level that is searched, at most `most` */
+    Candidate *kept; /* of the level that is searched, at most `most` */
     size_t count, most;
     int32_t order;
     int32_t *node;  /* [B] of the beams */
@@ -63,7 +80,7 @@ typedef struct {
 /* Keep the best of a beam's children. logits [K]; `norm` is the logarithm of the sum of their exponentials. */
 static void expand(const Model *m, const Trie *trie, Beams *b, size_t beam, const float *logits, float norm, int last) {
     int32_t node = b->node[beam], first = trie->first_child[node], end = trie->first_child[node + 1];
-    float base = b->score[beam] - (trie->bias ? trie->bias[node] : 0.0f);
+    float base = b->score[beam] - (trie->bias ? trie->bias[node] : 0.0f), least = least_kept(b->kept, b->count, b->most);
     if (first < 0 || (size_t)end > trie->nodes) return; /* no trie that was built by us */
     for (int32_t child = first; child < end; child++) {
         size_t code = trie->codes8 ? trie->codes8[child] : trie->codes16[child];
@@ -71,19 +88,19 @@ static void expand(const Model *m, const Trie *trie, Beams *b, size_t beam, cons
         float score = base + (logits[code] - norm);
         if (trie->bias) score += trie->bias[child];
         int32_t order = b->order++;
-        if (!(score > -INFINITY)) continue; /* −inf or NaN */
-        if (b->count == b->most && score <= b->heap[0].score) continue;
+        if (!(score > least)) continue; /* −inf and NaN, too */
         if (last && trie->excluded && is_excluded(trie, child - (int32_t)trie->internal)) continue;
-        keep(b->heap, &b->count, b->most, (Candidate){score, order, child, (int32_t)beam});
+        keep(b->kept, &b->count, b->most, (Candidate){score, order, child, (int32_t)beam});
+        least = least_kept(b->kept, b->count, b->most);
     }
 }
 
 /* The kept candidates become the beams of the next level. `spare` has room for [B, L] codes. */
 static void advance(const Model *m, const Trie *trie, size_t level, Beams *b, int32_t *spare) {
     size_t levels = m->levels;
-    sort_heap(b->heap, b->count);
+    sort_kept(b->kept, b->count, b->most);
     for (size_t i = 0; i < b->count; i++) {
-        Candidate c = b->heap[i];
+        Candidate c = b->kept[i];
         memcpy(spare + i * levels, b->codes + (size_t)c.parent * levels, level * sizeof(int32_t));
         spare[i * levels + level] = trie->codes8 ? trie->codes8[c.node] : trie->codes16[c.node];
         b->node[i] = c.node;
@@ -118,7 +135,8 @@ static float log_sum(const float *x, size_t n) {
     return shift + logf(sum_of(sum));
 }
 
-#define BLOCK_BEAMS 24 /* scored at a time */
+#define FIRST_BEAMS 8 /* scored at first */
+#define BLOCK_BEAMS 6 /* and then at a time, as long as they may matter */
 
 /* Logits of a level for `count` beams, [count, K]. `z` and `pairs` are scratch. */
 static void score_block(const Model *m, size_t level, const Beams *b, size_t from, size_t count, const float *shared,
@@ -145,36 +163,40 @@ static int search(const Model *m, const float *hidden, const Trie *trie, size_t 
                   size_t *found) {
     size_t ld = padded(m->middle), ld_k = padded(m->codes), wide = ld > ld_k ? ld : ld_k;
     size_t shared_size = padded(m->levels * m->middle), ld_pair = padded(m->pair_dim);
-    size_t floats = shared_size + ld_pair + BLOCK_BEAMS * (ld + ld_pair + wide) + beam;
-    char *room = malloc(beam * sizeof(Candidate) + floats * sizeof(float) + beam * (1 + 2 * m->levels) * sizeof(int32_t));
+    size_t floats = shared_size + ld_pair + FIRST_BEAMS * (ld + ld_pair + wide) + beam;
+    size_t bytes = beam * sizeof(Candidate) + floats * sizeof(float) + beam * (1 + 2 * m->levels) * sizeof(int32_t);
+    void *room = malloc(bytes + 128);
     if (!room) return -1;
-    Beams b = {.heap = (Candidate *)room, .most = beam, .beams = 1};
-    float *shared = (float *)(b.heap + beam), *query = shared + shared_size, *z = query + ld_pair;
-    float *pairs = z + BLOCK_BEAMS * ld, *logits = pairs + BLOCK_BEAMS * ld_pair;
-    b.score = logits + BLOCK_BEAMS * wide;
+    Beams b = {.kept = (Candidate *)aligned(room), .most = beam, .beams = 1};
+    float *shared = aligned(b.kept + beam), *query = shared + shared_size, *z = query + ld_pair;
+    float *pairs = z + FIRST_BEAMS * ld, *logits = pairs + FIRST_BEAMS * ld_pair;
+    b.score = logits + FIRST_BEAMS * wide;
     b.node = (int32_t *)(b.score + beam);
     b.codes = b.node + beam;
     int32_t *spare = b.codes + beam * m->levels;
     b.score[0] = 0.0f;
     b.node[0] = 0;
 
-    memset(z, 0, BLOCK_BEAMS * ld * sizeof(float));
+    memset(z, 0, FIRST_BEAMS * ld * sizeof(float));
     linear(&m->hidden, 1, hidden, 0, m->hidden_bias, shared, 0);
     if (m->pair_dim) linear(&m->pair_query, 1, hidden, 0, 0, query, 0);
     for (size_t level = 0; level < m->levels && b.beams; level++) {
         int last = level + 1 == m->levels;
-        for (size_t from = 0; from < b.beams; from += BLOCK_BEAMS) {
-            size_t count = b.beams - from < BLOCK_BEAMS ? b.beams - from : BLOCK_BEAMS;
+        for (size_t from = 0, count; from < b.beams; from += count) {
+            /* A child scores its parent's score at most: beams below all that are kept, and those behind, add nothing. */
+            if (!trie->bias && b.score[from] < least_kept(b.kept, b.count, b.most)) break;
+            count = from ? BLOCK_BEAMS : FIRST_BEAMS;
+            if (count > b.beams - from) count = b.beams - from;
             score_block(m, level, &b, from, count, shared, query, z, pairs, logits);
             for (size_t i = 0; i < count; i++)
                 expand(m, trie, &b, from + i, logits + i * ld_k, log_sum(logits + i * ld_k, ld_k), last);
         }
         if (!last) advance(m, trie, level, &b, spare);
     }
-    sort_heap(b.heap, b.count);
+    sort_kept(b.kept, b.count, b.most);
     for (size_t i = 0; i < b.count; i++) {
-        rows[i] = b.heap[i].node - (int32_t)trie->internal;
-        scores[i] = b.heap[i].score;
+        rows[i] = b.kept[i].node - (int32_t)trie->internal;
+        scores[i] = b.kept[i].score;
     }
     *found = b.count;
     free(room);

@@ -14,13 +14,11 @@ INLINE Vec all(float x) { return x - (Vec){0}; }
 INLINE Vec choose(Ints mask, Vec yes, Vec no) { return (Vec)((mask & (Ints)yes) | (~mask & (Ints)no)); }
 INLINE Vec larger(Vec a, Vec b) { return choose(a > b, a, b); }
 
-#if LANES == 16
-#define STEPS {8, 4, 2, 1}
-#elif LANES == 8
-#define STEPS {4, 2, 1}
-#else
-#define STEPS {2, 1}
-#endif
+INLINE Ints places(void) {
+    Ints out;
+    for (int i = 0; i < LANES; i++) out[i] = i;
+    return out;
+}
 
 /* The lanes of v, `by` places on. */
 #if defined(__clang__)
@@ -39,11 +37,6 @@ INLINE Vec turned_2(Vec v) { return __builtin_shufflevector(v, v, 2, 3, 0, 1); }
 INLINE Vec turned_1(Vec v) { return __builtin_shufflevector(v, v, 1, 0, 3, 2); }
 #endif
 #else
-INLINE Ints places(void) {
-    Ints out;
-    for (int i = 0; i < LANES; i++) out[i] = i;
-    return out;
-}
 #define TURNED(v, by) __builtin_shuffle(v, places() ^ by)
 #endif
 
