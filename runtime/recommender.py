@@ -33,8 +33,8 @@ MAX_SCORE = 1e9  # no log-probability of a sound model, bias included, comes nea
 
 Rows: TypeAlias = NDArray[np.int32]
 Found: TypeAlias = tuple[Rows, NDArray[np.float32]]
-Search: TypeAlias = Callable[[ItemTrie, Rows, int, "NDArray[np.float32] | None"], Found]
-"""(catalogue, excluded leaf rows, beam, bias of nodes) -> leaf rows and scores, best first."""
+Search: TypeAlias = Callable[[ItemTrie, Rows, int, "int | None", "NDArray[np.float32] | None"], Found]
+"""(catalogue, excluded leaf rows, beam, how many are needed, bias of nodes) -> leaf rows and scores, best first."""
 
 
 class Recommender:
@@ -160,8 +160,10 @@ class Recommender:
         :param seen: int32 [N], leaf rows of the whole history.
         """
 
-        def search(trie: ItemTrie, exclude: Rows, width: int, bias: NDArray[np.float32] | None) -> Found:
-            return self.engine.search_from(state, trie, exclude, width, bias)
+        def search(
+            trie: ItemTrie, exclude: Rows, width: int, most: int | None, bias: NDArray[np.float32] | None
+        ) -> Found:
+            return self.engine.search_from(state, trie, exclude, width, bias, most)
 
         return self._named_items(self._choose(search, seen, ask), ())
 
@@ -263,10 +265,12 @@ class Recommender:
         """Recommend for a history of leaf rows; otherwise as `recommend_rows`."""
         recent = self.trie.rows[history[-self.manifest.model.max_history :]].astype(np.int32)
 
-        def search(trie: ItemTrie, exclude: Rows, width: int, bias: NDArray[np.float32] | None) -> Found:
+        def search(
+            trie: ItemTrie, exclude: Rows, width: int, most: int | None, bias: NDArray[np.float32] | None
+        ) -> Found:
             if bias is None:
-                return self.engine.search(recent, trie, exclude, width)
-            return self.engine.search_from(self.engine.read(recent), trie, exclude, width, bias)
+                return self.engine.search(recent, trie, exclude, width, most)
+            return self.engine.search_from(self.engine.read(recent), trie, exclude, width, bias, most)
 
         return self._choose(search, history, ask)
 
@@ -287,11 +291,12 @@ class Recommender:
             wanted = min(wanted, len(catalogue) - len(exclude))
         if wanted == 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)
-        leaves, scores = search(catalogue, exclude, max(width, wanted), wish.bias)
+        most = wanted if self.cold is None else None  # new items resemble all that the model finds likely
+        leaves, scores = search(catalogue, exclude, max(width, wanted), most, wish.bias)
         # Seen items can crowd a narrow beam. One as wide as the wanted and the excluded together has enough
         # left, since every prefix it keeps leads to a leaf of its own.
         if len(leaves) < wanted and max(width, wanted) < wanted + len(exclude):
-            leaves, scores = search(catalogue, exclude, wanted + len(exclude), wish.bias)
+            leaves, scores = search(catalogue, exclude, wanted + len(exclude), most, wish.bias)
         if self.cold is not None:
             leaves, scores = self._with_cold(catalogue, seen, exclude, leaves, scores, wish.bias)
         values = scores.tolist()

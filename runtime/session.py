@@ -63,7 +63,8 @@ class Session:
     def _extend(self, ids: Sequence[str]) -> bool:
         leaves, unknown = self.recommender.find_leaves(ids)
         self._leaves += leaves.tolist()
-        self.unknown = tuple(dict.fromkeys(self.unknown + unknown))
+        if unknown:
+            self.unknown = tuple(dict.fromkeys(self.unknown + unknown))
         return not unknown
 
     def recommend(

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from pocketrec.bench_peers import PEERS, SYSTEMS, Recommend, SessionCalls
+from pocketrec.bench_peers import OURS, PEERS, SYSTEMS, Recommend, SessionCalls
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.engines import fastest_engine
 from pocketrec.runtime.errors import ConfigError, ExportError, PocketRecError
 from pocketrec.runtime.recommender import Recommender
 
-OURS = ("pocketrec", "pocketrec session")
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 # A process that makes one system and answers once; its start is the parent's clock.
 _PROBE = """
@@ -58,7 +58,8 @@ def bench(
     :param against: names of `PEERS`.
     :param calls: of each system, over all rounds.
     :returns: {"rows": [{"system", "p50_ms", "p95_ms", "calls_per_s", "cold_s", "rss_mb"} …], "bytes": of the bundle,
-        "items", "parameters", "left_out": {peer: why}, and for every peer "faster_than": pocketrec's p50 in its p50}.
+        "items", "parameters", "left_out": {system: why}, for every peer "faster_than": pocketrec's p50 in its p50, and
+        "ratios": the same for each of our ways to run the bundle}.
     :raises ConfigError: on an unknown peer.
     :raises BundleError: if the bundle cannot be opened.
     """
@@ -67,17 +68,18 @@ def bench(
     manifest = open_bundle(bundle).manifest
     width = beam or manifest.model.beam
     histories = _histories(bundle, seed)
+    mine = OURS if fastest_engine(open_bundle(bundle)) == "native" else OURS[:2]  # else the others are the same engine
     systems: dict[str, Recommend] = {}
     left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as place:
-        for name in (*OURS, *against):
+        for name in (*mine, *against):
             folder = Path(place) / name.replace(" ", "-")
             folder.mkdir()
             try:
                 systems[name] = SYSTEMS[name](bundle, folder, width, k)
                 _check(name, systems[name](histories[0]), k)
             except (PocketRecError, ImportError) as error:
-                if name in OURS:
+                if name == OURS[0]:
                     raise
                 left_out[name] = str(error)
                 systems.pop(name, None)
@@ -86,7 +88,8 @@ def bench(
     p50 = {row["system"]: row["p50_ms"] for row in rows}
     return {
         "rows": rows,
-        "faster_than": {name: round(p50[name] / p50[OURS[0]], 2) for name in systems if name not in OURS},
+        "faster_than": _ratios(p50, OURS[0]),
+        "ratios": {name: _ratios(p50, name) for name in systems if name in OURS},
         "left_out": left_out,
         "bytes": sum(entry.bytes for entry in manifest.files.values()),
         "items": manifest.catalogue.items,
@@ -136,6 +139,10 @@ def _in_turns(
                     times[name].append((time.perf_counter() - begun) * 1e3)
             advance(1)
     return times
+
+
+def _ratios(p50: dict[str, float], mine: str) -> dict[str, float]:
+    return {name: round(p50[name] / p50[mine], 2) for name in p50 if name not in OURS}
 
 
 def _row(name: str, times: list[float]) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pocketrec.runtime.bundle import open_bundle
-from pocketrec.runtime.engines.onnx import OnnxEngine
 from pocketrec.runtime.engines.reference import WEIGHTS
 from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.trie import ItemTrie
@@ -25,17 +25,17 @@ Recommend = Callable[[Sequence[str]], list[str]]
 Item = tuple[int, ...]
 
 
-def ours(bundle: Path, folder: Path, beam: int, k: int) -> Recommend:
-    """`Recommender.recommend`."""
-    recommender = Recommender.load(bundle)
+def ours(bundle: Path, folder: Path, beam: int, k: int, engine: str | None = None) -> Recommend:
+    """`Recommender.recommend`, by the engine that `Recommender.load` takes or by another."""
+    recommender = Recommender.load(bundle, engine)
     return lambda history: [item.item_id for item in recommender.recommend(history, k, beam=beam)]
 
 
 class SessionCalls:
     """`Session.observe` and `Session.recommend`, of a session that has read all but the last item."""
 
-    def __init__(self, bundle: Path, folder: Path, beam: int, k: int) -> None:
-        self.recommender, self.beam, self.k = Recommender.load(bundle), beam, k
+    def __init__(self, bundle: Path, folder: Path, beam: int, k: int, engine: str | None = None) -> None:
+        self.recommender, self.beam, self.k = Recommender.load(bundle, engine), beam, k
 
     def __call__(self, history: Sequence[str]) -> list[str]:
         """Begin and go on: ids in, ids out."""
@@ -55,14 +55,13 @@ class SessionCalls:
 
 def dense(bundle: Path, folder: Path, beam: int, k: int) -> Recommend:
     """The same encoder, and a dot product with every item of a random table; items seen are left out."""
-    recommender = Recommender.load(bundle, "onnx-split")
+    recommender = Recommender.load(bundle)
     engine, trie = recommender.engine, recommender.trie
-    assert isinstance(engine, OnnxEngine)
     width = recommender.manifest.model.dim
     items = np.random.default_rng(0).normal(size=(len(trie), width)).astype(np.float32)
 
     def recommend(history: Sequence[str]) -> list[str]:
-        leaves = trie.leaves_of(trie.table.find(history))
+        leaves = trie.find(list(history))
         hidden = engine.read(trie.rows[leaves[-recommender.manifest.model.max_history :]].astype(np.int32)).hidden
         scores = items @ hidden[0]
         scores[leaves] = -np.inf
@@ -131,11 +130,16 @@ def llama_cpp(bundle: Path, folder: Path, beam: int, k: int) -> Recommend:
 SYSTEMS: dict[str, Callable[[Path, Path, int, int], Recommend]] = {
     "pocketrec": ours,
     "pocketrec session": SessionCalls,
+    "pocketrec int8": partial(ours, engine="native-int8"),
+    "pocketrec int8 session": partial(SessionCalls, engine="native-int8"),
+    "pocketrec onnx": partial(ours, engine="onnx"),
+    "pocketrec onnx session": partial(SessionCalls, engine="onnx"),
     "dense": dense,
     "generate": generate,
     "onnx-loop": onnx_loop,
     "llama.cpp": llama_cpp,
 }
+OURS = tuple(name for name in SYSTEMS if name.startswith("pocketrec"))
 PEERS = ("dense", "generate", "onnx-loop", "llama.cpp")
 
 

@@ -29,6 +29,9 @@ def bench(
 ) -> None:
     """Measure latency (warm, session, cold), throughput, memory and size of a bundle, beside its peers, in turns.
 
+    Rows: pocketrec as an app loads it (the native engine where it is compiled), with products of whole numbers (int8),
+    and through ONNX Runtime (onnx).
+
     Peers: dense (the same encoder, a dot product with every item), generate (transformers, with a prefix function),
     onnx-loop (ONNX Runtime with a cache, beam search in Python), llama.cpp (the same, on a GGUF). They run a Llama of
     the bundle's shape over the same semantic IDs. One thread each. A peer whose packages are missing is left out.
@@ -49,9 +52,10 @@ def bench(
         return
     names = ("", "p50 ms", "p95 ms", "calls/s", "cold start s", "peak MB")
     stdout().print(plain_table(_title(result), names, [_row(row) for row in result["rows"]]))
-    for name, ratio in result["faster_than"].items():
-        said = f"{ratio:.1f} times as fast as" if ratio >= 1 else f"{1 / ratio:.1f} times slower than"
-        stdout().print(f"pocketrec is {said} {name}", soft_wrap=True)
+    for ours, ratios in result["ratios"].items():
+        for name, ratio in ratios.items() if "session" not in ours else ():
+            said = f"{ratio:.1f} times as fast as" if ratio >= 1 else f"{1 / ratio:.1f} times slower than"
+            stdout().print(f"{ours} is {said} {name}", soft_wrap=True)
     for name, why in result["left_out"].items():
         stderr().print(f"left out: {name} ({why})", soft_wrap=True)
 

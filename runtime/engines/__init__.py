@@ -39,7 +39,7 @@ class Engine(Protocol):
     name: str
 
     def search(
-        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int
+        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int, most: int | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Find the best items after a history, by the rule of `pocketrec.runtime.beam`.
 
@@ -47,6 +47,7 @@ class Engine(Protocol):
         :param trie: the catalogue to choose from.
         :param exclude: int32 [M], leaf rows of `trie` that must not come back, in any order, perhaps more than once.
         :param beam: prefixes kept at each level.
+        :param most: how many of what is found the caller will look at; an engine may leave out the rest. None: all.
         :return: leaf rows, int32, and log-probabilities, float32: best first, at most `beam`, all finite.
         """
         ...
@@ -66,6 +67,7 @@ class Engine(Protocol):
         exclude: NDArray[np.int32],
         beam: int,
         bias: NDArray[np.float32] | None = None,
+        most: int | None = None,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Find the best items after what was read; as `search`.
 

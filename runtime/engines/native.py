@@ -69,9 +69,11 @@ class NativeEngine:
             raise BundleError(f"the native engine cannot run this model ({error}); use the engine 'onnx'") from error
         self.kernels: str = self._model.kernels
 
-    def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
+    def search(
+        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int, most: int | None = None
+    ) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        return self._find(self._model.recommend, history, trie, exclude, beam, None)
+        return self._find(self._model.recommend, history, trie, exclude, beam, None, most)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
         """Read a history, or go on with one at the cost of the new items (see `Engine.read`)."""
@@ -91,9 +93,10 @@ class NativeEngine:
         exclude: NDArray[np.int32],
         beam: int,
         bias: NDArray[np.float32] | None = None,
+        most: int | None = None,
     ) -> Found:
         """Return leaf rows and scores, best first (see `Engine.search_from`)."""
-        return self._find(self._model.search, state.hidden, trie, exclude, beam, bias)
+        return self._find(self._model.search, state.hidden, trie, exclude, beam, bias, most)
 
     def _find(
         self,
@@ -103,10 +106,12 @@ class NativeEngine:
         exclude: NDArray[np.int32],
         beam: int,
         bias: NDArray[np.float32] | None,
+        most: int | None,
     ) -> Found:
-        room = min(beam, max(trie.n_nodes, 1))
+        beam = min(beam, max(trie.n_nodes, 1))  # which have room in memory, whatever was asked for
+        room = beam if most is None else min(beam, most)
         rows, scores = np.empty(room, np.int32), np.empty(room, np.float32)
-        count = call(np.ascontiguousarray(given), trie.first_child, trie.codes, exclude, room, bias, rows, scores)
+        count = call(np.ascontiguousarray(given), trie.first_child, trie.codes, exclude, beam, bias, rows, scores)
         rows, scores = rows[:count], scores[:count]
         if bias is not None:
             return sound_answer(rows, scores, len(trie), exclude, bias[trie.n_internal :])

@@ -25,9 +25,11 @@ class NumpySearch(ABC):
     def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
         """How codes are scored after a history."""
 
-    def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
+    def search(
+        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int, most: int | None = None
+    ) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        return self.search_from(self.read(history), trie, exclude, beam)
+        return self.search_from(self.read(history), trie, exclude, beam, None, most)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
         """Read everything anew (see `Engine.read`)."""
@@ -41,6 +43,7 @@ class NumpySearch(ABC):
         exclude: NDArray[np.int32],
         beam: int,
         bias: NDArray[np.float32] | None = None,
+        most: int | None = None,
     ) -> Found:
         """Return leaf rows and scores, best first (see `Engine.search_from`)."""
         result = beam_search(state.hidden, self.scorer(state.memory), trie, beam, exclude[None], bias)

@@ -79,8 +79,10 @@ class OnnxEngine:
                 graph = self._graphs[role]
         return graph
 
-    def search(self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> Found:
-        """Return leaf rows int32 [m] and log-probabilities float32 [m], best first, m ≤ beam.
+    def search(
+        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int, most: int | None = None
+    ) -> Found:
+        """Return leaf rows int32 [m] and log-probabilities float32 [m], best first, m ≤ beam (see `Engine.search`).
 
         :param history: int32 [N, L], SIDs, oldest first.
         :param trie: the items that may be found.
@@ -88,7 +90,7 @@ class OnnxEngine:
         :param beam: beams kept at every level.
         """
         if self.name == "onnx-split":
-            return self.search_from(self.read(history), trie, exclude, beam)
+            return self.search_from(self.read(history), trie, exclude, beam, None, most)
         if len(trie) == 0:
             return NOTHING
         feed = {"history": history, **_feed(trie, exclude, beam)}
@@ -111,6 +113,7 @@ class OnnxEngine:
         exclude: NDArray[np.int32],
         beam: int,
         bias: NDArray[np.float32] | None = None,
+        most: int | None = None,
     ) -> Found:
         """Return leaf rows and scores, best first (see `Engine.search_from`)."""
         if len(trie) == 0:

@@ -71,8 +71,8 @@ typedef struct {
        and present [layers, 2, G, S, d] where it is not null. S = P + N, one more where P is 0. */
     int (*encode)(const Model *, const int32_t *history, size_t items, const float *past, size_t past_tokens,
                   float *hidden, float *present);
-    /* Writes at most `beam` leaf rows and scores, best first, and their number to `found`. */
-    int (*search)(const Model *, const float *hidden, const Trie *, size_t beam, int32_t *rows, float *scores,
+    /* Writes at most `most` leaf rows and scores, best first, and their number to `found`; most ≤ beam. */
+    int (*search)(const Model *, const float *hidden, const Trie *, size_t beam, size_t most, int32_t *rows, float *scores,
                   size_t *found);
 } Kernels;
 

@@ -299,12 +299,12 @@ static int by_value(const void *a, const void *b) {
 typedef struct {
     Trie trie;
     int32_t *sorted; /* of `exclude`, where it was not in order */
-    size_t beam;
+    size_t beam, most;
     int32_t *rows;
     float *scores;
 } Ask;
 
-static int take_ask(const Model *m, Buffers *b, PyObject *first_child, PyObject *codes, PyObject *exclude, Py_ssize_t beam,
+static int take_ask(Buffers *b, PyObject *first_child, PyObject *codes, PyObject *exclude, Py_ssize_t beam,
                     PyObject *bias, PyObject *rows, PyObject *scores, Ask *ask) {
     Trie *trie = &ask->trie;
     Py_buffer *view;
@@ -330,10 +330,11 @@ static int take_ask(const Model *m, Buffers *b, PyObject *first_child, PyObject 
     ask->beam = (size_t)beam;
     if (!(view = buffer(b, rows, 4, 1))) return 0;
     ask->rows = view->buf;
-    if ((size_t)view->len < ask->beam * 4) return refuse("rows are too short");
+    ask->most = (size_t)view->len / 4;
+    if (ask->most < 1 || ask->most > ask->beam) return refuse("rows are none, or more than the beam");
     if (!(view = buffer(b, scores, 4, 1))) return 0;
     ask->scores = view->buf;
-    if ((size_t)view->len < ask->beam * 4) return refuse("scores are too short");
+    if ((size_t)view->len != ask->most * 4) return refuse("there is not a score for each row");
     for (size_t i = 1; i < trie->excluded; i++) {
         if (trie->exclude[i - 1] <= trie->exclude[i]) continue;
         ask->sorted = malloc(trie->excluded * 4);
@@ -343,7 +344,6 @@ static int take_ask(const Model *m, Buffers *b, PyObject *first_child, PyObject 
         trie->exclude = ask->sorted;
         break;
     }
-    (void)m;
     return 1;
 }
 
@@ -388,7 +388,7 @@ out:
 }
 
 PyDoc_STRVAR(search_doc, "search(hidden, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
-                         "Find the best leaves after hidden [D]; fills rows and scores and returns how many there are.");
+                         "Find the best leaves after hidden [D]; fills rows and scores, at most beam long, and returns how many.");
 
 PyDoc_STRVAR(recommend_doc, "recommend(history, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
                             "Read int32 [N, L] and search; as `search`.");
@@ -417,10 +417,10 @@ static PyObject *find(PyObject *object, PyObject *args, int from_history) {
         if ((size_t)view->len != m->dim * 4) { refuse("hidden has another size"); goto out; }
         hidden = view->buf;
     }
-    if (!take_ask(m, &b, first_child, codes, exclude, beam, bias, rows, scores, &ask)) goto out;
+    if (!take_ask(&b, first_child, codes, exclude, beam, bias, rows, scores, &ask)) goto out;
     Py_BEGIN_ALLOW_THREADS
     done = (!own || self->kernels->encode(m, history, items, NULL, 0, own, NULL) == 0) &&
-           self->kernels->search(m, hidden, &ask.trie, ask.beam, ask.rows, ask.scores, &found) == 0;
+           self->kernels->search(m, hidden, &ask.trie, ask.beam, ask.most, ask.rows, ask.scores, &found) == 0;
     Py_END_ALLOW_THREADS
     if (!done) PyErr_NoMemory();
 out:

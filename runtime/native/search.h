@@ -159,8 +159,8 @@ static void score_block(const Model *m, size_t level, const Beams *b, size_t fro
         for (size_t i = 0; i < count; i++) add_pairs(m, (size_t)b->codes[(from + i) * m->levels], query, logits + i * ld_k);
 }
 
-static int search(const Model *m, const float *hidden, const Trie *trie, size_t beam, int32_t *rows, float *scores,
-                  size_t *found) {
+static int search(const Model *m, const float *hidden, const Trie *trie, size_t beam, size_t most, int32_t *rows,
+                  float *scores, size_t *found) {
     size_t ld = padded(m->middle), ld_k = padded(m->codes), wide = ld > ld_k ? ld : ld_k;
     size_t shared_size = padded(m->levels * m->middle), ld_pair = padded(m->pair_dim);
     size_t floats = shared_size + ld_pair + FIRST_BEAMS * (ld + ld_pair + wide) + beam;
@@ -182,6 +182,7 @@ static int search(const Model *m, const float *hidden, const Trie *trie, size_t 
     if (m->pair_dim) linear(&m->pair_query, 1, hidden, 0, 0, query, 0);
     for (size_t level = 0; level < m->levels && b.beams; level++) {
         int last = level + 1 == m->levels;
+        if (last) b.most = most;
         for (size_t from = 0, count; from < b.beams; from += count) {
             /* A child scores its parent's score at most: beams below all that are kept, and those behind, add nothing. */
             if (!trie->bias && b.score[from] < least_kept(b.kept, b.count, b.most)) break;

@@ -85,6 +85,19 @@ def test_a_narrow_beam_finds_what_the_reference_search_finds(engine, student, be
         np.testing.assert_allclose(scores, expected.scores[0][: len(scores)], atol=1e-4)
 
 
+@pytest.mark.parametrize("most", [1, 4, 20])
+def test_an_engine_may_leave_out_what_nobody_will_look_at_and_nothing_else(engine, most):
+    for seed in range(3):
+        trie, history = trie_of(random_rows(200, seed)), history_of(4, seed)
+        rows, scores = engine.search(history, trie, NONE, 20)
+        for found, values in (
+            engine.search(history, trie, NONE, 20, most),
+            engine.search_from(engine.read(history), trie, NONE, 20, None, most),
+        ):
+            assert found[:most].tolist() == rows[:most].tolist()
+            np.testing.assert_allclose(values[:most], scores[:most], atol=1e-4)
+
+
 def test_ties_go_to_the_better_parent_then_to_the_lower_code(engine, student, tmp_path):
     flat = tiny_student(**config_to_dict(student.config))
     with torch.no_grad():

@@ -129,10 +129,12 @@ MODEL_SHAPES = {"history": (2, 3), "hidden": (16,)}
         ({"codes": np.zeros(1, np.uint8)}, ValueError),
         ({"exclude": np.zeros(2, np.int64)}, TypeError),
         ({"beam": 0}, ValueError),
-        ({"beam": 21}, ValueError),
+        ({"beam": 19}, ValueError),
         ({"bias": np.zeros(3, np.float32)}, ValueError),
-        ({"rows": np.zeros(20, np.int32)[::2]}, ValueError),
+        ({"rows": np.zeros(40, np.int32)[::2]}, ValueError),
         ({"scores": np.zeros(20, np.float64)}, TypeError),
+        ({"scores": np.zeros(19, np.float32)}, ValueError),
+        ({"rows": NONE, "scores": np.zeros(0, np.float32)}, ValueError),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused_before_anything_is_read(plain, wrong, error):

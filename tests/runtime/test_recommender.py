@@ -48,7 +48,7 @@ class TableEngine:
         logits = inner @ self.out[level].T
         return (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
 
-    def search(self, history, trie, exclude, beam):
+    def search(self, history, trie, exclude, beam, most=None):
         result = beam_search(self.encode(history)[None], self.score_level, trie, beam, exclude[None])
         found = result.rows[0] >= 0
         return result.rows[0][found], result.scores[0][found]

@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from command import pocketrec
 
-from pocketrec.bench_peers import PEERS, SYSTEMS
+from pocketrec.bench_peers import OURS, PEERS, SYSTEMS
+from pocketrec.runtime.compiled import native
 from pocketrec.runtime.recommender import Recommender
 from tiny import random_rows, tiny_bundle, tiny_student
 
@@ -27,14 +28,17 @@ def test_all_rows_are_there_and_a_missing_package_leaves_one_out(bundle, tmp_pat
     )  # fmt: skip
     assert code == 0, err
     result = json.loads(out)
-    assert [row["system"] for row in result["rows"]] == ["pocketrec", "pocketrec session", "dense", "onnx-loop"]
+    mine = OURS if native else OURS[:2]
+    assert [row["system"] for row in result["rows"]] == [*mine, "dense", "onnx-loop"]
     for row in result["rows"]:
         assert 0 < row["p50_ms"] <= row["p95_ms"]
         assert row["cold_s"] > 0
         assert row["rss_mb"] > 10
     assert set(result["faster_than"]) == {"dense", "onnx-loop"}
+    assert result["ratios"]["pocketrec"] == result["faster_than"]
+    assert set(result["ratios"]) == set(mine)
     drawn = ElementTree.parse(tmp_path / "p.svg").getroot()
-    assert len(drawn.findall("{http://www.w3.org/2000/svg}rect")) == 1 + 4
+    assert len(drawn.findall("{http://www.w3.org/2000/svg}rect")) == 1 + len(mine) + 2
 
 
 @pytest.mark.parametrize("peer", ["generate", "onnx-loop", "llama.cpp"])
@@ -53,7 +57,7 @@ def test_a_session_of_the_bench_gives_what_a_call_gives(bundle, tmp_path):
     history = [f"item-{i}" for i in range(LONGEST)]
     with Recommender.load(bundle) as recommender:
         expected = [item.item_id for item in recommender.recommend(history, 5)]
-    for name in ("pocketrec", "pocketrec session"):
+    for name in ("pocketrec", "pocketrec session", "pocketrec onnx", "pocketrec onnx session"):
         assert SYSTEMS[name](bundle, tmp_path, ITEMS, 5)(history) == expected
 
 
