@@ -3,13 +3,13 @@
     python benchmarks/convert.py > convert.json
 
 Makes a `LlamaForCausalLM` with plain transformers (random, seeded weights; a token per code and three specials) and a
-random catalogue, saves it with `save_pretrained`, converts it with `pocketrec export --index`, and asks both for the
+random catalogue, saves it with `save_pretrained`, converts it with `pocketrec export --index`, and asks it and each engine for the
 ten best of random histories: `generate` with as many beams and a dictionary of the catalogue's prefixes as
 `prefix_allowed_tokens_fn`, and `Recommender.recommend` on the bundle. Both keep items already seen. One thread, one
 history a call, from item ids to item ids. `cpu_ms` is the time that the process computed, which waiting for a busy
 machine does not lengthen.
 
-Promises: both take turns, one history after the other, in one process, each after calls that are not counted. Lists
+Promises: all take turns, one history after the other, in one process, each after calls that are not counted. Lists
 that differ are compared by score: `largest_gap` is the largest difference, over places of those lists, between
 generate's log-probabilities of the two items (nothing but rounding swaps items if it is near 1e-6). JSON on stdout.
 """
@@ -36,10 +36,12 @@ import transformers
 from numpy.typing import NDArray
 
 from pocketrec.bench_peers import prefix_table
+from pocketrec.runtime.compiled import native
 from pocketrec.runtime.recommender import Recommender
 
 BOS, EOS, SPECIALS = 1, 2, 3
 BEAM, K, WARM_UP = 20, 10, 3
+GENERATE = "transformers generate"
 
 Scored = list[tuple[str, float]]
 
@@ -140,7 +142,7 @@ def compare(lists: list[tuple[Scored, Scored]]) -> dict[str, Any]:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Make, convert, ask both in turns; the returned object is what stands on stdout."""
+    """Make, convert, ask all in turns; the returned object is what stands on stdout."""
     torch.set_num_threads(1)
     logging: Any = transformers.logging
     logging.set_verbosity_error()
@@ -148,23 +150,30 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         made = make(Path(name), arguments)
         bundle = convert(made, arguments.history)
         size = sum(path.stat().st_size for path in bundle.iterdir())
-        with Recommender.load(bundle) as recommender:
-            systems = {"transformers generate": by_generate(made), "pocketrec onnx": by_bundle(made, recommender)}
-            lists, times = ask_in_turns(systems, arguments)
-            parameters = recommender.manifest.model.parameters
+        engines = [name for name in ("native", "onnx", "native-int8") if native or name == "onnx"]  # exact ones first
+        opened = {name: Recommender.load(bundle, name) for name in engines}
+        ours = {f"pocketrec {name}": by_bundle(made, recommender) for name, recommender in opened.items()}
+        lists, times = ask_in_turns({GENERATE: by_generate(made), **ours}, arguments)
+        parameters = opened["onnx"].manifest.model.parameters
     rows = []
     for system, taken in times.items():
         p50, p95 = np.percentile(taken[:, 0], [50, 95]).round(3).tolist()
         cpu = round(float(np.median(taken[:, 1])), 3)
         rows.append({"system": system, "p50_ms": p50, "p95_ms": p95, "cpu_ms": cpu})
-    ratios = times["transformers generate"][:, 0] / times["pocketrec onnx"][:, 0]
+    best = rows[1]["system"]
+    ratios = times[GENERATE][:, 0] / times[best][:, 0]
     return {
         "machine": machine(),
         "settings": {**vars(arguments), "beam": BEAM, "k": K, "threads": 1},
         "parameters": parameters,
         "bundle_bytes": size,
-        "same": compare(lists),
+        "same": {
+            name: compare([(theirs, ours) for theirs, ours in zip(lists[GENERATE], lists[name], strict=True)])
+            for name in lists
+            if name != GENERATE
+        },
         "rows": rows,
+        "speedups_p50": {row["system"]: round(rows[0]["p50_ms"] / row["p50_ms"], 1) for row in rows[1:]},
         "speedup_p50": round(rows[0]["p50_ms"] / rows[1]["p50_ms"], 1),
         "speedup_cpu": round(rows[0]["cpu_ms"] / rows[1]["cpu_ms"], 1),
         "speedup_of_pairs": {q: round(float(np.percentile(ratios, p)), 1) for q, p in (("p10", 10), ("p90", 90))},
@@ -173,23 +182,22 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def ask_in_turns(
     systems: dict[str, Callable[[Sequence[int]], Scored]], arguments: argparse.Namespace
-) -> tuple[list[tuple[Scored, Scored]], dict[str, NDArray[np.float64]]]:
-    """Ask all systems for each history; return pairs of lists and milliseconds of calls, [calls, 2]: wall and CPU."""
+) -> tuple[dict[str, list[Scored]], dict[str, NDArray[np.float64]]]:
+    """Ask all systems for each history; return their lists, and milliseconds of calls, [calls, 2]: wall and CPU."""
     rng = np.random.default_rng(arguments.seed + 1)
-    lists: list[tuple[Scored, Scored]] = []
+    lists: dict[str, list[Scored]] = {name: [] for name in systems}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in systems}
     for number in range(arguments.histories + WARM_UP):
         history = rng.choice(arguments.items, arguments.history, replace=False).tolist()
-        answers = []
         for name, recommend in systems.items():
             wall, cpu = time.perf_counter(), time.process_time()
-            answers.append(recommend(history))
+            answer = recommend(history)
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             if number >= WARM_UP:
                 times[name].append((wall * 1e3, cpu * 1e3))
+                lists[name].append(answer)
         if number >= WARM_UP:
-            lists.append((answers[0], answers[1]))
-            print(f"\r{len(lists)} of {arguments.histories}", end="", file=sys.stderr, flush=True)
+            print(f"\r{len(lists[GENERATE])} of {arguments.histories}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     return lists, {name: np.array(taken) for name, taken in times.items()}
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.answers import ROUNDING, sound_answer
-from pocketrec.runtime.bundle import MODEL_KIND, Bundle, ModelSpec
+from pocketrec.runtime.bundle import TOKENS_KIND, Bundle, ModelSpec
 from pocketrec.runtime.compiled import native
 from pocketrec.runtime.engines import Engine, State, load_engine
 from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError
@@ -25,7 +25,7 @@ Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 def runs_here(bundle: Bundle) -> bool:
     """Tell whether this engine can run a bundle in this installation."""
-    return bundle.manifest.model.kind == MODEL_KIND and WEIGHTS in bundle.manifest.files and native is not None
+    return WEIGHTS in bundle.manifest.files and native is not None
 
 
 class NativeEngine:
@@ -44,7 +44,7 @@ class NativeEngine:
         :param kernels: a name of `_native.kernels()`; None: the best that this processor has.
         :raises MissingExtraError: if pocketrec was installed without a C compiler.
         :raises ConfigError: on more than one thread.
-        :raises BundleError: if the bundle holds another kind of model, or its weights are damaged.
+        :raises BundleError: if the bundle's weights are missing, damaged, or of a shape that is not supported.
         """
         if native is None:
             raise MissingExtraError(
@@ -54,17 +54,16 @@ class NativeEngine:
         if threads != 1:
             raise ConfigError(f"threads is {threads}, and the native engine uses 1; leave it out, or use 'onnx'")
         spec = bundle.manifest.model
-        if spec.kind != MODEL_KIND:
-            raise BundleError(f"the native engine runs {MODEL_KIND!r}, not {spec.kind!r}; use the engine 'onnx'")
         if int8 and kernels is None:
             kernels = next((name for name in native.kernels() if name.endswith("int8")), None)
         self.name = "native-int8" if int8 else "native"
         self._bundle, self._spec = bundle, spec
+        self._llama = spec.kind == TOKENS_KIND
         self._reference: Engine | None = None
         weights = read_weights(bundle.file(WEIGHTS), spec)
         bundle.check_unchanged()
         try:
-            self._model = native.Model(_sizes(spec, weights), spec.norm_eps, tensors(spec, weights), kernels)
+            self._model = native.Model(sizes(spec, weights), spec.norm_eps, tensors(spec, weights), kernels)
         except ValueError as error:
             raise BundleError(f"the native engine cannot run this model ({error}); use the engine 'onnx'") from error
         self.kernels: str = self._model.kernels
@@ -73,18 +72,27 @@ class NativeEngine:
         self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int, most: int | None = None
     ) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        return self._find(self._model.recommend, history, trie, exclude, beam, None, most)
+        return self._find(self._model.recommend, history, None, trie, exclude, beam, None, most)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
         """Read a history, or go on with one at the cost of the new items (see `Engine.read`)."""
         if state is not None and len(items) == 0:
             return state
-        spec, before = self._spec, 0 if state is None else state.memory.shape[3]
-        tokens = before + (before == 0) + len(items)
+        spec = self._spec
+        if state is not None and state.items == 0 and self._llama and spec.prompt == 0:
+            state = None  # a token was read for nothing at all
+        before = 0 if state is None else state.memory.shape[3]
+        tokens = (
+            before + (0 if before else self._leading(len(items))) + len(items) * (spec.levels if self._llama else 1)
+        )
         hidden = np.empty((1, spec.dim), np.float32)
         present = np.empty((spec.layers, 2, spec.kv_heads, tokens, spec.head_dim), np.float32)
         self._model.encode(np.ascontiguousarray(items), None if state is None else state.memory, hidden, present)
         return State(len(items) if state is None else state.items + len(items), hidden, present)
+
+    def _leading(self, items: int) -> int:
+        """Tokens that come before the first item: a start, a prompt, or one for nothing at all."""
+        return (self._spec.prompt or int(items == 0)) if self._llama else 1
 
     def search_from(
         self,
@@ -96,12 +104,13 @@ class NativeEngine:
         most: int | None = None,
     ) -> Found:
         """Return leaf rows and scores, best first (see `Engine.search_from`)."""
-        return self._find(self._model.search, state.hidden, trie, exclude, beam, bias, most)
+        return self._find(self._model.search, state.hidden, state.memory, trie, exclude, beam, bias, most)
 
     def _find(
         self,
         call: Any,
         given: NDArray[Any],
+        cache: NDArray[np.float32] | None,
         trie: ItemTrie,
         exclude: NDArray[np.int32],
         beam: int,
@@ -111,7 +120,8 @@ class NativeEngine:
         beam = min(beam, max(trie.n_nodes, 1))  # which have room in memory, whatever was asked for
         room = beam if most is None else min(beam, most)
         rows, scores = np.empty(room, np.int32), np.empty(room, np.float32)
-        count = call(np.ascontiguousarray(given), trie.first_child, trie.codes, exclude, beam, bias, rows, scores)
+        known = np.ascontiguousarray(given)
+        count = call(known, cache, trie.first_child, trie.codes, exclude, beam, bias, rows, scores)
         rows, scores = rows[:count], scores[:count]
         if bias is not None:
             return sound_answer(rows, scores, len(trie), exclude, bias[trie.n_internal :])
@@ -129,25 +139,62 @@ class NativeEngine:
         self._model = self._reference = None
 
 
-def _sizes(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[int, ...]:
+def sizes(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[int, ...]:
     """In the order of `Model` in runtime/native/model.h."""
     pairs = len(weights["pair.keys"]) if spec.pair_dim else 0
     return (
         spec.levels, spec.codes, spec.dim, spec.layers, spec.blocks or spec.layers, spec.heads, spec.kv_heads,
-        spec.head_dim, spec.ffn, spec.decoder_dim, spec.pair_dim, pairs, spec.max_history,
+        spec.head_dim, spec.ffn, spec.decoder_dim, spec.pair_dim, pairs, spec.max_history, spec.vocab, spec.prompt,
     )  # fmt: skip
 
 
-def tensors(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], ...]:
-    """A model's tensors in the order in which `take_all` of runtime/native/module.c takes them.
+Tensors = list[NDArray[Any] | None]
 
-    What codes add behind a level is looked up: the product of their embeddings and the level's matrix is made here.
-    """
-    w = weights
-    out = [w["start"], w["norm"], w["rope.cos"], w["rope.sin"], *(w[f"embed.{level}"] for level in range(spec.levels))]
+
+def tensors(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[NDArray[Any] | None, ...]:
+    """A model's tensors in the order in which `take_all` of runtime/native/module.c takes them; None: no bias."""
+    llama = spec.kind == TOKENS_KIND
+    out: Tensors = [weights["norm"], weights["rope.cos"], weights["rope.sin"]]
     for block in range(spec.blocks or spec.layers):
-        scaled = w[f"layers.{block}.q"] * np.float32(spec.head_dim**-0.5)
-        out += [scaled, *(w[f"layers.{block}.{name}"] for name in ("kv", "o", "gate_up", "down"))]
+        out += _llama_block(spec, weights, block) if llama else _student_block(spec, weights, block)
+    out += _llama_head(spec, weights) if llama else _student_decoder(spec, weights)
+    return tuple(None if tensor is None else np.ascontiguousarray(tensor) for tensor in out)
+
+
+def _student_block(spec: ModelSpec, w: dict[str, NDArray[Any]], block: int) -> Tensors:
+    scaled = w[f"layers.{block}.q"] * np.float32(spec.head_dim**-0.5)
+    out: Tensors = [scaled, None]
+    for name in ("kv", "o", "gate_up", "down"):
+        out += [w[f"layers.{block}.{name}"], None]
+    return out
+
+
+def _llama_block(spec: ModelSpec, w: dict[str, NDArray[Any]], block: int) -> Tensors:
+    def joined(*names: str) -> Tensors:
+        biases = [w.get(f"layers.{block}.{name}_bias") for name in names]
+        together = [bias for bias in biases if bias is not None]
+        if together and len(together) < len(names):  # as a bias of zeros has it
+            widths = [w[f"layers.{block}.{name}"].shape[1] for name in names]
+            pairs = zip(biases, widths, strict=True)
+            together = [np.zeros(width, np.float32) if bias is None else bias for bias, width in pairs]
+        matrix = np.concatenate([w[f"layers.{block}.{name}"] for name in names], axis=1)
+        return [matrix, np.concatenate(together) if together else None]
+
+    qkv, bias = joined("qkv")
+    assert qkv is not None
+    q, kv = np.split(qkv, [spec.heads * spec.head_dim], axis=1)
+    q_bias, kv_bias = (None, None) if bias is None else np.split(bias, [spec.heads * spec.head_dim])
+    return [q, q_bias, kv, kv_bias, *joined("o"), *joined("gate", "up"), *joined("down")]
+
+
+def _llama_head(spec: ModelSpec, w: dict[str, NDArray[Any]]) -> Tensors:
+    places = w["embed"] if "embed" in w else w["head"][w["tokens"]]
+    return [w["tokens"][: spec.levels * spec.codes].astype(np.int32), places, w["head"].T]
+
+
+def _student_decoder(spec: ModelSpec, w: dict[str, NDArray[Any]]) -> Tensors:
+    """What codes add behind a level is looked up: the product of embeddings and the level's matrix is made here."""
+    out: Tensors = [w["start"], *(w[f"embed.{level}"] for level in range(spec.levels))]
     out += [w["decoder.hidden"], w["decoder.bias"]]
     for level in range(spec.levels):
         out += [w[f"decoder.{level}.out"], w[f"decoder.{level}.out_bias"]]
@@ -156,4 +203,4 @@ def tensors(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[NDArray[
             out.append(w["pair.into"] @ w[f"decoder.{level}.prefix"])
     if spec.pair_dim:
         out += [w["pair.keys"].astype(np.int32), w["pair.table"], w["pair.into"], w["pair.query"]]
-    return tuple(np.ascontiguousarray(tensor) for tensor in out)
+    return out

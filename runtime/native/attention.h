@@ -38,6 +38,14 @@ static void softmax(float *p, size_t n, size_t end) {
     for (; i < end; i += LANES) store(p + i, (Vec){0});
 }
 
+/* Lay keys [S, d] out as panels of columns [d, ld_p], zeros behind the last, and values [S, d] as rows of panels. */
+static void lay_out(const float *keys, const float *values, size_t tokens, size_t width, size_t ld_p, float *key_panels,
+                    float *value_panels) {
+    for (size_t s = 0; s < ld_p; s++)
+        for (size_t i = 0; i < width; i++) key_panels[i * ld_p + s] = s < tokens ? keys[s * width + i] : 0.0f;
+    for (size_t s = 0; s < tokens; s++) memcpy(value_panels + s * padded(width), values + s * width, width * sizeof(float));
+}
+
 /* Numbers that `attend` is to be lent. */
 static size_t attention_room(size_t rows, size_t tokens, size_t width) {
     return rows * (padded(tokens) + padded(width)) + width * padded(tokens) + tokens * padded(width);
@@ -58,9 +66,7 @@ static void attend(const float *queries, size_t ld, size_t rows, const float *ke
         }
         return;
     }
-    for (size_t s = 0; s < ld_p; s++)
-        for (size_t i = 0; i < width; i++) key_panels[i * ld_p + s] = s < tokens ? keys[s * width + i] : 0.0f;
-    for (size_t s = 0; s < tokens; s++) memcpy(value_panels + s * ld_v, values + s * width, width * sizeof(float));
+    lay_out(keys, values, tokens, width, ld_p, key_panels, value_panels);
     for (size_t s = 0; s < ld_p; s += PANEL)
         product(rows, queries, ld, key_panels + s, ld_p, width, 0, p + s, ld_p);
     for (size_t r = 0; r < rows; r++) softmax(p + r * ld_p, tokens - rows + r + 1, ld_p);

@@ -14,4 +14,10 @@
 
 #include "encoder.h"
 
+#include "beams.h"
+
+#include "decoder.h"
+
+#include "reading.h"
+
 #include "search.h"

@@ -1,4 +1,4 @@
-/* History → hidden state: Llama blocks over one token an item. Included by compute.h. */
+/* History → hidden state: Llama blocks over one token an item, or one a code. Included by compute.h. */
 
 /* y [rows, D] = x / √(mean(x²) + ε); norm weights lie in the matrices that come next. */
 static void normalise(const float *x, size_t rows, size_t dim, size_t ld, float eps, float *y) {
@@ -8,6 +8,10 @@ static void normalise(const float *x, size_t rows, size_t dim, size_t ld, float 
         float scale = 1.0f / sqrtf(sum_of(sum) / (float)dim + eps);
         for (size_t i = 0; i < ld; i += LANES) store(y + i, load(x + i) * scale);
     }
+}
+
+static void add_rows(float *x, const float *y, size_t count) {
+    for (size_t i = 0; i < count; i += LANES) store(x + i, load(x + i) + load(y + i));
 }
 
 /* Row of a pair of first codes in the pair table; 0: of no item. */
@@ -22,9 +26,22 @@ static size_t pair_row(const Model *m, size_t first, size_t second) {
     return low < (size_t)m->pair_begin[first + 1] && m->pair_keys[low] == key ? low + 1 : 0;
 }
 
-/* x [N, D], rows padded with zeros: sums of code embeddings, and of their pairs'. `pairs` has room for [N, P]. */
-static void embed(const Model *m, const int32_t *history, size_t items, float *x, float *pairs) {
+/* x [T, D], rows padded with zeros: of a student the start, and sums of code embeddings and of their pairs'. */
+static void embed(const Model *m, const int32_t *history, size_t items, size_t before, float *x, float *pairs, float *spare) {
     size_t ld = padded(m->dim), ld_pair = padded(m->pair_dim);
+    if (m->vocab) {
+        size_t first = m->levels * m->codes, lead = before ? 0 : leading(m, items);
+        memcpy(x, m->place + first * ld, lead * ld * sizeof(float));
+        for (size_t i = 0; i < items * m->levels; i++) {
+            size_t row = i % m->levels * m->codes + (size_t)history[i];
+            memcpy(x + (lead + i) * ld, m->place + row * ld, ld * sizeof(float));
+        }
+        return;
+    }
+    if (!before) {
+        memcpy(x, m->start, ld * sizeof(float));
+        x += ld;
+    }
     for (size_t n = 0; n < items; n++) {
         const int32_t *sid = history + n * m->levels;
         float *to = x + n * ld;
@@ -38,21 +55,21 @@ static void embed(const Model *m, const int32_t *history, size_t items, float *x
             for (size_t i = 0; i < ld; i += LANES) store(to + i, load(to + i) + load(from + i));
         }
     }
-}
-
-static void add_rows(float *x, const float *y, size_t count) {
-    for (size_t i = 0; i < count; i += LANES) store(x + i, load(x + i) + load(y + i));
+    if (m->pair_dim && m->levels > 1) {
+        linear(&m->pair_into, items, pairs, ld_pair, 0, spare, ld);
+        add_rows(x, spare, items * ld);
+    }
 }
 
 /* x [rows, D] += down(silu(gate) · up). */
 static void feed_forward(const Model *m, const Block *block, size_t rows, float *x, float *normal, float *both, float *act) {
-    size_t ld = padded(m->dim), ld_both = padded(2 * m->ffn) + PAD, ld_act = padded(m->ffn);
+    size_t ld = padded(m->dim), ld_both = padded(2 * m->ffn) + PAD, ld_act = padded(m->ffn) + PAD;
     normalise(x, rows, m->dim, ld, m->eps, normal);
-    linear(&block->gate_up, rows, normal, ld, 0, both, ld_both);
+    linear(&block->gate_up, rows, normal, ld, block->gate_up_bias, both, ld_both);
     for (size_t r = 0; r < rows; r++)
         for (size_t i = 0; i < m->ffn; i += LANES)
             store(act + r * ld_act + i, silu(load(both + r * ld_both + i)) * load(both + r * ld_both + m->ffn + i));
-    linear(&block->down, rows, act, ld_act, 0, normal, ld);
+    linear(&block->down, rows, act, ld_act, block->down_bias, normal, ld);
     add_rows(x, normal, rows * ld);
 }
 
@@ -76,36 +93,31 @@ static void remember(const Model *m, const float *kv, size_t ld, const float *pa
 static int encode(const Model *m, const int32_t *history, size_t items, const float *past, size_t before, float *hidden,
                   float *present) {
     size_t width = m->head_dim, queries = m->heads * width, keys = m->kv_heads * width, shared = m->heads / m->kv_heads;
-    size_t start = before == 0, fresh = items + start, tokens = before + fresh, layer_cache = 2 * keys * tokens;
+    size_t fresh = fresh_tokens(m, items, before), tokens = before + fresh, layer_cache = 2 * keys * tokens;
     size_t ld = padded(m->dim), ld_q = padded(queries), ld_kv = padded(2 * keys), ld_both = padded(2 * m->ffn) + PAD;
-    size_t each = 2 * ld + 2 * ld_q + ld_kv + ld_both + padded(m->ffn) + padded(m->pair_dim);
+    size_t each = 2 * ld + 2 * ld_q + ld_kv + ld_both + padded(m->ffn) + PAD + padded(m->pair_dim);
     size_t floats = fresh * each + attention_room(fresh, tokens, width) + (present ? 0 : layer_cache);
     void *room = malloc(floats * sizeof(float) + 64);
     if (!room) return -1;
     float *x = aligned(room), *normal = x + fresh * ld, *q = normal + fresh * ld, *mixed = q + fresh * ld_q;
     float *kv = mixed + fresh * ld_q, *both = kv + fresh * ld_kv, *act = both + fresh * ld_both;
-    float *pairs = act + fresh * padded(m->ffn), *lent = pairs + fresh * padded(m->pair_dim);
+    float *pairs = act + fresh * (padded(m->ffn) + PAD), *lent = pairs + fresh * padded(m->pair_dim);
     float *own = lent + attention_room(fresh, tokens, width);
 
-    if (start) memcpy(x, m->start, ld * sizeof(float));
-    embed(m, history, items, x + start * ld, pairs);
-    if (m->pair_dim && m->levels > 1) {
-        linear(&m->pair_into, items, pairs, padded(m->pair_dim), 0, normal, ld);
-        add_rows(x + start * ld, normal, items * ld);
-    }
+    embed(m, history, items, before, x, pairs, normal);
     memset(mixed, 0, fresh * ld_q * sizeof(float));
     for (size_t layer = 0; layer < m->layers; layer++) {
         const Block *block = &m->block[layer % m->blocks];
         float *cache = present ? present + layer * layer_cache : own;
         normalise(x, fresh, m->dim, ld, m->eps, normal);
-        linear(&block->kv, fresh, normal, ld, 0, kv, ld_kv);
+        linear(&block->kv, fresh, normal, ld, block->kv_bias, kv, ld_kv);
         remember(m, kv, ld_kv, past ? past + layer * 2 * keys * before : 0, before, fresh, cache);
         size_t rows = layer + 1 == m->layers ? 1 : fresh; /* of the last layer, only the newest token is wanted */
         if (rows == 1 && fresh > 1) {
             memcpy(x, x + (fresh - 1) * ld, ld * sizeof(float));
             memcpy(normal, normal + (fresh - 1) * ld, ld * sizeof(float));
         }
-        linear(&block->q, rows, normal, ld, 0, q, ld_q);
+        linear(&block->q, rows, normal, ld, block->q_bias, q, ld_q);
         for (size_t r = 0; r < rows; r++)
             for (size_t head = 0; head < m->heads; head++)
                 rotate(m, q + r * ld_q + head * width, tokens - rows + r, q + r * ld_q + head * width);
@@ -113,7 +125,7 @@ static int encode(const Model *m, const int32_t *history, size_t items, const fl
             const float *k = cache + head / shared * tokens * width;
             attend(q + head * width, ld_q, rows, k, k + keys * tokens, tokens, width, lent, mixed + head * width);
         }
-        linear(&block->o, rows, mixed, ld_q, 0, normal, ld);
+        linear(&block->o, rows, mixed, ld_q, block->o_bias, normal, ld);
         add_rows(x, normal, rows * ld);
         feed_forward(m, block, rows, x, normal, both, act);
     }

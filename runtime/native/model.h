@@ -1,7 +1,8 @@
 /* The model and the search as the compute kernels see them. Numbers are float32; matrices are row-major, for `x @ w`.
 
-   Shapes in comments, as in export/weights.py: D width, H heads, G key-value heads, d head width, F feed-forward, M
-   decoder width, K codes, L levels, P width of the pair table, R pairs; N items, S tokens, B beams. */
+   Shapes in comments, as in export/weights.py and export/token_weights.py: D width, H heads, G key-value heads, d head
+   width, F feed-forward, M decoder width, K codes, L levels, P width of the pair table, R pairs, V vocabulary; N items, S
+   tokens, B beams. */
 #ifndef POCKETREC_MODEL_H
 #define POCKETREC_MODEL_H
 
@@ -27,6 +28,7 @@ typedef struct {
 
 typedef struct {
     Linear q, kv, o, gate_up, down; /* [D, H·d], scaled; [D, 2·G·d]; [H·d, D]; [D, 2·F]; [F, D] */
+    float *q_bias, *kv_bias, *o_bias, *gate_up_bias, *down_bias; /* of their columns, padded; null: none */
 } Block;
 
 typedef struct {
@@ -36,13 +38,23 @@ typedef struct {
     Linear pair;               /* [P, M], from the third level on */
 } Level;
 
+/* A student: a token per item, and a decoder of semantic IDs. Or, where `vocab` is not 0, a converted Llama: a token per
+   code, and a head over all tokens. */
 typedef struct {
     size_t levels, codes, dim, layers, blocks, heads, kv_heads, head_dim, ffn, middle, pair_dim, pairs, max_history;
+    size_t vocab, prompt; /* V, and tokens that are read before the history */
     float eps;
-    float *start, *norm, *cos, *sin; /* [D], [D], [max_history + 1, d] twice */
-    float *embed[MAX_LEVELS];        /* [K, D] each, rows padded */
+    float *norm, *cos, *sin; /* [D]; [places, d] twice */
     Block *block;
-    Linear hidden; /* [D, L·M] */
+    /* a Llama's */
+    int32_t *token;    /* [L·K]: token of each code, level by level */
+    float *place;      /* [L·K + max(prompt, 1), D], rows padded: embeddings of these tokens and of those read first */
+    Linear head;       /* [D, V] */
+    float *head_bias;  /* [V] zeros, padded with −inf */
+    /* a student's */
+    float *start;             /* [D] */
+    float *embed[MAX_LEVELS]; /* [K, D] each, rows padded */
+    Linear hidden;            /* [D, L·M] */
     float *hidden_bias;
     Level *level;
     int32_t *pair_keys;   /* [R], rising, c1·K + c2 */
@@ -50,6 +62,21 @@ typedef struct {
     float *pair_table;    /* [1 + R, P], rows padded */
     Linear pair_into, pair_query; /* [P, D], [D, P] */
 } Model;
+
+/* Tokens that come first when nothing was read before: a start, a prompt, or one for nothing at all. */
+static inline size_t leading(const Model *m, size_t items) {
+    return m->vocab ? (m->prompt ? m->prompt : items == 0) : 1;
+}
+
+/* Tokens that reading `items` after `before` tokens adds. */
+static inline size_t fresh_tokens(const Model *m, size_t items, size_t before) {
+    return (before ? 0 : leading(m, items)) + items * (m->vocab ? m->levels : 1);
+}
+
+/* Tokens that there are positions for. */
+static inline size_t most_tokens(const Model *m) {
+    return m->vocab ? m->prompt + (m->max_history + 1) * m->levels + 1 : m->max_history + 1;
+}
 
 /* The catalogue; `codes8` or `codes16` is null. */
 typedef struct {
@@ -68,12 +95,13 @@ typedef struct {
     size_t panel;
     int whole; /* computes products with whole numbers */
     /* history int32 [N, L], all codes below K; past float32 [layers, 2, G, P, d] or null, with P = 0; writes hidden [D],
-       and present [layers, 2, G, S, d] where it is not null. S = P + N, one more where P is 0. */
+       and present [layers, 2, G, S, d] where it is not null. S = P + fresh_tokens. */
     int (*encode)(const Model *, const int32_t *history, size_t items, const float *past, size_t past_tokens,
                   float *hidden, float *present);
-    /* Writes at most `most` leaf rows and scores, best first, and their number to `found`; most ≤ beam. */
-    int (*search)(const Model *, const float *hidden, const Trie *, size_t beam, size_t most, int32_t *rows, float *scores,
-                  size_t *found);
+    /* Writes at most `most` leaf rows and scores, best first, and their number to `found`; most ≤ beam. A Llama needs the
+       cache of what it has read, [layers, 2, G, S, d]; a student none. */
+    int (*search)(const Model *, const float *hidden, const float *cache, size_t tokens, const Trie *, size_t beam,
+                  size_t most, int32_t *rows, float *scores, size_t *found);
 } Kernels;
 
 extern const Kernels kernels_plain;

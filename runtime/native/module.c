@@ -171,19 +171,48 @@ static void take_pairs(Taking *t, Model *m) {
     }
 }
 
-/* Take all tensors, in the order that runtime/engines/native.py gives them. */
-static void take_all(Taking *t) {
-    Model *m = &t->self->model;
+/* A bias, where the next tensor is not None. */
+static float *take_bias(Taking *t, size_t width) {
+    int none = t->next < PyTuple_GET_SIZE(t->tensors) && PyTuple_GET_ITEM(t->tensors, t->next) == Py_None;
+    t->next += none;
+    return none ? NULL : take_rows(t, 1, width, 0.0f);
+}
+
+static void take_blocks(Taking *t, Model *m) {
     size_t queries = m->heads * m->head_dim, keys = 2 * m->kv_heads * m->head_dim;
-    m->start = take_rows(t, 1, m->dim, 0.0f);
     m->norm = take_plain(t, m->dim);
-    m->cos = take_plain(t, (m->max_history + 1) * m->head_dim);
-    m->sin = take_plain(t, (m->max_history + 1) * m->head_dim);
-    for (size_t level = 0; level < m->levels; level++) m->embed[level] = take_rows(t, m->codes, m->dim, 0.0f);
+    m->cos = take_plain(t, most_tokens(m) * m->head_dim);
+    m->sin = take_plain(t, most_tokens(m) * m->head_dim);
     m->block = room_for(t, m->blocks * sizeof(Block) / 4);
-    for (size_t i = 0; i < m->blocks && !t->failed; i++)
-        m->block[i] = (Block){take_linear(t, m->dim, queries), take_linear(t, m->dim, keys), take_linear(t, queries, m->dim),
-                              take_linear(t, m->dim, 2 * m->ffn), take_linear(t, m->ffn, m->dim)};
+    for (size_t i = 0; i < m->blocks && !t->failed; i++) {
+        Block *b = &m->block[i];
+        b->q = take_linear(t, m->dim, queries), b->q_bias = take_bias(t, queries);
+        b->kv = take_linear(t, m->dim, keys), b->kv_bias = take_bias(t, keys);
+        b->o = take_linear(t, queries, m->dim), b->o_bias = take_bias(t, m->dim);
+        b->gate_up = take_linear(t, m->dim, 2 * m->ffn), b->gate_up_bias = take_bias(t, 2 * m->ffn);
+        b->down = take_linear(t, m->ffn, m->dim), b->down_bias = take_bias(t, m->dim);
+    }
+}
+
+static void take_llama(Taking *t, Model *m) {
+    size_t places = m->levels * m->codes;
+    m->token = take_plain(t, places);
+    m->place = take_rows(t, places + (m->prompt ? m->prompt : 1), m->dim, 0.0f);
+    m->head = take_linear(t, m->dim, m->vocab);
+    m->head_bias = room_for(t, padded(m->vocab));
+    if (t->failed) return;
+    for (size_t i = m->vocab; i < padded(m->vocab); i++) m->head_bias[i] = -INFINITY;
+    for (size_t i = 0; i < places; i++)
+        if (m->token[i] < 0 || (size_t)m->token[i] >= m->vocab) {
+            PyErr_SetString(PyExc_ValueError, "tokens are out of range");
+            t->failed = 1;
+            return;
+        }
+}
+
+static void take_student(Taking *t, Model *m) {
+    m->start = take_rows(t, 1, m->dim, 0.0f);
+    for (size_t level = 0; level < m->levels; level++) m->embed[level] = take_rows(t, m->codes, m->dim, 0.0f);
     m->hidden = take_linear(t, m->dim, m->levels * m->middle);
     m->hidden_bias = take_rows(t, 1, m->levels * m->middle, 0.0f);
     m->level = room_for(t, m->levels * sizeof(Level) / 4);
@@ -195,6 +224,14 @@ static void take_all(Taking *t) {
         if (m->pair_dim && level > 1) to->pair = take_linear(t, m->pair_dim, m->middle);
     }
     if (m->pair_dim) take_pairs(t, m);
+}
+
+/* Take all tensors, in the order that runtime/engines/native.py gives them. */
+static void take_all(Taking *t) {
+    Model *m = &t->self->model;
+    take_blocks(t, m);
+    if (m->vocab) take_llama(t, m);
+    else take_student(t, m);
     if (!t->failed && t->next != PyTuple_GET_SIZE(t->tensors)) {
         PyErr_SetString(PyExc_ValueError, "too many tensors");
         t->failed = 1;
@@ -202,13 +239,15 @@ static void take_all(Taking *t) {
 }
 
 static int check_sizes(const Model *m) {
-    size_t most = (size_t)1 << 24, each[] = {m->levels, m->codes,    m->dim, m->layers, m->blocks,     m->heads,
-                                             m->kv_heads, m->head_dim, m->ffn, m->middle, m->max_history};
+    size_t most = (size_t)1 << 24, each[] = {
+        m->levels, m->codes, m->dim, m->layers, m->blocks, m->heads, m->kv_heads, m->head_dim, m->ffn, m->max_history,
+        m->vocab ? m->vocab : m->middle,
+    };
     for (size_t i = 0; i < sizeof each / sizeof *each; i++)
         if (each[i] < 1 || each[i] > most) return 0;
     return m->levels <= MAX_LEVELS && m->blocks <= m->layers && m->heads % m->kv_heads == 0 && m->head_dim % 2 == 0 &&
            m->codes <= 65536 && m->pair_dim <= most && m->pairs <= most && (!m->pair_dim || m->codes <= 4096) &&
-           m->dim * m->middle <= (size_t)1 << 34 && m->heads * m->head_dim <= most;
+           m->middle <= most && m->vocab <= most && m->prompt <= (m->vocab ? most : 0) && m->heads * m->head_dim <= most;
 }
 
 static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
@@ -216,9 +255,9 @@ static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     PyObject *tensors;
     const char *wanted = NULL;
     Model m = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "(nnnnnnnnnnnnn)fO!|z", names, &m.levels, &m.codes, &m.dim, &m.layers,
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "(nnnnnnnnnnnnnnn)fO!|z", names, &m.levels, &m.codes, &m.dim, &m.layers,
                                      &m.blocks, &m.heads, &m.kv_heads, &m.head_dim, &m.ffn, &m.middle, &m.pair_dim, &m.pairs,
-                                     &m.max_history, &m.eps, &PyTuple_Type, &tensors, &wanted))
+                                     &m.max_history, &m.vocab, &m.prompt, &m.eps, &PyTuple_Type, &tensors, &wanted))
         return NULL;
     const Kernels *const *list = available();
     while (*list && wanted && strcmp((*list)->name, wanted)) list++;
@@ -284,7 +323,8 @@ static int take_history(const Model *m, Buffers *b, PyObject *array, size_t befo
     *history = view->buf;
     *items = numbers / m->levels;
     if (numbers % m->levels) return refuse("the history is not [items, levels]");
-    if (before + (before == 0) + *items > m->max_history + 1) return refuse("the history is longer than the model's");
+    if (*items > m->max_history || before + fresh_tokens(m, *items, before) > most_tokens(m) - (m->vocab ? m->levels + 1 : 0))
+        return refuse("the history is longer than the model's");
     if (before && !*items) return refuse("there is nothing to read");
     for (size_t i = 0; i < numbers; i++)
         if ((*history)[i] < 0 || (size_t)(*history)[i] >= m->codes) return refuse("the history has a code out of range");
@@ -375,7 +415,10 @@ static PyObject *model_encode(PyObject *object, PyObject *args) {
     if (present_array != Py_None) {
         if (!(view = buffer(&b, present_array, 4, 1))) goto out;
         present = view->buf;
-        if ((size_t)view->len != token * (before + (before == 0) + items)) { refuse("present has another size"); goto out; }
+        if ((size_t)view->len != token * (before + fresh_tokens(m, items, before))) {
+            refuse("present has another size");
+            goto out;
+        }
     }
     Py_BEGIN_ALLOW_THREADS
     done = ((ModelObject *)object)->kernels->encode(m, history, items, past, before, hidden, present) == 0;
@@ -387,44 +430,69 @@ out:
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(search_doc, "search(hidden, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
-                         "Find the best leaves after hidden [D]; fills rows and scores, at most beam long, and returns how many.");
+PyDoc_STRVAR(search_doc, "search(hidden, cache, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
+                         "Find the best leaves after hidden [D], and after the cache that `encode` gave, which a student does\n"
+                         "not need; fills rows and scores, at most beam long, and returns how many there are.");
 
-PyDoc_STRVAR(recommend_doc, "recommend(history, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
+PyDoc_STRVAR(recommend_doc, "recommend(history, unused, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
                             "Read int32 [N, L] and search; as `search`.");
+
+/* What is known before a search: h and, of a Llama, the cache; read here where a history is given. */
+typedef struct {
+    const int32_t *history;
+    size_t items, tokens;
+    const float *hidden, *cache;
+    float *own; /* both, where they are made here */
+} Known;
+
+static int take_known(const Model *m, Buffers *b, PyObject *given, PyObject *cache, int from_history, Known *known) {
+    size_t token = m->layers * 2 * m->kv_heads * m->head_dim;
+    Py_buffer *view;
+    if (from_history) {
+        if (!take_history(m, b, given, 0, &known->history, &known->items)) return 0;
+        known->tokens = fresh_tokens(m, known->items, 0);
+        known->own = malloc((m->dim + (m->vocab ? known->tokens * token : 0)) * sizeof(float));
+        if (!known->own) return PyErr_NoMemory() != NULL;
+        known->hidden = known->own;
+        known->cache = m->vocab ? known->own + m->dim : NULL;
+        return 1;
+    }
+    if (!(view = buffer(b, given, 4, 0))) return 0;
+    if ((size_t)view->len != m->dim * 4) return refuse("hidden has another size");
+    known->hidden = view->buf;
+    if (!m->vocab) return 1;
+    if (!(view = buffer(b, cache, 4, 0))) return 0;
+    known->cache = view->buf;
+    known->tokens = (size_t)view->len / 4 / token;
+    if ((size_t)view->len != known->tokens * token * 4 || !known->tokens || known->tokens + m->levels > most_tokens(m))
+        return refuse("the cache is not the model's");
+    return 1;
+}
 
 static PyObject *find(PyObject *object, PyObject *args, int from_history) {
     const ModelObject *self = (ModelObject *)object;
     const Model *m = &self->model;
-    PyObject *given, *first_child, *codes, *exclude, *bias, *rows, *scores;
+    const Kernels *k = self->kernels;
+    PyObject *given, *cache, *first_child, *codes, *exclude, *bias, *rows, *scores;
     Py_ssize_t beam;
-    if (!PyArg_ParseTuple(args, "OOOOnOOO", &given, &first_child, &codes, &exclude, &beam, &bias, &rows, &scores)) return NULL;
+    if (!PyArg_ParseTuple(args, "OOOOOnOOO", &given, &cache, &first_child, &codes, &exclude, &beam, &bias, &rows, &scores))
+        return NULL;
     Buffers b = {.count = 0};
     Ask ask = {0};
-    const int32_t *history = NULL;
-    const float *hidden = NULL;
-    float *own = NULL;
-    size_t items = 0, found = 0;
+    Known known = {0};
+    size_t found = 0;
     int done = 0;
-    if (from_history) {
-        if (!take_history(m, &b, given, 0, &history, &items)) goto out;
-        own = malloc(m->dim * sizeof(float));
-        if (!own) { PyErr_NoMemory(); goto out; }
-        hidden = own;
-    } else {
-        Py_buffer *view = buffer(&b, given, 4, 0);
-        if (!view) goto out;
-        if ((size_t)view->len != m->dim * 4) { refuse("hidden has another size"); goto out; }
-        hidden = view->buf;
+    if (take_known(m, &b, given, cache, from_history, &known) &&
+        take_ask(&b, first_child, codes, exclude, beam, bias, rows, scores, &ask)) {
+        Py_BEGIN_ALLOW_THREADS
+        done = (!known.own || k->encode(m, known.history, known.items, NULL, 0, known.own,
+                                        m->vocab ? known.own + m->dim : NULL) == 0) &&
+               k->search(m, known.hidden, known.cache, known.tokens, &ask.trie, ask.beam, ask.most, ask.rows, ask.scores,
+                         &found) == 0;
+        Py_END_ALLOW_THREADS
+        if (!done) PyErr_NoMemory();
     }
-    if (!take_ask(&b, first_child, codes, exclude, beam, bias, rows, scores, &ask)) goto out;
-    Py_BEGIN_ALLOW_THREADS
-    done = (!own || self->kernels->encode(m, history, items, NULL, 0, own, NULL) == 0) &&
-           self->kernels->search(m, hidden, &ask.trie, ask.beam, ask.most, ask.rows, ask.scores, &found) == 0;
-    Py_END_ALLOW_THREADS
-    if (!done) PyErr_NoMemory();
-out:
-    free(own);
+    free(known.own);
     free(ask.sorted);
     release(&b);
     return done ? PyLong_FromSize_t(found) : NULL;

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from device_engines import DEVICE_ENGINES
 from pocketrec.export.convert import convert_llama
 from pocketrec.runtime.beam import beam_search
 from pocketrec.runtime.bundle import open_bundle
@@ -19,7 +20,7 @@ from tiny import CODES, LEVELS, random_rows
 from tiny_llama import PROMPT, judge, judge_codes, tiny_llama, whole_space, write_index
 
 NONE = np.empty(0, np.int32)
-TOKEN_ENGINES = ("onnx", "onnx-split", "reference")
+TOKEN_ENGINES = DEVICE_ENGINES
 LLAMA3 = {
     "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,

@@ -112,9 +112,6 @@ def test_exclusions_in_any_order_and_twice_are_the_same(plain):
     assert engine.search(history, trie, np.array([30, 2, 7, 7, 2], np.int32), 20)[0].tolist() == sorted_once.tolist()
 
 
-MODEL_SHAPES = {"history": (2, 3), "hidden": (16,)}
-
-
 @pytest.mark.parametrize(
     ("wrong", "error"),
     [
@@ -140,8 +137,8 @@ MODEL_SHAPES = {"history": (2, 3), "hidden": (16,)}
 def test_arguments_that_do_not_fit_are_refused_before_anything_is_read(plain, wrong, error):
     engine, trie = NativeEngine(plain), plain.load_trie()
     call = {
-        "given": np.zeros((2, 3), np.int32), "first_child": trie.first_child, "codes": trie.codes, "exclude": NONE,
-        "beam": 20, "bias": None, "rows": np.zeros(20, np.int32), "scores": np.zeros(20, np.float32),
+        "given": np.zeros((2, 3), np.int32), "cache": None, "first_child": trie.first_child, "codes": trie.codes,
+        "exclude": NONE, "beam": 20, "bias": None, "rows": np.zeros(20, np.int32), "scores": np.zeros(20, np.float32),
     }  # fmt: skip
     assert engine._model.recommend(*call.values()) == 20
     with pytest.raises(error):
@@ -153,7 +150,7 @@ def test_a_read_only_array_is_not_written_to(plain):
     rows, scores = np.zeros(4, np.int32), np.zeros(4, np.float32)
     rows.flags.writeable = False
     with pytest.raises(ValueError, match=r"read-only|not writable"):
-        engine._model.search(np.zeros(16, np.float32), trie.first_child, trie.codes, NONE, 4, None, rows, scores)
+        engine._model.search(np.zeros(16, np.float32), None, trie.first_child, trie.codes, NONE, 4, None, rows, scores)
 
 
 def test_caches_that_do_not_fit_are_refused(plain):
@@ -170,15 +167,15 @@ def test_caches_that_do_not_fit_are_refused(plain):
         model.encode(one[:0], np.zeros((2, 2, 2, 3, 8), np.float32), hidden, None)
 
 
-@pytest.mark.parametrize("field", range(13))
+@pytest.mark.parametrize("field", range(15))
 @pytest.mark.parametrize("value", [-1, 0, 3, 1 << 40])
 def test_sizes_that_do_not_fit_the_tensors_are_refused(plain, field, value):
-    from pocketrec.runtime.engines.native import _sizes, tensors
+    from pocketrec.runtime.engines.native import sizes, tensors
     from pocketrec.runtime.weights import read_weights
 
     spec = plain.manifest.model
     weights = read_weights(plain.file("model.safetensors"), spec)
-    sizes = list(_sizes(spec, weights))
+    sizes = list(sizes(spec, weights))
     if sizes[field] == value or (field == 3 and value == 3):  # three layers may share two blocks
         return
     sizes[field] = value
@@ -187,12 +184,12 @@ def test_sizes_that_do_not_fit_the_tensors_are_refused(plain, field, value):
 
 
 def test_tensors_too_few_and_too_many_are_refused(plain):
-    from pocketrec.runtime.engines.native import _sizes, tensors
+    from pocketrec.runtime.engines.native import sizes, tensors
     from pocketrec.runtime.weights import read_weights
 
     spec = plain.manifest.model
     weights = read_weights(plain.file("model.safetensors"), spec)
-    sizes, given_tensors = _sizes(spec, weights), tensors(spec, weights)
+    sizes, given_tensors = sizes(spec, weights), tensors(spec, weights)
     for wrong in (given_tensors[:-1], (*given_tensors, given_tensors[0]), (None, *given_tensors[1:])):
         with pytest.raises((ValueError, TypeError)):
             native.Model(sizes, spec.norm_eps, wrong)

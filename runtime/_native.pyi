@@ -1,0 +1,43 @@
+"""What runtime/native/ compiles to; `runtime/native/module.c` and `items.c` say more."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+Numbers = NDArray[Any]
+
+def kernels() -> list[str]: ...
+def find(ids: list[str], index: Numbers, id_bytes: Numbers, id_offsets: Numbers, rows: Numbers) -> bool: ...
+def texts(rows: Numbers, blob: Numbers, offsets: Numbers) -> list[str]: ...
+
+class Model:
+    def __init__(
+        self, sizes: tuple[int, ...], eps: float, tensors: tuple[Numbers | None, ...], kernels: str | None = None
+    ) -> None: ...
+    @property
+    def kernels(self) -> str: ...
+    def encode(self, history: Numbers, past: Numbers | None, hidden: Numbers, present: Numbers | None) -> None: ...
+    def search(
+        self,
+        hidden: Numbers,
+        cache: Numbers | None,
+        first_child: Numbers,
+        codes: Numbers,
+        exclude: Numbers,
+        beam: int,
+        bias: Numbers | None,
+        rows: Numbers,
+        scores: Numbers,
+    ) -> int: ...
+    def recommend(
+        self,
+        history: Numbers,
+        unused: None,
+        first_child: Numbers,
+        codes: Numbers,
+        exclude: Numbers,
+        beam: int,
+        bias: Numbers | None,
+        rows: Numbers,
+        scores: Numbers,
+    ) -> int: ...
