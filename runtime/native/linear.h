@@ -3,19 +3,19 @@
 /* One row of x and `panels` panels at once: enough sums side by side to hide how long each addition takes. */
 INLINE void wide(const int panels, const float *x, const float *panel, size_t k, const float *first, float *y) {
     Vec sum[4][2];
-#pragma GCC unroll 4
+    UNROLL
     for (int p = 0; p < panels; p++) {
         sum[p][0] = first ? load(first + p * PANEL) : (Vec){0};
         sum[p][1] = first ? load(first + p * PANEL + LANES) : (Vec){0};
     }
     for (size_t i = 0; i < k; i++, panel += PANEL) {
-#pragma GCC unroll 4
+        UNROLL
         for (int p = 0; p < panels; p++) {
             sum[p][0] += x[i] * load(panel + (size_t)p * k * PANEL);
             sum[p][1] += x[i] * load(panel + (size_t)p * k * PANEL + LANES);
         }
     }
-#pragma GCC unroll 4
+    UNROLL
     for (int p = 0; p < panels; p++) {
         store(y + p * PANEL, sum[p][0]);
         store(y + p * PANEL + LANES, sum[p][1]);

@@ -2,8 +2,8 @@
    compute.h in place of linear.h.
 
    A column holds int8 and has a scale. Each row of x is rounded to [−127, 127] by a scale of its own, 127 for its largest
-   number; 128 is added to make bytes without a sign of it, which `offset` takes away again. Panels hold four rows' bytes of a
-   column side by side. */
+   number. Where the processor multiplies bytes without a sign (x86), 128 is added, which `offset` takes away again. Panels
+   hold four rows' bytes of a column side by side. */
 #define MOST_DOT_ROWS 12
 #define MOST_TOGETHER 24 /* rows that are rounded at a time, on the stack; a row has at most MOST_BYTES (model.h) */
 
@@ -12,10 +12,18 @@ typedef uint32_t Four __attribute__((may_alias, aligned(1)));
 
 INLINE Ints load_ints(const void *from) { return *(const Ints *)from; }
 
-/* sum + Σ of four products of bytes of a (no sign) and b in each lane. */
+/* sum + Σ of four products of bytes of a and b in each lane. */
+#if defined(__aarch64__)
+#define MIDDLE 0
+INLINE Ints dots(Ints sum, uint32_t a, Ints b) {
+    return (Ints)vdotq_s32((int32x4_t)sum, (int8x16_t)b, vreinterpretq_s8_u32(vdupq_n_u32(a)));
+}
+#else
+#define MIDDLE 128
 INLINE Ints dots(Ints sum, uint32_t a, Ints b) {
     return (Ints)_mm512_dpbusd_epi32((__m512i)sum, _mm512_set1_epi32((int)a), (__m512i)b);
 }
+#endif
 
 /* Round rows of x [rows, k] to bytes [rows, ldb], and give each one's scale. */
 INLINE void to_bytes(size_t rows, size_t k, const float *x, size_t ldx, uint8_t *bytes, size_t ldb, float *scale) {
@@ -28,12 +36,12 @@ INLINE void to_bytes(size_t rows, size_t k, const float *x, size_t ldx, uint8_t 
         for (; i < k; i++) peak = fabsf(from[i]) > peak ? fabsf(from[i]) : peak;
         scale[r] = peak / 127.0f;
         float inverse = peak > 0.0f ? 127.0f / peak : 0.0f;
-        const float shift = 12582912.0f + 128.0f; /* rounds; the low byte is then the number */
+        const float shift = 12582912.0f + MIDDLE; /* rounds; the low byte is then the number */
         uint8_t *to = bytes + r * ldb;
         for (i = 0; i + LANES <= k; i += LANES)
             *(Bytes *)(to + i) = __builtin_convertvector((Ints)(load(from + i) * inverse + shift) & 0xff, Bytes);
-        for (; i < k; i++) to[i] = (uint8_t)(int)(lrintf(from[i] * inverse) + 128);
-        for (; i < ldb; i++) to[i] = 128;
+        for (; i < k; i++) to[i] = (uint8_t)(int)(lrintf(from[i] * inverse) + MIDDLE);
+        for (; i < ldb; i++) to[i] = MIDDLE;
     }
 }
 
@@ -43,24 +51,24 @@ INLINE void dot_tile(const int rows, const int panels, const uint8_t *x, size_t 
     size_t steps = (w->k + 3) / 4, stride = steps * 4 * PANEL;
     const int8_t *panel = w->bytes + column * steps * 4;
     Ints sum[MOST_DOT_ROWS][8];
-#pragma GCC unroll 12
+    UNROLL
     for (int r = 0; r < rows; r++)
-#pragma GCC unroll 8
-        for (int p = 0; p < 2 * panels; p++) sum[r][p] = load_ints(w->offset + column + p * LANES);
+        UNROLL
+        for (int p = 0; p < 2 * panels; p++) sum[r][p] = MIDDLE ? load_ints(w->offset + column + p * LANES) : (Ints){0};
     for (size_t i = 0; i < steps; i++, panel += 4 * PANEL) {
         Ints part[8];
-#pragma GCC unroll 8
+        UNROLL
         for (int p = 0; p < 2 * panels; p++) part[p] = load_ints(panel + (size_t)(p / 2) * stride + p % 2 * 4 * LANES);
-#pragma GCC unroll 12
+        UNROLL
         for (int r = 0; r < rows; r++) {
             uint32_t four = *(const Four *)(x + (size_t)r * ldb + 4 * i);
-#pragma GCC unroll 8
+            UNROLL
             for (int p = 0; p < 2 * panels; p++) sum[r][p] = dots(sum[r][p], four, part[p]);
         }
     }
-#pragma GCC unroll 12
+    UNROLL
     for (int r = 0; r < rows; r++)
-#pragma GCC unroll 8
+        UNROLL
         for (int p = 0; p < 2 * panels; p++) {
             Vec value = __builtin_convertvector(sum[r][p], Vec) * (load(w->scale + column + p * LANES) * scale[r]);
             if (first) value += load(first + column + p * LANES);

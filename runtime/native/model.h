@@ -107,6 +107,8 @@ typedef struct {
 extern const Kernels kernels_plain;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2, kernels_avx512, kernels_avx512_int8;
+#elif defined(__aarch64__)
+extern const Kernels kernels_neon_int8;
 #endif
 
 #endif

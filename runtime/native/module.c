@@ -20,6 +20,14 @@ typedef struct {
     size_t room_count;
 } ModelObject;
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+static int has_dotprod(void) { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
+#elif defined(__aarch64__)
+static int has_dotprod(void) { return 1; } /* all of Apple's and Microsoft's */
+#endif
+
 static const Kernels *const *available(void) {
     static const Kernels *list[5];
     size_t n = 0;
@@ -32,6 +40,8 @@ static const Kernels *const *available(void) {
     list[n++] = &kernels_plain;
 #if defined(__x86_64__)
     if (wide && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni")) list[n++] = &kernels_avx512_int8;
+#elif defined(__aarch64__)
+    if (has_dotprod()) list[n++] = &kernels_neon_int8;
 #endif
     list[n] = NULL;
     return list;

@@ -14,21 +14,21 @@
 INLINE void tile(const int rows, const float *x, size_t ldx, const float *panel, size_t ldp, size_t k, const float *first,
                  float *y, size_t ldy) {
     Vec sum[MOST_ROWS][2];
-#pragma GCC unroll 12
+    UNROLL
     for (int r = 0; r < rows; r++) {
         sum[r][0] = first ? load(first) : (Vec){0};
         sum[r][1] = first ? load(first + LANES) : (Vec){0};
     }
     for (size_t i = 0; i < k; i++, panel += ldp) {
         Vec left = load(panel), right = load(panel + LANES);
-#pragma GCC unroll 12
+        UNROLL
         for (int r = 0; r < rows; r++) {
             float value = x[(size_t)r * ldx + i];
             sum[r][0] += value * left;
             sum[r][1] += value * right;
         }
     }
-#pragma GCC unroll 12
+    UNROLL
     for (int r = 0; r < rows; r++) {
         store(y + (size_t)r * ldy, sum[r][0]);
         store(y + (size_t)r * ldy + LANES, sum[r][1]);

@@ -3,6 +3,13 @@
 #include <math.h>
 #include <string.h>
 
+/* Before a loop of a known, small number of rounds, whose arrays are then kept in registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float Vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));

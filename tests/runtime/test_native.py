@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -41,11 +39,6 @@ def bundle(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     return open_bundle(tiny_bundle(tmp_path_factory.mktemp("p") / "b", tiny_student(), random_rows(40)))
-
-
-@pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("clang")), reason="no C compiler here")
-def test_it_is_compiled_where_there_is_a_compiler():
-    assert native is not None
 
 
 @pytest.mark.parametrize("kernels", [name for name in KERNELS if not name.endswith("int8")])

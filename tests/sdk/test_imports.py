@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -50,6 +51,11 @@ def test_help_is_shown_without_loading_what_training_needs():
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): main()"
     )
     assert not set(loaded_after(code)) & {"torch", "transformers", "polars", "sklearn", "onnx"}
+
+
+@pytest.mark.skipif(not (shutil.which("gcc") or shutil.which("clang")), reason="no C compiler here")
+def test_the_native_engine_is_compiled_where_there_is_a_compiler():
+    assert native is not None
 
 
 @pytest.mark.parametrize("name", ["Recommender", "ItemTrie", "Pipeline", "Recommendation", "SyncClient"])

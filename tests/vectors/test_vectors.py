@@ -12,9 +12,10 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from device_engines import DEVICE_ENGINES
+from device_engines import DEVICE_ENGINES, NEEDS_NATIVE
 from pocketrec.runtime import errors
 from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.sync.live import LiveRecommender
@@ -117,6 +118,21 @@ def test_refusals(case, tmp_path):
     with pytest.raises(getattr(errors, case["error"])) as caught, Recommender.load(bundle, "onnx") as recommender:
         recommender.recommend([])
     assert case["says"] in str(caught.value)
+
+
+@NEEDS_NATIVE
+@pytest.mark.parametrize("name", ["plain", "wide", "int8", "tokens"])
+def test_products_of_whole_numbers_give_about_the_same(name):
+    folder = HERE / "bundles" / name
+    with Recommender.load(folder, "native") as exact, Recommender.load(folder, "native-int8") as rounded:
+        if not rounded.engine.kernels.endswith("int8"):
+            pytest.skip("this processor multiplies no whole numbers")
+        history = exact.trie.table.ids([2, 0, 3])
+        truth = {item.item_id: item.score for item in exact.recommend(history, len(exact.trie))}
+        found = {item.item_id: item.score for item in rounded.recommend(history, len(exact.trie))}
+    assert found.keys() == truth.keys()
+    assert found != truth
+    assert np.corrcoef([found[item] for item in truth], list(truth.values()))[0, 1] > 0.98
 
 
 @cases("session_refusals")
