@@ -3,11 +3,11 @@
     python benchmarks/convert.py > convert.json
 
 Makes a `LlamaForCausalLM` with plain transformers (random, seeded weights; a token per code and three specials) and a
-random catalogue, saves it with `save_pretrained`, converts it with `pocketrec export --index`, and asks it and each engine for the
-ten best of random histories: `generate` with as many beams and a dictionary of the catalogue's prefixes as
-`prefix_allowed_tokens_fn`, and `Recommender.recommend` on the bundle. Both keep items already seen. One thread, one
-history a call, from item ids to item ids. `cpu_ms` is the time that the process computed, which waiting for a busy
-machine does not lengthen.
+random catalogue, saves it with `save_pretrained`, converts it with `pocketrec export --index`, and asks for the ten
+best of random histories: `generate`, with as many beams and a dictionary of the catalogue's prefixes as
+`prefix_allowed_tokens_fn`, and `Recommender.recommend` on the bundle by each engine. All keep items already seen. One
+thread, one history a call, from item ids to item ids. `cpu_ms` is the time that the process computed, which waiting for
+a busy machine does not lengthen.
 
 Promises: all take turns, one history after the other, in one process, each after calls that are not counted. Lists
 that differ are compared by score: `largest_gap` is the largest difference, over places of those lists, between

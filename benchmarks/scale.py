@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from pocketrec.runtime.bundle import open_bundle
-from pocketrec.runtime.engines import load_engine
+from pocketrec.runtime.engines import fastest_engine, load_engine
 from pocketrec.runtime.items import ItemTable
 from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.trie import ItemTrie
@@ -100,10 +100,12 @@ def look(path: Path) -> dict[str, Any]:
     }
 
 
-def latencies(bundle_path: Path, paths: dict[int, Path], calls: int, seed: int) -> dict[int, dict[str, float]]:
+def latencies(
+    bundle_path: Path, paths: dict[int, Path], calls: int, seed: int, name: str | None
+) -> dict[int, dict[str, float]]:
     """Milliseconds of `recommend_rows` with each catalogue, in turns."""
     bundle, rng = open_bundle(bundle_path), np.random.default_rng(seed)
-    engine = load_engine("onnx", bundle)
+    engine = load_engine(name or fastest_engine(bundle), bundle)
     recommenders = {n: Recommender(engine, ItemTrie.load(path), bundle.manifest) for n, path in paths.items()}
     times: dict[int, list[float]] = {items: [] for items in recommenders}
     for number in range(calls + 5):
@@ -124,6 +126,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 1_000_000, 10_000_000])
     parser.add_argument("--calls", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", help="default: the one that `Recommender.load` takes")
     parser.add_argument("--look", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.look:
@@ -137,7 +140,7 @@ def main() -> None:
             command = [sys.executable, __file__, "--look", str(paths[items])]
             rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
             print(rows[-1], file=sys.stderr)
-        taken = latencies(make_bundle(Path(place) / "bundle"), paths, arguments.calls, arguments.seed)
+        taken = latencies(make_bundle(Path(place) / "bundle"), paths, arguments.calls, arguments.seed, arguments.engine)
     first = taken[arguments.items[0]]["p50_ms"]
     result = [
         row | taken[n] | {"ratio": round(taken[n]["p50_ms"] / first, 3)} for row, n in zip(rows, paths, strict=True)

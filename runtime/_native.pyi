@@ -10,6 +10,21 @@ def kernels() -> list[str]: ...
 def find(ids: list[str], index: Numbers, id_bytes: Numbers, id_offsets: Numbers, rows: Numbers) -> bool: ...
 def texts(rows: Numbers, blob: Numbers, offsets: Numbers) -> list[str]: ...
 
+class Catalogue:
+    def __init__(
+        self,
+        index: Numbers,
+        id_bytes: Numbers,
+        id_offsets: Numbers,
+        titles: Numbers | None,
+        title_offsets: Numbers | None,
+        rows: Numbers,
+        first_child: Numbers,
+        codes: Numbers,
+        made: type,
+        /,
+    ) -> None: ...
+
 class Model:
     def __init__(
         self, sizes: tuple[int, ...], eps: float, tensors: tuple[Numbers | None, ...], kernels: str | None = None
@@ -29,6 +44,17 @@ class Model:
         rows: Numbers,
         scores: Numbers,
     ) -> int: ...
+    def answer(
+        self,
+        catalogue: Catalogue,
+        history: list[str] | None,
+        hidden: Numbers | None,
+        cache: Numbers | None,
+        seen: Numbers | None,
+        k: int,
+        beam: int,
+        exclude_seen: bool,
+    ) -> list[Any] | None: ...
     def recommend(
         self,
         history: Numbers,

@@ -210,6 +210,11 @@ class ItemTable:
             place[pending] += 1
         return found
 
+    @property
+    def index(self) -> NDArray[np.uint64]:
+        """What `find` looks in: uint64 [n], rising, 40 bits of an id's hash and 24 of its row."""
+        return self._sorted_keys()
+
     def _sorted_keys(self) -> NDArray[np.uint64]:
         """Return the index, uint64 [n], rising: 40 bits of the id's hash, then 24 bits of its row."""
         if self._index is None:

@@ -57,6 +57,8 @@ class Recommender:
         self.cold = cold
         self._named: dict[str, ItemTrie] = {}
         self._whole = Control(trie)
+        prepare_plain = getattr(engine, "plain", None)  # a shorter way for calls without further wishes
+        self._plain = prepare_plain(trie, Recommendation) if prepare_plain and cold is None else None
         self._closed = False
 
     @classmethod
@@ -106,6 +108,11 @@ class Recommender:
         :param control: what `control` prepared: allowed items, biases, least score, diversity.
         :raises ConfigError: on arguments of wrong type or value.
         """
+        if self._plain and control is None and within is None and type(history) is list and type(k) is int:
+            width = self.manifest.model.beam if beam is None else _positive("beam", beam)
+            found = self._plain(history, None, None, None, k, width, exclude_seen)
+            if found is not None:
+                return Recommendations(found)
         leaves, unknown = self.find_leaves(history)
         return self._named_items(self._search(leaves, Ask(k, exclude_seen, within, beam, control)), unknown)
 
@@ -159,6 +166,11 @@ class Recommender:
 
         :param seen: int32 [N], leaf rows of the whole history.
         """
+        if self._plain and ask.control is None and ask.within is None and type(ask.k) is int:
+            beam = self.manifest.model.beam if ask.beam is None else _positive("beam", ask.beam)
+            found = self._plain(None, state.hidden, state.memory, seen, ask.k, beam, ask.exclude_seen)
+            if found is not None:
+                return Recommendations(found)
 
         def search(
             trie: ItemTrie, exclude: Rows, width: int, most: int | None, bias: NDArray[np.float32] | None
@@ -386,7 +398,7 @@ class Recommender:
     def close(self) -> None:
         """Let go of the engine; may be called twice, but not while a call is running."""
         if not self._closed:
-            self._closed = True
+            self._closed, self._plain = True, None
             self.engine.close()
 
     def __enter__(self) -> Recommender:

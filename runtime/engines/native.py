@@ -6,6 +6,8 @@ engine does the same. It reads the weight file that the ONNX graphs refer to; in
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from pocketrec.runtime.weights import read_weights
 
 WEIGHTS = "model.safetensors"
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]
+Plain = Callable[..., "list[Any] | None"]
 
 
 def runs_here(bundle: Bundle) -> bool:
@@ -129,6 +132,22 @@ class NativeEngine:
             raise BundleError(f"the bundle's model gives a score of {scores[0]:.3g}, which none is; export it again")
         return rows, scores
 
+    def plain(self, trie: ItemTrie, made: type) -> Plain | None:
+        """Prepare whole catalogues for the plainest calls; None for a part of one, or an empty one.
+
+        :param made: the NamedTuple of id, score and title to make of items.
+        :return: (item ids or None, hidden, cache, seen leaf rows, k, beam, exclude seen) -> items, or None where the
+            call is not plain (`answer` of runtime/native/answer.c): then the other way has to be taken.
+        """
+        table = trie.table
+        if trie.part is not None or len(trie) == 0:
+            return None
+        catalogue = native.Catalogue(  # type: ignore[union-attr]
+            table.index, table.id_bytes, table.id_offsets, table.title_bytes, table.title_offsets, trie.rows,
+            trie.first_child, trie.codes, made,
+        )  # fmt: skip
+        return functools.partial(self._model.answer, catalogue)
+
     def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
         """Log-probability of each code of one semantic ID, float32 [L], by the numpy reference on the same weights."""
         self._reference = self._reference or load_engine("reference", self._bundle)
@@ -136,7 +155,8 @@ class NativeEngine:
 
     def close(self) -> None:
         """Let go of the weights."""
-        self._model = self._reference = None
+        self._model: Any = None
+        self._reference = None
 
 
 def sizes(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[int, ...]:

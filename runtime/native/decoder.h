@@ -1,7 +1,7 @@
 /* A student's scores of codes: its decoder of semantic IDs. Included by compute.h. */
 
-#define FIRST_BEAMS 8 /* scored at first */
-#define BLOCK_BEAMS 6 /* and then at a time, as long as they may matter */
+#define FIRST_BEAMS 10 /* scored at first */
+#define BLOCK_BEAMS 5 /* and then at a time, as long as they may matter */
 
 /* z [M]: what a level of the decoder reads behind a beam's codes, before its activation. */
 static void prefix(const Model *m, size_t level, const float *shared, const int32_t *codes, float *z) {

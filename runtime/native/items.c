@@ -18,14 +18,7 @@ static uint64_t hash_of(const unsigned char *text, Py_ssize_t size) {
     return sum * BASE & ~ROW_MASK;
 }
 
-typedef struct {
-    const uint64_t *index;
-    const char *blob;
-    const int64_t *offsets;
-    size_t items, bytes;
-} Table;
-
-static int32_t row_of(const Table *t, const char *text, Py_ssize_t size) {
+int32_t row_of(const Table *t, const char *text, Py_ssize_t size) {
     uint64_t wanted = hash_of((const unsigned char *)text, size);
     size_t low = 0, count = t->items;
     while (count) { /* the first key that is not below */

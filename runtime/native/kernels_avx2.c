@@ -1,5 +1,6 @@
 /* Kernels for x86-64 with avx2, fma. */
 #if defined(__x86_64__)
+#include <immintrin.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,7 @@
 /* Kernels for any processor: SSE2, or NEON. */
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -25,23 +25,26 @@ INLINE Ints dots(Ints sum, uint32_t a, Ints b) {
 }
 #endif
 
+INLINE Vec size_of(Vec v) { return (Vec)((Ints)v & 0x7fffffff); }
+INLINE Bytes bytes_of(Vec v) { return __builtin_convertvector((Ints)v & 0xff, Bytes); }
+
 /* Round rows of x [rows, k] to bytes [rows, ldb], and give each one's scale. */
 INLINE void to_bytes(size_t rows, size_t k, const float *x, size_t ldx, uint8_t *bytes, size_t ldb, float *scale) {
     for (size_t r = 0; r < rows; r++) {
         const float *from = x + r * ldx;
-        Vec most = {0};
-        size_t i = 0;
-        for (; i + LANES <= k; i += LANES) most = larger(most, (Vec)((Ints)load(from + i) & 0x7fffffff));
+        size_t whole = k / LANES * LANES, i;
+        float rest[LANES] = {0}; /* behind the whole vectors */
+        memcpy(rest, from + whole, (k - whole) * sizeof(float));
+        Vec most = size_of(load(rest));
+        for (i = 0; i < whole; i += LANES) most = larger(most, size_of(load(from + i)));
         float peak = largest_of(most);
-        for (; i < k; i++) peak = fabsf(from[i]) > peak ? fabsf(from[i]) : peak;
         scale[r] = peak / 127.0f;
         float inverse = peak > 0.0f ? 127.0f / peak : 0.0f;
         const float shift = 12582912.0f + MIDDLE; /* rounds; the low byte is then the number */
         uint8_t *to = bytes + r * ldb;
-        for (i = 0; i + LANES <= k; i += LANES)
-            *(Bytes *)(to + i) = __builtin_convertvector((Ints)(load(from + i) * inverse + shift) & 0xff, Bytes);
-        for (; i < k; i++) to[i] = (uint8_t)(int)(lrintf(from[i] * inverse) + MIDDLE);
-        for (; i < ldb; i++) to[i] = MIDDLE;
+        for (i = 0; i < whole; i += LANES) *(Bytes *)(to + i) = bytes_of(load(from + i) * inverse + shift);
+        Bytes last = bytes_of(load(rest) * inverse + shift);
+        memcpy(to + whole, &last, ldb - whole);
     }
 }
 

@@ -19,7 +19,17 @@ INLINE Vec load(const float *from) { return *(const Vec *)from; }
 INLINE void store(float *to, Vec v) { *(Vec *)to = v; }
 INLINE Vec all(float x) { return x - (Vec){0}; }
 INLINE Vec choose(Ints mask, Vec yes, Vec no) { return (Vec)((mask & (Ints)yes) | (~mask & (Ints)no)); }
+
+/* The larger of each two; b where one is NaN. GCC does not see a maximum in `choose`. */
+#if defined(__AVX512F__) && LANES == 16
+INLINE Vec larger(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
+#elif defined(__AVX2__) && LANES == 8
+INLINE Vec larger(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
+#elif defined(__x86_64__) && LANES == 4
+INLINE Vec larger(Vec a, Vec b) { return (Vec)_mm_max_ps((__m128)a, (__m128)b); }
+#else
 INLINE Vec larger(Vec a, Vec b) { return choose(a > b, a, b); }
+#endif
 
 INLINE Ints places(void) {
     Ints out;

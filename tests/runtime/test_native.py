@@ -15,6 +15,7 @@ from pocketrec.runtime.engines import load_engine
 from pocketrec.runtime.engines.native import NativeEngine
 from pocketrec.runtime.errors import ConfigError, MissingExtraError
 from pocketrec.runtime.items import ItemTable
+from pocketrec.runtime.recommendation import Recommendation
 from pocketrec.runtime.recommender import Recommender
 from tiny import CODES, random_rows, tiny_bundle, tiny_student
 
@@ -216,3 +217,75 @@ def test_ids_that_are_no_ids_are_reported_as_in_numpy():
     for rows in (np.array([2], np.int32), np.array([-1], np.int32)):
         with pytest.raises(IndexError):
             table.ids(rows)
+
+
+def test_the_short_way_gives_what_the_long_way_gives(bundle):
+    """A tuple takes the long way, a list the short one."""
+    rng = np.random.default_rng(0)
+    with Recommender.load(bundle.path) as rec:
+        assert rec._plain is not None
+        names = [*rec.trie.table.ids(np.arange(len(rec.trie), dtype=np.int32)), "nobody's", ""]
+        for length in (0, 1, 2, 7, 60, 300):
+            for k, beam in ((1, None), (10, None), (7, 50), (300, None), (len(rec.trie) - 5, 1)):
+                history = rng.choice(names[: len(names) - 2 * int(rng.integers(2))], length).tolist()
+                for seen in (True, False):
+                    short = rec.recommend(history, k, exclude_seen=seen, beam=beam)
+                    long = rec.recommend(tuple(history), k, exclude_seen=seen, beam=beam)
+                    assert [(i.item_id, i.title) for i in short] == [(i.item_id, i.title) for i in long]
+                    assert short.unknown == long.unknown
+                    assert [i.score for i in short] == [i.score for i in long]
+                    session = rec.session(history).recommend(k, exclude_seen=seen, beam=beam)
+                    np.testing.assert_allclose([i.score for i in session], [i.score for i in long], atol=1e-4)
+
+
+def test_the_short_way_refuses_what_the_long_way_refuses(plain):
+    rec = Recommender.load(plain.path)
+    for wrong in (
+        {"k": 0}, {"k": True}, {"k": 2.0}, {"beam": 0}, {"beam": "wide"}, {"history": "item-1"}, {"history": ["a", 3]},
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            rec.recommend(**{"history": ["item-1"], **wrong})
+    assert rec.recommend(["\ud800"], 3).unknown == ("\ud800",)
+    rec.close()
+    with pytest.raises(ConfigError, match="closed"):
+        rec.recommend(["item-1"])
+
+
+def test_a_part_of_a_catalogue_and_new_items_take_the_long_way(plain):
+    engine, trie = load_engine("native", plain), plain.load_trie()
+    assert engine.plain(trie.filter(np.arange(len(trie)) % 2 == 0), Recommendation) is None
+    assert engine.plain(trie.filter(np.zeros(len(trie), bool)), Recommendation) is None
+
+
+@pytest.mark.parametrize("field", range(9))
+def test_a_catalogue_whose_arrays_do_not_fit_is_refused(plain, field):
+    trie = plain.load_trie()
+    table = trie.table
+    arrays = [
+        table.index, table.id_bytes, table.id_offsets, table.title_bytes, table.title_offsets, trie.rows,
+        trie.first_child, trie.codes, Recommendation,
+    ]  # fmt: skip
+    native.Catalogue(*arrays)
+    for wrong in (np.zeros(1, np.int32), np.zeros(3, np.float64), None, "text"):
+        if (field == 3 and wrong is None) or (field == 1 and wrong is None):
+            continue
+        with pytest.raises((TypeError, ValueError)):
+            native.Catalogue(*arrays[:field], wrong, *arrays[field + 1 :])
+
+
+def test_an_answer_asks_for_a_catalogue_of_the_models(plain):
+    model, trie = NativeEngine(plain)._model, plain.load_trie()
+    for wrong in (None, trie, model):
+        with pytest.raises((TypeError, ValueError)):
+            model.answer(wrong, [], None, None, None, 3, 4, True)
+    catalogue = native.Catalogue(
+        trie.table.index, trie.table.id_bytes, trie.table.id_offsets, None, None, trie.rows, trie.first_child,
+        trie.codes, Recommendation,
+    )  # fmt: skip
+    assert len(model.answer(catalogue, [], None, None, None, 3, 4, True)) == 3
+    hidden = np.zeros(16, np.float32)
+    for seen in (np.array([40], np.int32), np.array([-1], np.int32)):
+        with pytest.raises(ValueError, match="no such leaf"):
+            model.answer(catalogue, None, hidden, None, seen, 3, 4, True)
+    with pytest.raises(ValueError, match="hidden"):
+        model.answer(catalogue, None, hidden[:3], None, NONE, 3, 4, True)
