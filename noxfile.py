@@ -6,6 +6,8 @@ More: `nox -s pythons-3.12` for another Python, `nox -s transformers4` for the o
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import nox
@@ -36,10 +38,12 @@ def _install(session: nox.Session, *extra: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Types of the installed wheel, then the tests."""
+    """Types of the installed wheel, the tests, and those of the native engine once more under sanitizers."""
     _install(session)
     session.run("mypy", "-p", "pocketrec")
     session.run("pytest", *session.posargs)
+    if sys.platform == "linux" and shutil.which("gcc"):
+        session.run(".ci/sanitize", f"{session.bin}/python", external=True)
 
 
 @nox.session(python=["3.10", "3.11", "3.12", "3.13"])

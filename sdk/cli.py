@@ -61,7 +61,11 @@ Items = Annotated[Path | None, typer.Option("--items", help="The catalogue: an i
 Start = Annotated[str | None, typer.Option("--from", metavar="STAGE", help="Run again from this stage on.")]
 Bundle = Annotated[Path, typer.Argument(help="A bundle's folder.")]
 Engine = Annotated[
-    str | None, typer.Option("--engine", help="onnx, onnx-split, gguf or reference; the bundle's own if left out.")
+    str | None,
+    typer.Option(
+        "--engine",
+        help="native, native-int8, onnx, onnx-split, gguf or reference; native if left out and compiled, or the bundle's own.",
+    ),
 ]
 User = Annotated[str | None, typer.Option("--user", help="The log's user column (guessed if left out).")]
 Item = Annotated[str | None, typer.Option("--item", help="The log's item column.")]
