@@ -64,7 +64,8 @@ Engine = Annotated[
     str | None,
     typer.Option(
         "--engine",
-        help="native, native-int8, onnx, onnx-split, gguf or reference; native if left out and compiled, or the bundle's own.",
+        help="native, native-int8, onnx, onnx-split, gguf or reference. If left out: native where it is compiled, else "
+        "the bundle's own.",
     ),
 ]
 User = Annotated[str | None, typer.Option("--user", help="The log's user column (guessed if left out).")]
