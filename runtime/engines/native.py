@@ -66,7 +66,7 @@ class NativeEngine:
         weights = read_weights(bundle.file(WEIGHTS), spec)
         bundle.check_unchanged()
         try:
-            self._model = native.Model(sizes(spec, weights), spec.norm_eps, tensors(spec, weights), kernels)
+            self._model: Any = native.Model(sizes(spec, weights), spec.norm_eps, tensors(spec, weights), kernels)
         except ValueError as error:
             raise BundleError(f"the native engine cannot run this model ({error}); use the engine 'onnx'") from error
         self.kernels: str = self._model.kernels
@@ -155,8 +155,7 @@ class NativeEngine:
 
     def close(self) -> None:
         """Let go of the weights."""
-        self._model: Any = None
-        self._reference = None
+        self._model = self._reference = None
 
 
 def sizes(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[int, ...]:

@@ -78,24 +78,33 @@ typedef struct {
     size_t beams;
 } Beams;
 
+/* A logit that is surely too small for a score above `least`, rounding included; none where there is a bias. */
+static inline float below(const Trie *trie, float least, float base, float norm) {
+    return trie->bias ? -INFINITY : least - base + norm - 1e-5f * (1.0f + fabsf(least) + fabsf(base) + fabsf(norm));
+}
+
 /* Keep the best of a beam's children. logits [K], or [V] with the token of each code; `norm` is the logarithm of the sum of
    their exponentials. */
 static void expand(const Model *m, const Trie *trie, Beams *b, size_t beam, const float *logits, const int32_t *token,
                    float norm, int last) {
     int32_t node = b->node[beam], first = trie->first_child[node], end = trie->first_child[node + 1];
     float base = b->score[beam] - (trie->bias ? trie->bias[node] : 0.0f), least = least_kept(b->kept, b->count, b->most);
+    float hopeless = below(trie, least, base, norm);
     if (first < 0 || (size_t)end > trie->nodes) return; /* no trie that was built by us */
     for (int32_t child = first; child < end; child++) {
         size_t code = trie->codes8 ? trie->codes8[child] : trie->codes16[child];
         if (code >= m->codes) continue;
-        float score = base + (logits[token ? (size_t)token[code] : code] - norm);
+        float logit = logits[token ? (size_t)token[code] : code];
+        if (logit < hopeless) continue;
+        float score = base + (logit - norm);
         if (trie->bias) score += trie->bias[child];
-        int32_t order = b->order++;
         if (!(score > least)) continue; /* −inf and NaN, too */
         if (last && trie->excluded && is_excluded(trie, child - (int32_t)trie->internal)) continue;
-        keep(b->kept, &b->count, b->most, (Candidate){score, order, child, (int32_t)beam});
+        keep(b->kept, &b->count, b->most, (Candidate){score, b->order + child - first, child, (int32_t)beam});
         least = least_kept(b->kept, b->count, b->most);
+        hopeless = below(trie, least, base, norm);
     }
+    b->order += end - first;
 }
 
 /* Take rows [B, L] over from the parents. */

@@ -19,9 +19,14 @@ static void add_pairs(const Model *m, size_t first, const float *query, float *l
 
 /* ln Σ e^x over rows padded with −inf. */
 static float log_sum(const float *x, size_t n) {
-    Vec most = load(x), sum = {0};
+    Vec sum = {0};
+    for (size_t i = 0; i < n; i += LANES) sum += exponential(load(x + i));
+    float total = sum_of(sum);
+    if (total > 1e-20f && total < 1e30f) return logf(total); /* as nearly always: nothing was cut off */
+    Vec most = load(x);
     for (size_t i = LANES; i < n; i += LANES) most = larger(most, load(x + i));
     float shift = largest_of(most);
+    sum = (Vec){0};
     for (size_t i = 0; i < n; i += LANES) sum += exponential(load(x + i) - shift);
     return shift + logf(sum_of(sum));
 }
