@@ -24,7 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 PIECE, SECONDS = 500, 300  # runs of a child, and how long it may take
-KINDS = {"trie": 0.6, "session": 0.1, "reference": 0.05, "native": 0.05, "onnx": 0.08, "onnx-split": 0.02, "gguf": 0.1}
+KINDS = {"trie": 0.5, "session": 0.1, "reference": 0.05, "native": 0.15, "onnx": 0.08, "onnx-split": 0.02, "gguf": 0.1}
 
 
 def work(good: Path, seed: int, runs: int) -> None:

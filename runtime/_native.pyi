@@ -24,6 +24,7 @@ class Catalogue:
         made: type,
         /,
     ) -> None: ...
+    def leaf(self, item_id: str) -> int: ...
 
 class Model:
     def __init__(

@@ -58,7 +58,8 @@ class Recommender:
         self._named: dict[str, ItemTrie] = {}
         self._whole = Control(trie)
         prepare_plain = getattr(engine, "plain", None)  # a shorter way for calls without further wishes
-        self._plain = prepare_plain(trie, Recommendation) if prepare_plain and cold is None else None
+        plain = prepare_plain(trie, Recommendation) if prepare_plain and cold is None else None
+        self._leaf, self._plain = plain or (None, None)
         self._closed = False
 
     @classmethod
@@ -267,6 +268,16 @@ class Recommender:
             leaves = leaves[leaves >= 0]
         return leaves, unknown
 
+    def leaf_of(self, item_id: str) -> int:
+        """Leaf row of an item, -1 if the catalogue lacks it.
+
+        :raises ConfigError: if it is no string.
+        """
+        if self._leaf and type(item_id) is str:
+            return self._leaf(item_id)
+        leaves, _ = self.find_leaves([item_id])
+        return int(leaves[0]) if len(leaves) else -1
+
     def _named_items(self, found: Found, unknown: tuple[str, ...]) -> Recommendations:
         rows, scores = found
         table = self.trie.table
@@ -398,7 +409,7 @@ class Recommender:
     def close(self) -> None:
         """Let go of the engine; may be called twice, but not while a call is running."""
         if not self._closed:
-            self._closed, self._plain = True, None
+            self._closed, self._leaf, self._plain = True, None, None
             self.engine.close()
 
     def __enter__(self) -> Recommender:

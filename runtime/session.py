@@ -45,12 +45,11 @@ class Session:
     def __init__(self, recommender: Recommender, history: Sequence[str] = (), renewed: bool = False) -> None:
         """Begin with a history, oldest first; most callers want `Recommender.session`."""
         self.recommender, self.renewed = recommender, renewed
-        self.unknown: tuple[str, ...] = ()
-        self._leaves: list[int] = []  # of the items so far, oldest first
+        leaves, self.unknown = recommender.find_leaves(history)
+        self._leaves: list[int] = leaves.tolist()  # of the items so far, oldest first
         self._read = 0  # how many of them `_state` has read
         self._state: State | None = None
         self._lock = threading.Lock()
-        self._extend(history)
 
     def observe(self, item_id: str) -> bool:
         """Add an item to the history; return whether the catalogue has it (else it is only noted as unknown).
@@ -58,14 +57,12 @@ class Session:
         :raises ConfigError: if it is no string.
         """
         with self._lock:
-            return self._extend([item_id])
-
-    def _extend(self, ids: Sequence[str]) -> bool:
-        leaves, unknown = self.recommender.find_leaves(ids)
-        self._leaves += leaves.tolist()
-        if unknown:
-            self.unknown = tuple(dict.fromkeys(self.unknown + unknown))
-        return not unknown
+            leaf = self.recommender.leaf_of(item_id)
+            if leaf >= 0:
+                self._leaves.append(leaf)
+            else:
+                self.unknown = tuple(dict.fromkeys((*self.unknown, item_id)))
+            return leaf >= 0
 
     def recommend(
         self,

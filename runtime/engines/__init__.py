@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,7 @@ EXACT: Final = ("native", "onnx", "onnx-split", "gguf", "reference")  # the same
 ENGINES: Final = (*EXACT, "native-int8")
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What a model has read. States never change, so one may be gone on from twice.
 
     items: how many it has read. hidden: float32 [1, D]. memory: what the engine needs to go on, its keys and values

@@ -23,7 +23,7 @@ from pocketrec.runtime.weights import read_weights
 
 WEIGHTS = "model.safetensors"
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]
-Plain = Callable[..., "list[Any] | None"]
+Plain = tuple[Callable[[str], int], Callable[..., "list[Any] | None"]]
 
 
 def runs_here(bundle: Bundle) -> bool:
@@ -90,7 +90,8 @@ class NativeEngine:
         )
         hidden = np.empty((1, spec.dim), np.float32)
         present = np.empty((spec.layers, 2, spec.kv_heads, tokens, spec.head_dim), np.float32)
-        self._model.encode(np.ascontiguousarray(items), None if state is None else state.memory, hidden, present)
+        given = items if items.flags.c_contiguous else np.ascontiguousarray(items)
+        self._model.encode(given, None if state is None else state.memory, hidden, present)
         return State(len(items) if state is None else state.items + len(items), hidden, present)
 
     def _leading(self, items: int) -> int:
@@ -136,8 +137,9 @@ class NativeEngine:
         """Prepare whole catalogues for the plainest calls; None for a part of one, or an empty one.
 
         :param made: the NamedTuple of id, score and title to make of items.
-        :return: (item ids or None, hidden, cache, seen leaf rows, k, beam, exclude seen) -> items, or None where the
-            call is not plain (`answer` of runtime/native/answer.c): then the other way has to be taken.
+        :return: item id -> leaf row, -1 if there is none; and (item ids or None, hidden, cache, seen leaf rows, k,
+            beam, exclude seen) -> items, or None where the call is not plain (`answer` of runtime/native/answer.c):
+            then the other way has to be taken.
         """
         table = trie.table
         if trie.part is not None or len(trie) == 0:
@@ -146,7 +148,7 @@ class NativeEngine:
             table.index, table.id_bytes, table.id_offsets, table.title_bytes, table.title_offsets, trie.rows,
             trie.first_child, trie.codes, made,
         )  # fmt: skip
-        return functools.partial(self._model.answer, catalogue)
+        return catalogue.leaf, functools.partial(self._model.answer, catalogue)
 
     def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
         """Log-probability of each code of one semantic ID, float32 [L], by the numpy reference on the same weights."""

@@ -86,11 +86,24 @@ static void catalogue_free(PyObject *object) {
     Py_DECREF(type);
 }
 
+static PyObject *catalogue_leaf(PyObject *object, PyObject *id) {
+    Py_ssize_t size = 0;
+    const char *text = PyUnicode_Check(id) ? PyUnicode_AsUTF8AndSize(id, &size) : NULL;
+    PyErr_Clear();
+    return PyLong_FromLong(text && size ? row_of(&((Catalogue *)object)->table, text, size) : -1);
+}
+
+static PyMethodDef catalogue_methods[] = {
+    {"leaf", catalogue_leaf, METH_O, "leaf(item_id)\n--\n\nThe leaf row of an item, -1 if there is none."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot catalogue_slots[] = {
     {Py_tp_doc, (void *)"Catalogue(index, id_bytes, id_offsets, titles, title_offsets, rows, first_child, codes, made)\n--\n\n"
                         "A whole catalogue's arrays, and the NamedTuple of id, score and title to make of its items."},
     {Py_tp_new, catalogue_new},
     {Py_tp_dealloc, catalogue_free},
+    {Py_tp_methods, catalogue_methods},
     {0, NULL},
 };
 
