@@ -5,7 +5,7 @@
    number. Where the processor multiplies bytes without a sign (x86), 128 is added, which `offset` takes away again. Panels
    hold four rows' bytes of a column side by side. */
 #define MOST_DOT_ROWS 12
-#define MOST_TOGETHER 24 /* rows that are rounded at a time, on the stack; a row has at most MOST_BYTES (model.h) */
+#define MOST_TOGETHER 12 /* rows that are rounded at a time, on the stack; a row has at most MOST_BYTES (model.h) */
 
 typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef uint32_t Four __attribute__((may_alias, aligned(1)));

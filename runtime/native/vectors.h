@@ -20,15 +20,19 @@ INLINE void store(float *to, Vec v) { *(Vec *)to = v; }
 INLINE Vec all(float x) { return x - (Vec){0}; }
 INLINE Vec choose(Ints mask, Vec yes, Vec no) { return (Vec)((mask & (Ints)yes) | (~mask & (Ints)no)); }
 
-/* The larger of each two; b where one is NaN. GCC does not see a maximum in `choose`. */
+/* The larger, or smaller, of each two; b where one is NaN. GCC does not see them in `choose`. */
 #if defined(__AVX512F__) && LANES == 16
 INLINE Vec larger(Vec a, Vec b) { return (Vec)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE Vec smaller(Vec a, Vec b) { return (Vec)_mm512_min_ps((__m512)a, (__m512)b); }
 #elif defined(__AVX2__) && LANES == 8
 INLINE Vec larger(Vec a, Vec b) { return (Vec)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE Vec smaller(Vec a, Vec b) { return (Vec)_mm256_min_ps((__m256)a, (__m256)b); }
 #elif defined(__x86_64__) && LANES == 4
 INLINE Vec larger(Vec a, Vec b) { return (Vec)_mm_max_ps((__m128)a, (__m128)b); }
+INLINE Vec smaller(Vec a, Vec b) { return (Vec)_mm_min_ps((__m128)a, (__m128)b); }
 #else
 INLINE Vec larger(Vec a, Vec b) { return choose(a > b, a, b); }
+INLINE Vec smaller(Vec a, Vec b) { return choose(a < b, a, b); }
 #endif
 
 INLINE Ints places(void) {
@@ -82,10 +86,9 @@ INLINE float largest_of(Vec v) {
 }
 
 /* e^x to 2 units in the last place, of x cut to [−87, 88]: 2^n · e^r with |r| ≤ ln 2 / 2 (Cody and Waite's reduction, the
-   polynomial of Cephes' expf). NaN gives a number; what hangs on it is checked by the caller. */
+   polynomial of Cephes' expf). NaN counts as −87; what hangs on it is checked by the caller. */
 INLINE Vec exponential(Vec x) {
-    x = choose(x > -87.0f, x, all(-87.0f));
-    x = choose(x < 88.0f, x, all(88.0f));
+    x = smaller(larger(x, all(-87.0f)), all(88.0f));
     const float shift = 12582912.0f; /* 1.5 · 2^23: adding it rounds to a whole number, which then fills the low bits */
     Vec n = x * 1.44269504f + shift;
     Ints exponent = (Ints)n << 23;
