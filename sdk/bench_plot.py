@@ -6,7 +6,7 @@ import math
 from typing import Any
 from xml.sax.saxutils import escape
 
-LEFT, WIDTH, BAR, GAP, TOP = 150, 520, 20, 12, 34
+LEFT, WIDTH, BAR, GAP, TOP = 190, 520, 20, 12, 34
 
 
 def latency_chart(result: dict[str, Any]) -> str:
