@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A history and what is to be read after; `fresh` is what the cache will hold in all. */
+/* A history [N, L], its codes checked, that may be read after `before` tokens. */
 static int take_history(const Model *m, Buffers *b, PyObject *array, size_t before, const int32_t **history, size_t *items) {
     Py_buffer *view = buffer(b, array, 4, 0);
     if (!view) return 0;
