@@ -144,19 +144,20 @@ static int room_for_work(const Model *m, Work *w, size_t count, size_t items, si
     return 1;
 }
 
-/* Leaf rows of ids; 0 where one is no text, or unknown. */
-static int find_leaves(const Catalogue *c, PyObject *ids, int32_t *leaves) {
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(ids); i++) {
-        PyObject *id = PyList_GET_ITEM(ids, i);
+/* Leaf rows of `count` ids; 0 where one is no text, or unknown, or the list has another length by now. */
+static int find_leaves(const Catalogue *c, PyObject *ids, size_t count, int32_t *leaves) {
+    size_t i = 0;
+    Py_BEGIN_CRITICAL_SECTION(ids);
+    for (; i < count && (size_t)PyList_GET_SIZE(ids) == count; i++) {
+        PyObject *id = PyList_GET_ITEM(ids, (Py_ssize_t)i);
         Py_ssize_t size = 0;
         const char *text = PyUnicode_CheckExact(id) ? PyUnicode_AsUTF8AndSize(id, &size) : NULL;
         leaves[i] = text && size ? row_of(&c->table, text, size) : -1;
-        if (leaves[i] < 0) {
-            PyErr_Clear();
-            return 0;
-        }
+        if (leaves[i] < 0) break;
     }
-    return 1;
+    Py_END_CRITICAL_SECTION();
+    PyErr_Clear();
+    return i == count;
 }
 
 static void exclude_leaves(Work *w) {
@@ -190,7 +191,7 @@ static PyObject *answer(const ModelObject *self, const Catalogue *c, PyObject *i
         items = count < m->max_history ? count : m->max_history;
         tokens = fresh_tokens(m, items, 0);
         if (!room_for_work(m, w, count, items, tokens, k)) return NULL;
-        if (!find_leaves(c, ids, w->leaves)) Py_RETURN_NONE;
+        if (!find_leaves(c, ids, count, w->leaves)) Py_RETURN_NONE;
         for (size_t i = 0; i < items * m->levels; i++) {
             size_t at = (size_t)w->leaves[count - items + i / m->levels] * m->levels + i % m->levels;
             w->sids[i] = c->rows8 ? c->rows8[at] : c->rows16[at];

@@ -1,7 +1,6 @@
 /* Item ids and titles: rows of ids, and texts of rows, without numpy's cost per call. runtime/items.py calls it, and does the
    same in numpy where this is not compiled. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "module.h"
 
 #include <string.h>
 
@@ -67,13 +66,15 @@ PyObject *find_rows(PyObject *self, PyObject *args) {
     }
     int32_t *to = rows_view.buf;
     out = Py_True;
+    Py_BEGIN_CRITICAL_SECTION(ids);
     for (Py_ssize_t i = 0; i < count && out == Py_True; i++) {
         Py_ssize_t size = 0;
-        PyObject *id = PyList_GetItem(ids, i);
+        PyObject *id = i < PyList_GET_SIZE(ids) ? PyList_GET_ITEM(ids, i) : NULL;
         const char *text = id && PyUnicode_CheckExact(id) ? PyUnicode_AsUTF8AndSize(id, &size) : NULL;
         if (text) to[i] = size ? row_of(&table, text, size) : -1;
         else out = Py_False; /* no string, or one that is no text: for the caller to look at */
     }
+    Py_END_CRITICAL_SECTION();
     PyErr_Clear();
     Py_INCREF(out);
 rows:

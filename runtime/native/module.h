@@ -30,6 +30,12 @@ PyObject *model_recommend(PyObject *object, PyObject *args);
 extern PyType_Spec catalogue_spec;
 PyObject *model_answer(PyObject *object, PyObject *args);
 
+/* Without the interpreter's lock, a list may change under another thread's hands; before 3.13 there is always that lock. */
+#ifndef Py_BEGIN_CRITICAL_SECTION
+#define Py_BEGIN_CRITICAL_SECTION(object) {
+#define Py_END_CRITICAL_SECTION() }
+#endif
+
 /* Buffers of a call's arguments, to be released together. */
 typedef struct {
     Py_buffer view[10];
