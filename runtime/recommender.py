@@ -59,7 +59,8 @@ class Recommender:
         self._whole = Control(trie)
         prepare_plain = getattr(engine, "plain", None)  # a shorter way for calls without further wishes
         plain = prepare_plain(trie, Recommendation) if prepare_plain and cold is None else None
-        self._leaf, self._plain = plain or (None, None)
+        self._leaf: Callable[[str], int] | None = plain[0] if plain else None
+        self._plain: Callable[..., list[Recommendation] | None] | None = plain[1] if plain else None
         self._closed = False
 
     @classmethod
