@@ -5,7 +5,8 @@
    number. Where the processor multiplies bytes without a sign (x86), 128 is added, which `offset` takes away again. Panels
    hold four rows' bytes of a column side by side. */
 #define MOST_DOT_ROWS 12
-#define MOST_TOGETHER 12 /* rows that are rounded at a time, on the stack; a row has at most MOST_BYTES (model.h) */
+#define MOST_TOGETHER 24 /* rows that are rounded at a time, on the stack: all of a usual call, so that weights come by once */
+#define STACK_BYTES (MOST_TOGETHER * MOST_BYTES / 2)
 
 typedef uint8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
 typedef uint32_t Four __attribute__((may_alias, aligned(1)));
@@ -104,11 +105,11 @@ static void few_rows(const Linear *w, size_t rows, const uint8_t *bytes, size_t 
 
 /* y [rows, n] = first [n] (or zero) + x [rows, k] @ w; rows of y, and `first`, are padded to a multiple of PAD. */
 static void linear(const Linear *w, size_t rows, const float *x, size_t ldx, const float *first, float *y, size_t ldy) {
-    uint8_t bytes[MOST_TOGETHER * MOST_BYTES];
+    uint8_t bytes[STACK_BYTES];
     float scale[MOST_TOGETHER];
-    size_t ldb = (w->k + 3) / 4 * 4;
-    for (size_t done = 0; done < rows; done += MOST_TOGETHER) {
-        size_t count = rows - done < MOST_TOGETHER ? rows - done : MOST_TOGETHER;
+    size_t ldb = (w->k + 3) / 4 * 4, together = ldb <= MOST_BYTES / 2 ? MOST_TOGETHER : MOST_TOGETHER / 2;
+    for (size_t done = 0, count; done < rows; done += count) {
+        count = rows - done < together ? rows - done : together;
         to_bytes(count, w->k, x + done * ldx, ldx, bytes, ldb, scale);
         few_rows(w, count, bytes, ldb, scale, first, y + done * ldy, ldy);
     }
