@@ -21,6 +21,8 @@ from pocketrec.distill.evaluation import metrics_from_ranks, ranks_of, recommend
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.splits import EvalSet
 from pocketrec.export.measure import WARM_UP, BundleRanker, bundle_bytes, open_files
+from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.engines import engine_for
 from pocketrec.runtime.errors import ExportError
 from pocketrec.runtime.recommender import Recommender
 
@@ -124,7 +126,9 @@ def peak_memory(folder: Path) -> float:
 
     :raises ExportError: if that process fails.
     """
-    done = subprocess.run([sys.executable, "-c", _PROBE, str(folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, str(folder), engine_for(open_bundle(folder))], capture_output=True, text=True
+    )
     if done.returncode:
         raise ExportError(f"a process that opens {folder} failed: {done.stderr.strip()[-400:]}")
     return float(done.stdout)

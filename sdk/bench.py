@@ -65,10 +65,11 @@ def bench(
     """
     if unknown := [name for name in against if name not in PEERS]:
         raise ConfigError(f"there is no system {unknown[0]!r} to compare with; choose of {', '.join(PEERS)}")
-    manifest = open_bundle(bundle).manifest
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
     width = beam or manifest.model.beam
     histories = _histories(bundle, seed)
-    mine = OURS if fastest_engine(open_bundle(bundle)) == "native" else OURS[:2]  # else the others are the same engine
+    mine = OURS if fastest_engine(opened) == "native" else OURS[:2]  # else the others are the same engine
     systems: dict[str, Recommend] = {}
     left_out: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as place:

@@ -87,7 +87,9 @@ static inline float below(const Trie *trie, float least, float base, float norm)
    their exponentials. */
 static void expand(const Model *m, const Trie *trie, Beams *b, size_t beam, const float *logits, const int32_t *token,
                    float norm, int last) {
-    int32_t node = b->node[beam], first = trie->first_child[node], end = trie->first_child[node + 1];
+    int32_t node = b->node[beam];
+    if ((size_t)node >= trie->internal) return; /* a trie of fewer levels than the model's */
+    int32_t first = trie->first_child[node], end = trie->first_child[node + 1];
     float base = b->score[beam] - (trie->bias ? trie->bias[node] : 0.0f), least = least_kept(b->kept, b->count, b->most);
     float hopeless = below(trie, least, base, norm);
     if (first < 0 || (size_t)end > trie->nodes) return; /* no trie that was built by us */
