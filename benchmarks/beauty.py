@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from pocketrec.config import load_config
-from pocketrec.distill.evaluation import evaluate
-from pocketrec.distill.ranking import StudentRanker, UnconstrainedRanker
-from pocketrec.distill.recipes import load_student
-from pocketrec.distill.semantic_ids import SemanticIds
-from pocketrec.distill.store import load_split
-from pocketrec.run_files import read_teachers, weights_stage
+from pocketrec.distill.data.storage import load_split
+from pocketrec.distill.evaluation.metrics import evaluate
+from pocketrec.distill.evaluation.ranking import StudentRanker, UnconstrainedRanker
+from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
+from pocketrec.distill.training.student_training import load_student
+from pocketrec.run.run_files import read_teachers, weights_stage
 
 # recall@10 and ndcg@10 as published: leave-one-out, full ranking, last 20 items, seen items kept.
 PAPERS = {

@@ -31,11 +31,11 @@ from numpy.typing import NDArray
 
 from pocketrec import Recommender
 from pocketrec.config import load_config
-from pocketrec.distill.data import load_dataset
-from pocketrec.distill.splits import EvalSet, split_users
-from pocketrec.distill.text import encode_texts
-from pocketrec.pipeline import Pipeline
-from pocketrec.refreshing import refresh_catalogue
+from pocketrec.distill.data.load import load_dataset
+from pocketrec.distill.data.splits import EvalSet, split_users
+from pocketrec.distill.semantic_ids.text_vectors import encode_texts
+from pocketrec.run.pipeline import Pipeline
+from pocketrec.run.refresh import refresh_catalogue
 
 SHARE, K = 0.05, 10
 """Items that are hidden; how many items count."""

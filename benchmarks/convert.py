@@ -35,7 +35,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from pocketrec.bench_peers import prefix_table
+from pocketrec.bench.systems import prefix_table
 from pocketrec.runtime.compiled import native
 from pocketrec.runtime.recommender import Recommender
 

@@ -25,21 +25,21 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
+from pocketrec.cli.console import RichProgress
 from pocketrec.config import load_config
-from pocketrec.console import RichProgress
+from pocketrec.distill.committee.labelling import labelled
+from pocketrec.distill.committee.soft_labels import SoftLabels
 from pocketrec.distill.config import RunConfig
-from pocketrec.distill.preference import refine
+from pocketrec.distill.data.splits import Sequences, Split
+from pocketrec.distill.data.storage import load_catalogue, load_split
+from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import Progress
-from pocketrec.distill.recipes import CONVENTIONS, load_student, sample, train_student
-from pocketrec.distill.semantic_ids import SemanticIds
-from pocketrec.distill.soft_labels import SoftLabels
-from pocketrec.distill.splits import Sequences, Split
-from pocketrec.distill.store import load_catalogue, load_split
-from pocketrec.distill.student import Student
-from pocketrec.distill.teaching import labelled
+from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
+from pocketrec.distill.training.preference import refine
+from pocketrec.distill.training.student_training import CONVENTIONS, load_student, sample, train_student
 from pocketrec.export.bundle import write_bundle
 from pocketrec.export.measure import evaluate_bundle
-from pocketrec.run_files import write_text
+from pocketrec.run.run_files import write_text
 from pocketrec.runtime.recommender import Recommender
 
 FEATURES = {"cosine": 1.0, "norm": 0.1}  # SLMRec's weights

@@ -20,18 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from pocketrec.cli.console import RichProgress
 from pocketrec.config import load_config
-from pocketrec.console import RichProgress
-from pocketrec.distill.evaluation import metrics_from_ranks, ranks_of, recommend
+from pocketrec.distill.data.splits import EvalSet
+from pocketrec.distill.data.storage import load_catalogue, load_split
+from pocketrec.distill.evaluation.metrics import metrics_from_ranks, ranks_of, recommend
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.distill.recipes import CONVENTIONS, load_student, sample
-from pocketrec.distill.semantic_ids import SemanticIds
-from pocketrec.distill.splits import EvalSet
-from pocketrec.distill.store import load_catalogue, load_split
+from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
+from pocketrec.distill.training.student_training import CONVENTIONS, load_student, sample
 from pocketrec.export.formats import FORMATS
 from pocketrec.export.measure import BundleRanker, bundle_bytes
-from pocketrec.run_bundle import write_run_bundle
-from pocketrec.run_files import weights_stage, write_text
+from pocketrec.run.run_bundle import write_run_bundle
+from pocketrec.run.run_files import weights_stage, write_text
 from pocketrec.runtime.recommender import Recommender
 
 SHOWN = 10

@@ -33,11 +33,11 @@ import transformers
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from pocketrec.bench_peers import generate
-from pocketrec.runtime.bundle import Bundle, ModelSpec, open_bundle
-from pocketrec.runtime.engines import fastest_engine, load_engine
+from pocketrec.bench.systems import generate
+from pocketrec.runtime.bundle.bundle import Bundle, ModelSpec, open_bundle
+from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.engines.registry import fastest_engine, load_engine
 from pocketrec.runtime.recommender import Recommender
-from pocketrec.runtime.trie import ItemTrie
 
 HISTORY, BEAM, K = 20, 20, 10
 MILLION = 1_000_000

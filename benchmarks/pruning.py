@@ -24,20 +24,20 @@ import msgspec
 from distillation import exported_scores, part, table
 from rich.console import Console
 
+from pocketrec.cli.console import RichProgress
 from pocketrec.config import config_to_dict, load_config
-from pocketrec.console import RichProgress
+from pocketrec.distill.committee.labelling import labelled
+from pocketrec.distill.committee.soft_labels import SoftLabels
 from pocketrec.distill.config import RunConfig, StudentConfig
+from pocketrec.distill.data.splits import Split
+from pocketrec.distill.data.storage import load_split
+from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import Progress
-from pocketrec.distill.prune import prune_student
-from pocketrec.distill.recipes import load_student, train_student
-from pocketrec.distill.semantic_ids import SemanticIds
-from pocketrec.distill.soft_labels import SoftLabels
-from pocketrec.distill.splits import Split
-from pocketrec.distill.store import load_split
-from pocketrec.distill.student import Student
-from pocketrec.distill.teaching import labelled
-from pocketrec.pruning import budget, prune_settings
-from pocketrec.run_files import start_stage, write_text
+from pocketrec.distill.pruning.prune import prune_student
+from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
+from pocketrec.distill.training.student_training import load_student, train_student
+from pocketrec.run.prune import budget, prune_settings
+from pocketrec.run.run_files import start_stage, write_text
 
 START, DIRECT = "start", "same shape, trained directly, soft labels"
 PRUNED = "pruned: taylor, soft labels"

@@ -25,18 +25,18 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from rich.console import Console
 
+from pocketrec.cli.console import RichProgress
 from pocketrec.config import load_config
-from pocketrec.console import RichProgress
-from pocketrec.distill.recipes import CONVENTIONS, load_student, sample
-from pocketrec.distill.semantic_ids import SemanticIds
-from pocketrec.distill.splits import Sequences
-from pocketrec.distill.store import load_catalogue, load_split
-from pocketrec.export.gates import measure_gates
+from pocketrec.distill.data.splits import Sequences
+from pocketrec.distill.data.storage import load_catalogue, load_split
+from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
+from pocketrec.distill.training.student_training import CONVENTIONS, load_student, sample
 from pocketrec.export.measure import evaluate_bundle
+from pocketrec.export.quality_gates import measure_gates
 from pocketrec.export.quantize import SCHEMES, tensor_types
-from pocketrec.run_bundle import write_run_bundle
-from pocketrec.run_files import weights_stage, write_text
-from pocketrec.runtime.bundle import Manifest, describe_file, open_bundle, write_manifest
+from pocketrec.run.run_bundle import write_run_bundle
+from pocketrec.run.run_files import weights_stage, write_text
+from pocketrec.runtime.bundle.bundle import Manifest, describe_file, open_bundle, write_manifest
 from pocketrec.runtime.recommender import Recommender
 
 WEIGHTS = "model.safetensors"

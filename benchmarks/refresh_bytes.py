@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scale import CODES, LEVELS, SPACE, make_bundle, peak_mb
 
-from pocketrec.runtime.bundle import TRIE_FILE, CatalogueSpec, describe_file, open_bundle, write_manifest
-from pocketrec.runtime.items import ItemTable
+from pocketrec.runtime.bundle.bundle import TRIE_FILE, CatalogueSpec, describe_file, open_bundle, write_manifest
+from pocketrec.runtime.catalogue.item_table import ItemTable
+from pocketrec.runtime.catalogue.trie_file import TrieFile, write_trie_file
 from pocketrec.runtime.sync.patch import apply_patch
-from pocketrec.runtime.trie_file import TrieFile, write_trie_file
 
 RELEASES = 6
 ALPHABET = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", np.uint8)
@@ -66,9 +66,9 @@ def write_catalogues(bundle: Path, items: int, churn: float, seed: int) -> list[
 
 def publish_all(folder: Path) -> dict[str, Any]:
     """Publish every catalogue as a release (run in a process of its own); return what the last one was and cost."""
-    from pocketrec.export.keys import create_keys, load_keys
-    from pocketrec.export.publish import PublishSettings, publish
-    from pocketrec.export.repository import Repository
+    from pocketrec.export.publish.keys import create_keys, load_keys
+    from pocketrec.export.publish.publish import PublishSettings, publish
+    from pocketrec.export.publish.repository import Repository
 
     create_keys(folder / "keys")
     repository, keys = Repository(folder / "repo"), load_keys(folder / "keys", environment={})

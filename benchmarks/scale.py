@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from pocketrec.runtime.bundle import open_bundle
-from pocketrec.runtime.engines import fastest_engine, load_engine
-from pocketrec.runtime.items import ItemTable
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.catalogue.item_table import ItemTable
+from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.catalogue.trie_file import TrieFile, write_trie_file
+from pocketrec.runtime.engines.registry import fastest_engine, load_engine
 from pocketrec.runtime.recommender import Recommender
-from pocketrec.runtime.trie import ItemTrie
-from pocketrec.runtime.trie_file import TrieFile, write_trie_file
 
 HISTORY, LEVELS, CODES, SPACE = 20, 3, 256, "random"
 
@@ -33,7 +33,7 @@ HISTORY, LEVELS, CODES, SPACE = 20, 3, 256, "random"
 def make_bundle(folder: Path) -> Path:
     """A bundle of a random student and a few items, with room for any catalogue of its SID space."""
     from pocketrec.distill.config import StudentConfig  # here, so that processes that only load stay small
-    from pocketrec.distill.student import Student
+    from pocketrec.distill.models.student import Student
     from pocketrec.export.bundle import write_bundle
 
     rows = np.random.default_rng(0).integers(0, CODES, (10, LEVELS)).astype(np.uint8)

@@ -26,15 +26,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.distill.collaborative import collaborative_vectors
 from pocketrec.distill.config import DataConfig, SidConfig, StudentConfig, TextConfig, TrainConfig
-from pocketrec.distill.data import load_dataset
-from pocketrec.distill.item_space import Sources
-from pocketrec.distill.recipes import train_student
-from pocketrec.distill.semantic_ids import SemanticIds, build_semantic_ids
-from pocketrec.distill.sid_quality import NEIGHBOURS, SAMPLE
-from pocketrec.distill.splits import Split, split_users
-from pocketrec.distill.text import encode_texts, normalise
+from pocketrec.distill.data.load import load_dataset
+from pocketrec.distill.data.splits import Split, split_users
+from pocketrec.distill.semantic_ids.collaborative import collaborative_vectors
+from pocketrec.distill.semantic_ids.fusion import Sources
+from pocketrec.distill.semantic_ids.quality import NEIGHBOURS, SAMPLE
+from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds, build_semantic_ids
+from pocketrec.distill.semantic_ids.text_vectors import encode_texts, normalise
+from pocketrec.distill.training.student_training import train_student
 
 METHODS = ("rkmeans", "rqvae")
 

@@ -30,9 +30,9 @@ import pytest  # noqa: E402
 
 import far_side as far  # noqa: E402
 from file_faults import Killed, fail_at  # noqa: E402
-from pocketrec.export.publish import releases  # noqa: E402
-from pocketrec.export.repository import Repository  # noqa: E402
-from pocketrec.runtime.bundle import MANIFEST_FILE, describe_file  # noqa: E402
+from pocketrec.export.publish.publish import releases  # noqa: E402
+from pocketrec.export.publish.repository import Repository  # noqa: E402
+from pocketrec.runtime.bundle.bundle import MANIFEST_FILE, describe_file  # noqa: E402
 from pocketrec.runtime.errors import SyncError  # noqa: E402
 from pocketrec.runtime.sync.store import Store  # noqa: E402
 

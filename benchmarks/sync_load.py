@@ -29,12 +29,12 @@ import numpy as np
 from scale import CODES, LEVELS, SPACE, make_bundle
 
 from pocketrec import SyncClient
-from pocketrec.export.keys import create_keys, load_keys
-from pocketrec.export.publish import publish
-from pocketrec.export.refreshed import write_refreshed
-from pocketrec.export.repository import Repository
-from pocketrec.runtime.bundle import open_bundle
-from pocketrec.runtime.trie import ItemTrie
+from pocketrec.export.publish.keys import create_keys, load_keys
+from pocketrec.export.publish.publish import publish
+from pocketrec.export.publish.repository import Repository
+from pocketrec.export.refresh import write_refreshed
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.catalogue.trie import ItemTrie
 
 
 def write_release(out: Path, model: Path, items: int, first: int, rows: np.ndarray[Any, Any]) -> Path:

@@ -26,20 +26,20 @@ import msgspec
 import numpy as np
 from rich.console import Console
 
+from pocketrec.cli.console import RichProgress
 from pocketrec.config import load_config
-from pocketrec.console import RichProgress
 from pocketrec.distill.config import RunConfig
-from pocketrec.distill.evaluation import evaluate
+from pocketrec.distill.data.splits import Split
+from pocketrec.distill.data.storage import load_split
+from pocketrec.distill.evaluation.metrics import evaluate
+from pocketrec.distill.models.presets import apply_preset
+from pocketrec.distill.models.teacher import Teacher, TeacherRanker
 from pocketrec.distill.progress import Progress
-from pocketrec.distill.recipes import CONVENTIONS, load_sasrec, sample
-from pocketrec.distill.selection import select_histories
-from pocketrec.distill.splits import Split
-from pocketrec.distill.store import load_split
-from pocketrec.distill.teacher import Teacher, TeacherRanker
-from pocketrec.distill.teacher_presets import apply_preset
-from pocketrec.distill.teacher_recipe import history_scores, new_teacher, save_selection, train_teacher
-from pocketrec.run_files import write_text
-from pocketrec.run_sources import teacher_sources
+from pocketrec.distill.training.history_selection import select_histories
+from pocketrec.distill.training.student_training import CONVENTIONS, load_sasrec, sample
+from pocketrec.distill.training.teacher_training import history_scores, new_teacher, save_selection, train_teacher
+from pocketrec.run.run_files import write_text
+from pocketrec.run.run_sources import teacher_sources
 
 # name: (pretrained, share of the data, share chosen, chosen by, epochs)
 ROWS: dict[str, tuple[bool, float, float, str, int]] = {

@@ -9,7 +9,7 @@ Advance = Callable[..., None]
 
 
 class Progress:
-    """Reports nothing. `pocketrec.console.RichProgress` draws bars."""
+    """Reports nothing. `pocketrec.cli.console.RichProgress` draws bars."""
 
     @contextmanager
     def track(self, label: str, total: int) -> Iterator[Advance]:

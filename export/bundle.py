@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.distill.student import Student
-from pocketrec.export.onnx import write_graphs
+from pocketrec.distill.models.student import Student
+from pocketrec.export.onnx.student import write_graphs
 from pocketrec.export.weights import model_spec, write_weights
-from pocketrec.runtime.bundle import (
+from pocketrec.runtime.bundle.bundle import (
     MANIFEST_FILE,
     MODEL_KIND,
     TRIE_FILE,
@@ -29,8 +29,8 @@ from pocketrec.runtime.bundle import (
     describe_file,
     write_manifest,
 )
-from pocketrec.runtime.engines.reference import WEIGHTS
-from pocketrec.runtime.trie import ItemTrie
+from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.engines.numpy_student import WEIGHTS
 
 CARD = "README.md"
 
@@ -92,7 +92,7 @@ def write_bundle(
 def _write_model(folder: Path, student: Student, spec: ModelSpec, format: str, quantize: str) -> dict[str, str]:
     """Write the files of the model; return role → file name."""
     if format == "gguf":
-        from pocketrec.export.gguf import write_gguf
+        from pocketrec.export.gguf.student import write_gguf
 
         return write_gguf(student, spec, folder, quantize)
     write_weights(student, folder / WEIGHTS, quantize)

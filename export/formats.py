@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pocketrec.export.gguf import SCHEMES as GGUF_SCHEMES
+from pocketrec.export.gguf.student import SCHEMES as GGUF_SCHEMES
 from pocketrec.export.quantize import SCHEMES
 from pocketrec.runtime.errors import ConfigError
 

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.config import DataConfig, EvaluationConfig
-from pocketrec.distill.data import load_dataset
-from pocketrec.distill.evaluation import evaluate
+from pocketrec.distill.data.load import load_dataset
+from pocketrec.distill.data.splits import EvalSet, Sequences, Split, split_users
+from pocketrec.distill.evaluation.metrics import evaluate
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.distill.recipes import CONVENTIONS, item_counts, sample
-from pocketrec.distill.splits import EvalSet, Sequences, Split, split_users
-from pocketrec.runtime.bundle import open_bundle
-from pocketrec.runtime.engines import engine_for
+from pocketrec.distill.training.student_training import CONVENTIONS, item_counts, sample
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.engines.registry import engine_for
 from pocketrec.runtime.recommender import Recommender
 
 WARM_UP = 20

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-from pocketrec.runtime.bundle import Bundle
+from pocketrec.runtime.bundle.bundle import Bundle
 from pocketrec.runtime.errors import BundleError
 
 DEFAULT_DOMAIN = "ai.onnx"

@@ -3,7 +3,7 @@
 Weights alone are rounded. The device graphs decode them by plain operators whose inputs are all constants, so ONNX
 Runtime does it once, when it opens the file: calls cost what float32 costs, on any CPU, and no activation is rounded
 (docs/decisions/0009-quantisation.md has what integer kernels would have cost). How a tensor is stored stands in
-`pocketrec.runtime.weights`.
+`pocketrec.runtime.bundle.weights`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from pocketrec.export.graph import WeightFile
+from pocketrec.export.onnx.graph import WeightFile
+from pocketrec.runtime.bundle.weights import INT4, INT8, MIDDLE, SCALE
 from pocketrec.runtime.errors import ConfigError
-from pocketrec.runtime.files import atomic_write
-from pocketrec.runtime.weights import INT4, INT8, MIDDLE, SCALE
+from pocketrec.runtime.files.atomic import atomic_write
 
 BLOCK = 32  # values that share a scale, at most
 CANDIDATES = np.linspace(0.7, 1.1, 17, dtype=np.float32)  # scales tried, relative to that of the largest value

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from pocketrec.distill.config import TextConfig
-from pocketrec.distill.text import encode_texts
+from pocketrec.distill.semantic_ids.text_vectors import encode_texts
 from pocketrec.export.bundle import put_in_place
 from pocketrec.runtime.errors import ConfigError, MissingExtraError, TrainingError
-from pocketrec.runtime.files import atomic_write
+from pocketrec.runtime.files.atomic import atomic_write
 from pocketrec.runtime.text_encoder import SETTINGS_FILE, TOKENIZER_FILE, TextEncoder, TextEncoderSettings
 
 GRAPH, OUTPUT = "model.onnx", "last_hidden_state"

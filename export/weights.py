@@ -23,9 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pocketrec.distill.student import NORM_EPS, Student, rope_tables
+from pocketrec.distill.models.student import NORM_EPS, Student, rope_tables
 from pocketrec.export.quantize import packed, save_weights
-from pocketrec.runtime.bundle import ModelSpec
+from pocketrec.runtime.bundle.bundle import ModelSpec
 
 
 def device_weights(student: Student) -> dict[str, NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""What runtime/native/ compiles to; `runtime/native/module.c` and `items.c` say more."""
+"""What runtime/native/ compiles to; `runtime/native/python/module.c` and `items.c` say more."""
 
 from typing import Any
 

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from pocketrec.runtime.catalogue.item_table import MAX_ITEMS
 from pocketrec.runtime.errors import BundleError, one_line
-from pocketrec.runtime.items import MAX_ITEMS
-from pocketrec.runtime.tensor_header import check_header
+from pocketrec.runtime.files.safetensors import check_header
 
 FORMAT: Final = "pocketrec.cold-items"
 VERSION: Final = "1"

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.errors import ConfigError
-from pocketrec.runtime.trie import ItemTrie
 
 MAX_BIAS = 1e6
 POOL = 4  # times k items to choose different ones from

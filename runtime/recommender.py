@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.bundle import Bundle, Manifest, check_fit, open_bundle
+from pocketrec.runtime.bundle.bundle import Bundle, Manifest, check_fit, open_bundle
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.cold_items import RECENT, ColdItems, best_of_both
 from pocketrec.runtime.control import POOL, Ask, Control, diverse, history_ids, prepare
-from pocketrec.runtime.engines import Engine, State, engine_for, fastest_engine, load_engine
+from pocketrec.runtime.engines.registry import Engine, State, engine_for, fastest_engine, load_engine
 from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.recommendation import Recommendation, Recommendations
-from pocketrec.runtime.trie import ItemTrie
 
 if TYPE_CHECKING:
     from pocketrec.runtime.explain import Explanation

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.bundle import Manifest
+from pocketrec.runtime.bundle.bundle import Manifest
+from pocketrec.runtime.bundle.manifest import COLD_FILE, TRIE_FILE
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.control import Ask, Control
 from pocketrec.runtime.errors import SessionError
-from pocketrec.runtime.files import atomic_write, open_plain
-from pocketrec.runtime.manifest import COLD_FILE, TRIE_FILE
-from pocketrec.runtime.strict_json import parse_json
-from pocketrec.runtime.trie import ItemTrie
+from pocketrec.runtime.files.atomic import atomic_write, open_plain
+from pocketrec.runtime.files.strict_json import parse_json
 
 if TYPE_CHECKING:
-    from pocketrec.runtime.engines import State
+    from pocketrec.runtime.engines.registry import State
     from pocketrec.runtime.recommendation import Recommendations
     from pocketrec.runtime.recommender import Recommender
 

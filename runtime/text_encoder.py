@@ -1,7 +1,8 @@
 """Item text to vectors on the device: the encoder that `pocketrec export-text-encoder` wrote, over ONNX Runtime.
 
-The vectors are those that semantic IDs were made from (`pocketrec.distill.text`): mean over the tokens, length one. An
-app can embed a new item's text by itself. Needs the `tokenizers` package (extra `text`), and no torch.
+The vectors are those that semantic IDs were made from (`pocketrec.distill.semantic_ids.text_vectors`): mean over the
+tokens, length one. An app can embed a new item's text by itself. Needs the `tokenizers` package (extra `text`), and no
+torch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from pocketrec.runtime.engines.onnx import open_session
 from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError, one_line
-from pocketrec.runtime.strict_json import parse_json
+from pocketrec.runtime.files.strict_json import parse_json
 
 SETTINGS_FILE: Final = "text-encoder.json"
 TOKENIZER_FILE: Final = "tokenizer.json"

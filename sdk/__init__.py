@@ -15,8 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pocketrec.exporting import Exported, TrainedStudent
-    from pocketrec.pipeline import Pipeline, RunResult
+    from pocketrec.run.export import Exported, TrainedStudent
+    from pocketrec.run.pipeline import Pipeline, RunResult
+    from pocketrec.runtime.catalogue.trie import ItemTrie
     from pocketrec.runtime.control import Control
     from pocketrec.runtime.errors import PocketRecError
     from pocketrec.runtime.explain import Explanation
@@ -24,23 +25,22 @@ if TYPE_CHECKING:
     from pocketrec.runtime.recommender import Recommender
     from pocketrec.runtime.session import Session
     from pocketrec.runtime.sync import LiveRecommender, SyncClient
-    from pocketrec.runtime.trie import ItemTrie
 
 _HOMES = {
     "Control": "pocketrec.runtime.control",
-    "Exported": "pocketrec.exporting",
+    "Exported": "pocketrec.run.export",
     "Explanation": "pocketrec.runtime.explain",
-    "ItemTrie": "pocketrec.runtime.trie",
+    "ItemTrie": "pocketrec.runtime.catalogue.trie",
     "LiveRecommender": "pocketrec.runtime.sync",
-    "Pipeline": "pocketrec.pipeline",
+    "Pipeline": "pocketrec.run.pipeline",
     "PocketRecError": "pocketrec.runtime.errors",
     "Recommendation": "pocketrec.runtime.recommendation",
     "Recommendations": "pocketrec.runtime.recommendation",
     "Recommender": "pocketrec.runtime.recommender",
-    "RunResult": "pocketrec.pipeline",
+    "RunResult": "pocketrec.run.pipeline",
     "Session": "pocketrec.runtime.session",
     "SyncClient": "pocketrec.runtime.sync",
-    "TrainedStudent": "pocketrec.exporting",
+    "TrainedStudent": "pocketrec.run.export",
 }
 
 __all__ = [

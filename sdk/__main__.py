@@ -11,7 +11,7 @@ def main() -> int:
     """Run the command line and return its exit code."""
     try:
         try:
-            from pocketrec.cli import app
+            from pocketrec.cli.app import app
         except ModuleNotFoundError as error:
             if error.name not in ("typer", "rich"):
                 raise

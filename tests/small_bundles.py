@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pocketrec.runtime.bundle import (
+from pocketrec.runtime.bundle.bundle import (
     MANIFEST_FILE,
     TRIE_FILE,
     CatalogueSpec,
@@ -18,8 +18,8 @@ from pocketrec.runtime.bundle import (
     open_bundle,
     write_manifest,
 )
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.errors import BundleError
-from pocketrec.runtime.trie import ItemTrie
 
 ROWS = [[0, 1], [0, 2], [3, 0]]
 FILES = (TRIE_FILE, "recommender.onnx", "README.md")

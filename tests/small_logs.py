@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 
 from pocketrec.distill.config import DataConfig
-from pocketrec.distill.data import Dataset, check_data, load_dataset
-from pocketrec.distill.data_report import DataReport, Finding
+from pocketrec.distill.data.load import Dataset, check_data, load_dataset
+from pocketrec.distill.data.report import DataReport, Finding
 
 LENIENT = DataConfig(max_bad_share=0.99)
 LOG = "user_id,item_id,timestamp\nu1,10,1600000002\nu2,20,1600000001\nu1,20,1600000001\nu1,30,1600000003\n"

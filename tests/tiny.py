@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from pocketrec.distill.config import StudentConfig
-from pocketrec.distill.student import Student
+from pocketrec.distill.models.student import Student
 from pocketrec.export.bundle import write_bundle
-from pocketrec.export.refreshed import write_refreshed
-from pocketrec.runtime.bundle import open_bundle
-from pocketrec.runtime.trie import ItemTrie
+from pocketrec.export.refresh import write_refreshed
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.catalogue.trie import ItemTrie
 
 LEVELS, CODES = 3, 8
 SPACE = "0" * 32

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.beam import LevelScorer
-from pocketrec.runtime.bundle import Bundle
+from pocketrec.runtime.bundle.bundle import Bundle
+from pocketrec.runtime.bundle.weights import read_weights
+from pocketrec.runtime.catalogue.beam import LevelScorer
+from pocketrec.runtime.engines.gguf_check import check_gguf
 from pocketrec.runtime.engines.numpy_search import NumpySearch
-from pocketrec.runtime.engines.reference import ReferenceModel
+from pocketrec.runtime.engines.numpy_student import ReferenceModel
 from pocketrec.runtime.errors import BundleError, MissingExtraError
-from pocketrec.runtime.gguf_check import check_gguf
-from pocketrec.runtime.weights import read_weights
 
 BACKBONE, DECODER = "encoder.gguf", "decoder.safetensors"
 IN_BACKBONE = ("layers.", "rope.", "norm")  # tensors of the model that are in the one and not in the other

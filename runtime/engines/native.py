@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.answers import ROUNDING, sound_answer
-from pocketrec.runtime.bundle import TOKENS_KIND, Bundle, ModelSpec
+from pocketrec.runtime.bundle.bundle import TOKENS_KIND, Bundle, ModelSpec
+from pocketrec.runtime.bundle.weights import read_weights
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.compiled import native
-from pocketrec.runtime.engines import Engine, State, load_engine
+from pocketrec.runtime.engines.registry import Engine, State, load_engine
+from pocketrec.runtime.engines.validate import ROUNDING, sound_answer
 from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError
-from pocketrec.runtime.trie import ItemTrie
-from pocketrec.runtime.weights import read_weights
 
 WEIGHTS = "model.safetensors"
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -138,8 +138,8 @@ class NativeEngine:
 
         :param made: the NamedTuple of id, score and title to make of items.
         :return: item id -> leaf row, -1 if there is none; and (item ids or None, hidden, cache, seen leaf rows, k,
-            beam, exclude seen) -> items, or None where the call is not plain (`answer` of runtime/native/answer.c):
-            then the other way has to be taken.
+            beam, exclude seen) -> items, or None where the call is not plain (`answer` of
+            runtime/native/python/answer.c): then the other way has to be taken.
         """
         table = trie.table
         if trie.part is not None or len(trie) == 0:
@@ -161,7 +161,7 @@ class NativeEngine:
 
 
 def sizes(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[int, ...]:
-    """In the order of `Model` in runtime/native/model.h."""
+    """In the order of `Model` in runtime/native/core/model.h."""
     pairs = len(weights["pair.keys"]) if spec.pair_dim else 0
     return (
         spec.levels, spec.codes, spec.dim, spec.layers, spec.blocks or spec.layers, spec.heads, spec.kv_heads,
@@ -173,7 +173,7 @@ Tensors = list[NDArray[Any] | None]
 
 
 def tensors(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[NDArray[Any] | None, ...]:
-    """A model's tensors in the order in which `take_all` of runtime/native/module.c takes them; None: no bias."""
+    """A model's tensors in the order of `take_all` in runtime/native/python/loading.c; None: no bias."""
     llama = spec.kind == TOKENS_KIND
     out: Tensors = [weights["norm"], weights["rope.cos"], weights["rope.sin"]]
     for block in range(spec.blocks or spec.layers):

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.beam import LevelScorer, beam_search
-from pocketrec.runtime.engines import State
-from pocketrec.runtime.trie import ItemTrie
+from pocketrec.runtime.catalogue.beam import LevelScorer, beam_search
+from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.engines.registry import State
 
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 

@@ -15,12 +15,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from pocketrec.runtime.answers import sound_answer
-from pocketrec.runtime.bundle import TOKENS_KIND, Bundle
-from pocketrec.runtime.engines import Engine, State, load_engine
+from pocketrec.runtime.bundle.bundle import TOKENS_KIND, Bundle
+from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.engines.onnx_check import check_graph
+from pocketrec.runtime.engines.registry import Engine, State, load_engine
+from pocketrec.runtime.engines.validate import sound_answer
 from pocketrec.runtime.errors import BundleError, ConfigError, one_line
-from pocketrec.runtime.graph_check import check_graph
-from pocketrec.runtime.trie import ItemTrie
 
 Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 

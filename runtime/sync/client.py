@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from pocketrec.runtime.bundle import MANIFEST_FILE, describe_file
+from pocketrec.runtime.bundle.bundle import MANIFEST_FILE, describe_file
 from pocketrec.runtime.errors import BundleError, ConfigError, StoreError, SyncError
 from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.sync.events import (
@@ -30,12 +30,12 @@ from pocketrec.runtime.sync.events import (
     Swapped,
 )
 from pocketrec.runtime.sync.fetcher import Fetcher, Limits
-from pocketrec.runtime.sync.line import HttpLine, Line
+from pocketrec.runtime.sync.install import Assembly, BadReleaseError, candidates, mark_bad
 from pocketrec.runtime.sync.live import LiveRecommender
 from pocketrec.runtime.sync.release import check_channel
 from pocketrec.runtime.sync.store import Store
+from pocketrec.runtime.sync.transport import HttpLine, Line
 from pocketrec.runtime.sync.trust import Trust
-from pocketrec.runtime.sync.update import Assembly, BadReleaseError, candidates, mark_bad
 
 MODES: Final = ("local", "latest", "local_then_background")
 

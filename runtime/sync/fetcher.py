@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from pocketrec.runtime.errors import LineError, StoreError, TrustError
-from pocketrec.runtime.files import open_plain
-from pocketrec.runtime.sync.line import Answer, Line
+from pocketrec.runtime.files.atomic import open_plain
+from pocketrec.runtime.sync.transport import Answer, Line
 
 _T = TypeVar("_T")
 

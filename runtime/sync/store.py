@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pocketrec.runtime.errors import MissingExtraError, StoreError
-from pocketrec.runtime.files import atomic_write, sync_to_disk
+from pocketrec.runtime.files.atomic import atomic_write, sync_to_disk
 
 MAX_STATE_BYTES: Final = 1 << 20
 MAX_BAD: Final = 64  # releases that are remembered as not working, the newest

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from pocketrec.runtime.errors import LineError, MissingExtraError, StoreError, SyncError, TrustError, one_line
-from pocketrec.runtime.files import sync_to_disk
+from pocketrec.runtime.files.atomic import sync_to_disk
 from pocketrec.runtime.sync.fetcher import Fetcher, NotThereError
 
 if TYPE_CHECKING:

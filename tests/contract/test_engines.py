@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from pocketrec.config import config_to_dict
-from pocketrec.distill.ranking import TorchEngine
-from pocketrec.runtime.beam import beam_search
-from pocketrec.runtime.bundle import open_bundle
+from pocketrec.distill.evaluation.ranking import TorchEngine
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.catalogue.beam import beam_search
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.compiled import native
 from pocketrec.runtime.control import node_bias
-from pocketrec.runtime.engines import EXACT, load_engine
-from pocketrec.runtime.trie import ItemTrie
+from pocketrec.runtime.engines.registry import EXACT, load_engine
 from tiny import CODES, LEVELS, SPACE, brute_force, random_rows, tiny_bundle, tiny_student
 
 NONE = np.empty(0, np.int32)

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from device_engines import DEVICE_ENGINES
-from pocketrec.export.convert import convert_llama
-from pocketrec.runtime.beam import beam_search
-from pocketrec.runtime.bundle import open_bundle
+from pocketrec.export.llama.convert import convert_llama
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.catalogue.beam import beam_search
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.control import node_bias
-from pocketrec.runtime.engines import load_engine
-from pocketrec.runtime.trie import ItemTrie
+from pocketrec.runtime.engines.registry import load_engine
 from tiny import CODES, LEVELS, random_rows
 from tiny_llama import PROMPT, judge, judge_codes, tiny_llama, whole_space, write_index
 

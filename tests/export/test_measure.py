@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pocketrec.distill.config import DataConfig
-from pocketrec.distill.splits import Sequences, leave_one_out
+from pocketrec.distill.data.splits import Sequences, leave_one_out
 from pocketrec.export.measure import BundleRanker, bundle_bytes, evaluate_bundle, evaluate_log
 from pocketrec.runtime.recommender import Recommender
 from tiny import brute_force, random_rows, tiny_bundle, tiny_student

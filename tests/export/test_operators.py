@@ -6,7 +6,7 @@ import onnx
 import pytest
 
 from pocketrec.export.operators import operators, reduced_build_config
-from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.bundle.bundle import open_bundle
 from tiny import random_rows, tiny_bundle, tiny_student
 
 

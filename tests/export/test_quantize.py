@@ -10,11 +10,11 @@ from safetensors.numpy import load_file, save_file
 
 from pocketrec.export.quantize import BLOCK, SCHEMES, int4, int8, quantize, tensor_types
 from pocketrec.export.weights import device_weights
-from pocketrec.runtime.bundle import open_bundle
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.bundle.weights import read_weights
 from pocketrec.runtime.compiled import native
-from pocketrec.runtime.engines import load_engine
+from pocketrec.runtime.engines.registry import load_engine
 from pocketrec.runtime.errors import ConfigError
-from pocketrec.runtime.weights import read_weights
 from tiny import random_rows, tiny_bundle, tiny_student
 
 NONE = np.empty(0, np.int32)

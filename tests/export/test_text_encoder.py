@@ -15,7 +15,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from pocketrec.distill.config import TextConfig
-from pocketrec.distill.text import encode_texts
+from pocketrec.distill.semantic_ids.text_vectors import encode_texts
 from pocketrec.export.text_encoder import export_text_encoder
 from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError, TrainingError
 from pocketrec.runtime.text_encoder import TextEncoder

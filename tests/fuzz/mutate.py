@@ -9,9 +9,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.errors import PocketRecError
 from pocketrec.runtime.recommender import Recommender
-from pocketrec.runtime.trie import ItemTrie
 
 NUMBERS = (0, 1, -1, 2, 7, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**63, 2**64, 1e308, 0.5, True, None)
 HEAD = 2048

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from device_engines import DEVICE_ENGINES
-from pocketrec.export.refreshed import Resemblances, write_cold_items, write_refreshed
-from pocketrec.runtime.bundle import COLD_FILE, open_bundle
+from pocketrec.export.refresh import Resemblances, write_cold_items, write_refreshed
+from pocketrec.runtime.bundle.bundle import COLD_FILE, open_bundle
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.cold_items import FROM_FOUND, FROM_RECENT, ColdItems
 from pocketrec.runtime.errors import BundleError
 from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.session import model_id
-from pocketrec.runtime.trie import ItemTrie
 from tiny import CODES, SPACE, random_rows, tiny_bundle, tiny_student
 
 N, COLD = 50, range(40, 50)  # items; those that nobody has interacted with

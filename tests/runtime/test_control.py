@@ -11,13 +11,13 @@ from fuzz.mutate import sealed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketrec.export.graph import Graph, WeightFile, value
-from pocketrec.export.onnx import FLOAT, _results, _search, _trie_inputs
-from pocketrec.runtime.bundle import open_bundle
+from pocketrec.export.onnx.graph import Graph, WeightFile, value
+from pocketrec.export.onnx.student import FLOAT, _results, _search, _trie_inputs
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.control import Control, diverse, node_bias
 from pocketrec.runtime.errors import BundleError, ConfigError
 from pocketrec.runtime.recommender import Recommender
-from pocketrec.runtime.trie import ItemTrie
 from tiny import CODES, LEVELS, brute_force, random_rows, tiny_bundle, tiny_student
 
 ITEMS = 40

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pocketrec.runtime.beam import beam_search
-from pocketrec.runtime.bundle import CatalogueSpec, Manifest, ModelSpec
+from pocketrec.runtime.bundle.bundle import CatalogueSpec, Manifest, ModelSpec
+from pocketrec.runtime.catalogue.beam import beam_search
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.errors import BundleError, ConfigError
 from pocketrec.runtime.recommendation import Recommendation
 from pocketrec.runtime.recommender import Recommender
-from pocketrec.runtime.trie import ItemTrie
 
 LEVELS, CODES, MAX_HISTORY = 2, 6, 4
 
@@ -281,7 +281,7 @@ def test_importing_the_recommender_loads_no_heavy_library():
 
 
 def test_an_unknown_engine_is_refused_with_the_names_there_are():
-    from pocketrec.runtime.engines import load_engine
+    from pocketrec.runtime.engines.registry import load_engine
 
     with pytest.raises(ConfigError, match="no engine 'tpu'; choose one of native, onnx, onnx-split, gguf, reference"):
         load_engine("tpu", None, 1)

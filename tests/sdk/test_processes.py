@@ -13,9 +13,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaModel
 
+from pocketrec.distill.committee.soft_labels import SoftLabels
 from pocketrec.distill.config import DataConfig
-from pocketrec.distill.soft_labels import SoftLabels
-from pocketrec.distill.store import load_split
+from pocketrec.distill.data.storage import load_split
 
 SETTINGS = (
     "text.encoder=none", "sid.codes=8", "student.dim=16", "student.heads=2", "student.kv_heads=2", "student.ffn=16",

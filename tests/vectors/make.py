@@ -21,14 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.config import StudentConfig
-from pocketrec.distill.student import Student
+from pocketrec.distill.models.student import Student
 from pocketrec.export.bundle import write_bundle
-from pocketrec.export.convert import convert_llama
-from pocketrec.export.refreshed import Resemblances, write_refreshed
-from pocketrec.runtime.bundle import open_bundle
+from pocketrec.export.llama.convert import convert_llama
+from pocketrec.export.refresh import Resemblances, write_refreshed
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.recommendation import Recommendations
 from pocketrec.runtime.recommender import Recommender
-from pocketrec.runtime.trie import ItemTrie
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]

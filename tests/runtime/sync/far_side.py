@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pocketrec.export.keys import SigningKey, create_keys, load_keys
-from pocketrec.export.publish import PublishSettings, publish, withdraw
-from pocketrec.export.repository import Repository
+from pocketrec.export.publish.keys import SigningKey, create_keys, load_keys
+from pocketrec.export.publish.publish import PublishSettings, publish, withdraw
+from pocketrec.export.publish.repository import Repository
 from pocketrec.runtime.errors import LineError
 from pocketrec.runtime.sync import Limits, SyncClient
-from pocketrec.runtime.sync.line import Answer
+from pocketrec.runtime.sync.transport import Answer
 from tiny import random_rows, tiny_bundle, tiny_refresh, tiny_student
 
 URL = "https://far.side/repo"
@@ -153,7 +153,7 @@ def plain_keys(folder: Path) -> list[SigningKey]:
 
 
 def items_of(bundle: Path) -> set[str]:
-    from pocketrec.runtime.trie import ItemTrie
+    from pocketrec.runtime.catalogue.trie import ItemTrie
 
     trie = ItemTrie.load(bundle / "trie.safetensors")
     return set(trie.table.ids(range(len(trie))))

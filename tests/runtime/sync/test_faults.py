@@ -20,9 +20,9 @@ import far_side as far
 from far_side import QUICK, URL, items_of, still_recommends
 from file_faults import Killed, fail_at
 from pocketrec import SyncClient
-from pocketrec.export.keys import create_keys, load_key
-from pocketrec.export.publish import renew, rotate
-from pocketrec.export.repository import Repository
+from pocketrec.export.publish.keys import create_keys, load_key
+from pocketrec.export.publish.publish import renew, rotate
+from pocketrec.export.publish.repository import Repository
 from pocketrec.runtime.errors import LineError, StoreError, SyncError, TrustError
 
 FAULTS = {
@@ -299,7 +299,7 @@ def test_a_root_that_is_not_ours_is_refused(behind, tmp_path):
 
 def test_signed_files_that_the_manifest_does_not_list_as_such_are_refused(behind):
     """Somebody with the keys, but without care: the manifest of one bundle beside the trie of another."""
-    from pocketrec.export.publish import ONLINE
+    from pocketrec.export.publish.publish import ONLINE
 
     repository = Repository(behind.repo)
     state = repository.load()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import far_side as far
 from far_side import World, still_recommends
-from pocketrec.export.publish import releases
-from pocketrec.export.repository import Repository
+from pocketrec.export.publish.publish import releases
+from pocketrec.export.publish.repository import Repository
 from pocketrec.runtime.errors import SyncError
 
 FAULTS = (

@@ -14,7 +14,7 @@ from far_side import QUICK, still_recommends
 from pocketrec import SyncClient
 from pocketrec.runtime.errors import LineError
 from pocketrec.runtime.sync import Limits
-from pocketrec.runtime.sync.line import HttpLine
+from pocketrec.runtime.sync.transport import HttpLine
 from pocketrec.serving import _Handler, make_server
 
 

@@ -29,9 +29,9 @@ ROOT = Path(__file__).resolve().parents[5]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "runtime" / "sync")]
 
 from far_side import FarSide  # noqa: E402 - among the tests, and not on the path before
-from pocketrec.export import repository as signed  # noqa: E402
-from pocketrec.export.keys import ROLES, SigningKey  # noqa: E402
-from pocketrec.export.publish import PublishSettings, publish  # noqa: E402
+from pocketrec.export.publish import repository as signed  # noqa: E402
+from pocketrec.export.publish.keys import ROLES, SigningKey  # noqa: E402
+from pocketrec.export.publish.publish import PublishSettings, publish  # noqa: E402
 from pocketrec.runtime.recommender import Recommender  # noqa: E402
 from pocketrec.runtime.sync import SyncClient  # noqa: E402
 from pocketrec.runtime.sync.release import ReleaseInfo, runtime_opens  # noqa: E402

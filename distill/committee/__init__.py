@@ -1,0 +1,1 @@
+"""Several teachers as one: weights, and the soft labels that they write."""

@@ -1,0 +1,107 @@
+"""From trained members to soft labels: fit the committee on validation, measure it, label every training position.
+
+On the path of the data: after the teacher LLM and SASRec are trained, before the student is distilled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pocketrec.distill.committee.committee import Committee, fit_committee
+from pocketrec.distill.committee.rankings import COMMITTEE, SharedLists, SharedRanker
+from pocketrec.distill.committee.soft_labels import write_soft_labels
+from pocketrec.distill.config import RunConfig, SoftLabelConfig
+from pocketrec.distill.data.augment import augment
+from pocketrec.distill.data.batches import Batch
+from pocketrec.distill.data.splits import Sequences, Split
+from pocketrec.distill.models.item_model import ItemModel
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.distill.training.losses import block_ends
+from pocketrec.distill.training.student_training import measure
+from pocketrec.runtime.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from pocketrec.distill.models.teacher import Teacher
+
+LABELS = "labels"
+TITLES = {"llm": "teacher LLM"}
+
+
+def write_labels(
+    members: Mapping[str, ItemModel],
+    split: Split,
+    n_items: int,
+    config: RunConfig,
+    folder: Path,
+    progress: Progress = SILENT,
+    shares: tuple[int, int] = (0, 1),
+) -> dict[str, Any]:
+    """Fit the committee on validation questions and write its labels into `folder/labels`.
+
+    :param members: trained models by their names in `soft_labels.members`.
+    :param split: its training part is what gets labels, with the copies of `labelled`.
+    :param shares: (rank, world): with several processes all fit, the first measures, each writes its share of labels.
+    :returns: weights, negative log-likelihoods on validation (nats), test measures of the committee and of the
+        teacher LLM (convention → measure → value), and what the labels cost.
+    """
+    history, tap = config.evaluation.max_history, _tap(members, config)
+    with progress.track("fitting the committee", 1) as advance:
+        weights, quality = fit_committee(members, split.valid, n_items, history, config.soft_labels.combine)
+        advance(1)
+    committee = Committee(members, weights)
+    labeller = Committee({**members, "llm": tap}, weights) if tap else committee
+    shared = SharedLists(committee, [name for name in members if name == "llm"], history)
+    rankers = {TITLES.get(name, name): SharedRanker(shared, name) for name in (COMMITTEE, *shared.members)}
+    test = measure(rankers, split, n_items, config.evaluation, progress) if shares[0] == 0 else {}
+    train = labelled(split.train, config.soft_labels)
+    labels = write_soft_labels(
+        folder / LABELS, labeller.item_logits, train, n_items, history, config.soft_labels, progress,
+        shares, tap.features if tap else None,
+    )  # fmt: skip
+    return {"weights": asdict(weights), "valid_nll": quality, "test": test, "labels": labels}
+
+
+def labelled(train: Sequences, config: SoftLabelConfig) -> Sequences:
+    """The histories that get labels and that the student learns from: the training histories and their copies."""
+    return augment(train, config.copies, config.drop, config.swap)
+
+
+class FeatureTap:
+    """A teacher LLM as a committee's member that keeps the hidden states its last logits came from.
+
+    Labels and features of a batch are then one forward pass.
+    """
+
+    def __init__(self, teacher: Teacher, blocks: int) -> None:
+        """Take a teacher; `blocks` aligned blocks of it are wanted."""
+        self.teacher, self.blocks = teacher, blocks
+        self._last: tuple[Batch, Tensor] | None = None
+
+    def item_logits(self, batch: Batch) -> Tensor:
+        """The teacher's logits over all items, [n, n_items]."""
+        states = self.teacher.hidden_states(batch)
+        at = [states[end].flatten(0, 1)[batch.loss_at] for end in block_ends(len(states), self.blocks)]
+        self._last = batch, torch.stack(at, 1)
+        return self.teacher.scores(at[-1])  # the last block ends with the last layer
+
+    def features(self, batch: Batch) -> Tensor:
+        """Hidden states after the blocks, [n, blocks, D], of the batch whose logits were asked for last."""
+        if self._last is None or self._last[0] is not batch:
+            raise TrainingError("features are kept for the newest batch alone; ask for its logits first")
+        return self._last[1]
+
+
+def _tap(members: Mapping[str, ItemModel], config: RunConfig) -> FeatureTap | None:
+    """The teacher LLM with its features kept, where they are wanted."""
+    if not config.soft_labels.features:
+        return None
+    if "llm" not in members:
+        raise ConfigError("soft_labels.features are the teacher LLM's; name llm in soft_labels.members, or set it to 0")
+    teacher: Any = members["llm"]
+    return FeatureTap(teacher, config.soft_labels.features)

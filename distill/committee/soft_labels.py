@@ -1,0 +1,228 @@
+"""Soft labels: the committee's likeliest items at every training position, made once and read by memory map.
+
+On the path of the data: a trained committee in, rows of (item, probability) out, which the student's losses look up
+by the position of their target in the event array. One file per block of histories, written beside its final name
+and then renamed, so a run that is killed at any moment goes on with the first block that is not there.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from pocketrec.distill.config import SoftLabelConfig
+from pocketrec.distill.data.batches import Batch, pack
+from pocketrec.distill.data.splits import Sequences
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.runtime.errors import TrainingError
+
+logger = logging.getLogger(__name__)
+
+INDEX = "index.json"
+BLOCK = 512  # positions whose logits over all items are held at once
+
+
+class SoftLabels:
+    """Written labels, looked up by event.
+
+    items: int32 [P, M]. probabilities: float16 [P, M], falling. features: float16 [P, blocks, D_teacher], the
+    teacher's hidden states at aligned blocks, where they were asked for.
+    """
+
+    def __init__(self, folder: Path, train: Sequences) -> None:
+        """Open by memory map.
+
+        :param train: the histories that the labels were made for.
+        :raises TrainingError: if files are missing or belong to other histories.
+        """
+        try:
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+            self._shards = [_map_shard(folder / _shard_name(i)) for i in range(index["shards"])]
+        except (OSError, ValueError, KeyError) as error:
+            raise TrainingError(f"the soft labels in {folder} cannot be read ({error}); make them again") from error
+        events = train.event_positions()
+        if index["positions"] != len(events) or sum(len(s["items"]) for s in self._shards) != len(events):
+            raise TrainingError(
+                f"the soft labels in {folder} are for {index['positions']} positions, but these histories have "
+                f"{len(events)}; make them again"
+            )
+        self.top = int(index["top"])
+        self.features = tuple(index["features"])  # (blocks, D_teacher), or () without features
+        self._row = np.full(len(train.items), -1, np.int64)
+        self._row[events] = np.arange(len(events))
+        self._first = np.cumsum([0] + [len(shard["items"]) for shard in self._shards])
+
+    def __len__(self) -> int:
+        """Return the number of labelled positions."""
+        return int(self._first[-1])
+
+    def at(self, events: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return items [n, M] and probabilities [n, M] (0 in unused places) for targets at these events.
+
+        :raises TrainingError: if a position has no label.
+        """
+        return self._gather(events, "items", np.int32), self._gather(events, "probabilities", np.float32)
+
+    def features_at(self, events: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the teacher's features [n, blocks, D_teacher] for targets at these events.
+
+        :raises TrainingError: if the labels were written without features, or a position has no label.
+        """
+        if not self.features:
+            raise TrainingError("these soft labels hold no features; write them again with soft_labels.features set")
+        return self._gather(events, "features", np.float32)
+
+    def _gather(self, events: NDArray[np.int64], name: str, dtype: type[np.generic]) -> NDArray[Any]:
+        rows = self._row[events]
+        if len(rows) and rows.min() < 0:
+            raise TrainingError(f"event {events[rows.argmin()]} has no soft label; make them again for these histories")
+        out = np.empty((len(rows), *self._shards[0][name].shape[1:]), dtype)
+        shard = np.searchsorted(self._first, rows, side="right") - 1
+        for number in np.unique(shard):
+            chosen = shard == number
+            out[chosen] = self._shards[number][name][rows[chosen] - self._first[number]]
+        return out
+
+
+def write_soft_labels(
+    folder: Path,
+    model: Callable[[Batch], Tensor],
+    train: Sequences,
+    n_items: int,
+    max_history: int,
+    config: SoftLabelConfig,
+    progress: Progress = SILENT,
+    shares: tuple[int, int] = (0, 1),
+    features: Callable[[Batch], Tensor] | None = None,
+) -> dict[str, Any]:
+    """Score every training position and keep its `config.top` likeliest items.
+
+    Histories longer than the model reads are cut into windows that overlap by half, and each position takes its
+    label from the window where it sees the most.
+
+    :param model: batch → logits over all items [n, n_items], as `ItemModel.item_logits`.
+    :param shares: (rank, world): with several processes each writes every `world`-th shard.
+    :param features: batch → the teacher's hidden states [n, blocks, D_teacher], kept beside the labels.
+    :returns: positions, bytes and seconds, which also stand in the log.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    blocks = _blocks(train, config.shard_rows)
+    top = min(config.top, n_items)
+    rank, world = shares
+    with progress.track("writing soft labels", len(blocks)) as advance:
+        for number, block in enumerate(blocks):
+            path = folder / _shard_name(number)
+            if number % world == rank and not path.exists():
+                partial = path.with_suffix(".partial")
+                save_file(_label(model, features, train.take(block), max_history, top), partial)
+                os.replace(partial, path)
+            advance(1)
+    positions = int(train.lengths.sum())
+    sizes = sum(p.stat().st_size for p in folder.glob("labels-*.safetensors"))
+    seconds = round(time.monotonic() - begun, 1)
+    if rank == 0:
+        first = _map_shard(folder / _shard_name(0))
+        shape = list(first["features"].shape[1:]) if features else []
+        index = {"positions": positions, "top": top, "shards": len(blocks), "features": shape}
+        partial = folder / (INDEX + ".partial")
+        partial.write_text(json.dumps(index) + "\n", encoding="utf-8")
+        os.replace(partial, folder / INDEX)
+    logger.info("soft labels: %d positions, top %d, %d bytes, %.1f s", positions, top, sizes, seconds)
+    return {"positions": positions, "top": top, "bytes": sizes, "seconds": seconds}
+
+
+@torch.inference_mode()
+def _label(
+    model: Callable[[Batch], Tensor],
+    features: Callable[[Batch], Tensor] | None,
+    histories: Sequences,
+    max_history: int,
+    top: int,
+) -> dict[str, NDArray[Any]]:
+    """Label every event of some histories, in their order: arrays with a row an event."""
+    rows = np.full(len(histories.items), -1, np.int64)
+    events = histories.event_positions()
+    rows[events] = np.arange(len(events))
+    out: dict[str, NDArray[Any]] = {
+        "items": np.zeros((len(events), top), np.int32),
+        "probabilities": np.zeros((len(events), top), np.float16),
+    }
+    for batch in _window_batches(histories, max_history):
+        best = torch.log_softmax(model(batch).float(), 1).topk(top, 1)
+        at = rows[batch.events.cpu().numpy()]
+        out["items"][at] = best.indices.int().cpu().numpy()
+        out["probabilities"][at] = best.values.exp().half().cpu().numpy()
+        if features:
+            found = features(batch).half().cpu().numpy()
+            out.setdefault("features", np.zeros((len(events), *found.shape[1:]), np.float16))[at] = found
+    return out
+
+
+def _windows(histories: Sequences, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Windows over histories, [w] each: begin, end (its last target is at end - 1), and the first target it labels."""
+    step = max(1, size // 2)
+    lengths = histories.lengths
+    pieces = np.maximum(1, -(-(lengths - 1 - size) // step) + 1) * (lengths > 0)
+    owner = np.repeat(np.arange(len(lengths)), pieces)
+    number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    begin = number * step
+    end = np.minimum(begin + size + 1, lengths[owner])
+    first = np.where(number > 0, begin + size - step + 1, 0)
+    base = histories.starts[owner]
+    return base + begin, base + end, base + first
+
+
+def _window_batches(histories: Sequences, max_history: int) -> list[Batch]:
+    """Pack windows into batches of about `BLOCK` targets; only events from a window's `first` on are targets."""
+    begin, end, first = _windows(histories, max_history)
+    group = np.cumsum(end - first) // BLOCK
+    batches = []
+    for number in np.unique(group):
+        chosen = np.flatnonzero(group == number)
+        opens = np.ones(len(chosen), bool)
+        batch = pack(histories.items, begin[chosen], end[chosen], opens, max_history + 1, 0)
+        wanted = batch.events.numpy() >= np.repeat(first[chosen], end[chosen] - begin[chosen])
+        batches.append(batch.only(torch.from_numpy(np.flatnonzero(wanted))))
+    return batches
+
+
+def _blocks(train: Sequences, rows: int) -> list[slice]:
+    """Cut the histories into blocks of about `rows` events."""
+    lengths = train.lengths
+    number = (np.cumsum(lengths) - lengths) // rows
+    edges = np.flatnonzero(np.diff(number, prepend=-1))
+    return [slice(int(a), int(b)) for a, b in zip(edges, [*edges[1:], len(lengths)], strict=True)]
+
+
+def _shard_name(number: int) -> str:
+    return f"labels-{number:05d}.safetensors"
+
+
+def _map_shard(path: Path) -> dict[str, NDArray[Any]]:
+    """Map the arrays of a shard: safetensors is a header and then plain rows.
+
+    :raises ValueError: if the file is not whole.
+    """
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    dtypes = {"F16": np.float16, "I32": np.int32}
+    out: dict[str, NDArray[Any]] = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        if 8 + size + end > path.stat().st_size:
+            raise ValueError(f"{path.name} is cut short")
+        out[name] = np.memmap(path, dtypes[entry["dtype"]], "r", 8 + size + begin, tuple(entry["shape"]))
+    return out

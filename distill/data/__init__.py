@@ -1,0 +1,1 @@
+"""From a log and a catalogue to clean histories, splits and batches."""

@@ -1,0 +1,45 @@
+"""Further histories for distillation: copies of the training histories with events left out and neighbours swapped.
+
+On the path of the data: between the split and the soft labels. A committee can label any history, so what the student
+learns from is not bounded by the log; the hard label of a copy is the next event that was kept.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pocketrec.distill.data.splits import Sequences
+
+
+def augment(train: Sequences, copies: int, drop: float, swap: float, seed: int = 0) -> Sequences:
+    """Return the training histories and, behind them, changed copies of all: sequence i is of user i % len(train).
+
+    CL4SRec (Xie et al. 2022, section 3.3) calls the changes crop, mask and reorder; here events are left out one by
+    one and neighbours swapped, each at random. The same arguments give the same copies.
+
+    :param copies: of every history; 0 returns `train` itself.
+    :param drop: probability that an event is left out; at least two events stay (fewer where there were fewer).
+    :param swap: probability that an event changes places with the one after it.
+    """
+    if copies == 0:
+        return train
+    generator = np.random.default_rng(seed)
+    events, lengths = train.events(), train.lengths
+    owner = np.repeat(np.arange(len(train)), lengths)
+    items, sizes = [events], [lengths]
+    for _ in range(copies):
+        # Of each history the events with the two largest draws always stay.
+        draw = generator.random(len(events))
+        order = np.lexsort((-draw, owner))
+        rank = np.empty(len(events), np.int64)
+        rank[order] = np.arange(len(events)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        kept = (draw >= drop) | (rank < 2)
+        mine, copy = owner[kept], events[kept].copy()
+        first = np.flatnonzero((mine[1:] == mine[:-1]) & (generator.random(max(len(mine) - 1, 0)) < swap))
+        first = first[np.diff(first, prepend=-2) > 1]  # no event moves twice
+        copy[first], copy[first + 1] = copy[first + 1], copy[first]
+        items.append(copy)
+        sizes.append(np.bincount(mine, minlength=len(train)))
+    ends = np.cumsum(np.concatenate(sizes), dtype=np.int64)
+    starts = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
+    return Sequences(np.concatenate(items).astype(np.int32), starts, ends)

@@ -1,0 +1,142 @@
+"""Which column plays which role: the one an option names, or the one with a usual name.
+
+On the path of the data: consulted by `distill.data` once per file, before any row is read. A guess is only
+made where exactly one column has a usual name; otherwise the error lists the columns and the option to set.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pocketrec.distill.config import DataConfig
+from pocketrec.distill.data.files import TableFile
+from pocketrec.distill.data.report import ColumnChoice
+from pocketrec.runtime.errors import DataError
+
+Table = Literal["interactions", "items"]
+
+# Compared without case, spaces and punctuation: "userId", "user_id" and "User ID" are one name.
+USUAL = {
+    "user": "user userid uid customer customerid reviewerid visitorid memberid accountid clientid sessionid",
+    "item": "item itemid iid movieid asin product productid sku articleid trackid songid bookid newsid",
+    "timestamp": "timestamp time ts date datetime createdat eventtime unixreviewtime epoch tdat",
+    "position": "position pos seq sequence step",
+    "event": "event eventtype action behavior behaviour",
+    "rating": "rating ratings overall stars score",
+    "title": "title name itemname itemtitle productname producttitle prodname movietitle headline trackname",
+}
+
+
+@dataclass(frozen=True)
+class LogColumns:
+    """Columns of the log; `order` is a timestamp or a position, or None for file order."""
+
+    user: ColumnChoice
+    item: ColumnChoice
+    order: ColumnChoice | None
+    event: ColumnChoice | None
+    rating: ColumnChoice | None
+
+    @property
+    def chosen(self) -> tuple[ColumnChoice, ...]:
+        """Return those that are read."""
+        return tuple(c for c in (self.user, self.item, self.order, self.event, self.rating) if c is not None)
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the columns to read, each once."""
+        return list(dict.fromkeys(c.column for c in self.chosen))
+
+
+def log_columns(table: TableFile, config: DataConfig) -> LogColumns:
+    """Choose the log's columns. Event and rating are only looked for where an option needs them.
+
+    :raises DataError: if a column is missing or ambiguous.
+    """
+    if config.timestamp and config.position:
+        raise DataError("data.timestamp and data.position are both set; keep the one that orders the events")
+    return LogColumns(
+        _required(table, "interactions", "user", config.user, "data.user"),
+        _required(table, "interactions", "item", config.item, "data.item"),
+        _order(table, config),
+        _required(table, "interactions", "event", config.event, "data.event") if config.keep_events else None,
+        _required(table, "interactions", "rating", config.rating, "data.rating")
+        if config.min_rating is not None
+        else None,
+    )
+
+
+def id_column(table: TableFile, config: DataConfig, log_item: str | None) -> ColumnChoice:
+    """Choose the catalogue's id column: the given one, the log's item column, a usual name, or `id`.
+
+    :param log_item: the name of the log's item column, the best guess where the catalogue has it too.
+    :raises DataError: if there is none or several.
+    """
+    if config.item_id is None:
+        for name in (log_item, None if _usual(table, "item") else _find_id(table)):
+            if name is not None and table.columns.count(name) == 1:
+                return ColumnChoice("items", "item_id", name, "guessed")
+    choice = _required(table, "items", "item", config.item_id, "data.item_id")
+    return ColumnChoice("items", "item_id", choice.column, choice.how)
+
+
+def title_column(table: TableFile, config: DataConfig) -> ColumnChoice | None:
+    """Choose the catalogue's title column, if it has one.
+
+    :raises DataError: if the given one is missing, or several have usual names.
+    """
+    return _optional(table, "items", "title", config.title, "data.title")
+
+
+def given_column(table: TableFile, kind: Table, role: str, name: str, option: str) -> ColumnChoice:
+    """Return the choice of a column that an option names.
+
+    :raises DataError: if the file does not have it exactly once.
+    """
+    if table.columns.count(name) == 1:
+        return ColumnChoice(kind, role, name, "given")
+    many = "several columns" if name in table.columns else "no column"
+    raise DataError(f"{table.path}: {many} named {name!r} ({option}); it has: {', '.join(table.columns)}")
+
+
+def _find_id(table: TableFile) -> str | None:
+    return next((name for name in table.columns if _plain(name) == "id"), None)
+
+
+def _order(table: TableFile, config: DataConfig) -> ColumnChoice | None:
+    if config.position:
+        return given_column(table, "interactions", "position", config.position, "data.position")
+    return _optional(table, "interactions", "timestamp", config.timestamp, "data.timestamp") or _optional(
+        table, "interactions", "position", None, "data.position"
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower())
+
+
+def _usual(table: TableFile, role: str) -> Sequence[str]:
+    usual = USUAL[role].split()
+    return [name for name in table.columns if _plain(name) in usual]
+
+
+def _optional(table: TableFile, kind: Table, role: str, given: str | None, option: str) -> ColumnChoice | None:
+    if given is not None:
+        return given_column(table, kind, role, given, option)
+    found = _usual(table, role)
+    if len(found) > 1:
+        raise DataError(f"{table.path}: {' and '.join(found)} could each be the {role} column; set {option} to one")
+    return ColumnChoice(kind, role, found[0], "guessed") if found else None
+
+
+def _required(table: TableFile, kind: Table, role: str, given: str | None, option: str) -> ColumnChoice:
+    choice = _optional(table, kind, role, given, option)
+    if choice is None:
+        raise DataError(
+            f"{table.path}: no column has a usual name for the {role}; "
+            f"set {option} to one of: {', '.join(table.columns)}"
+        )
+    return choice

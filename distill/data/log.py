@@ -1,0 +1,220 @@
+"""The interaction log: rows judged one by one, the sound ones kept as numbers.
+
+On the path of the data: between the files and `distill.data_clean`, which sorts and thins what is kept here.
+Every row read is sound or has exactly one reason against it. An event takes 16 bytes: two numbers for its
+ids, and a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from pocketrec.distill.config import DataConfig
+from pocketrec.distill.data.columns import LogColumns, given_column
+from pocketrec.distill.data.files import TableFile, read_batches
+from pocketrec.distill.data.parse import RowBatch
+from pocketrec.distill.data.report import ColumnChoice, FindingLog, Places, Row
+from pocketrec.distill.data.values import MISSING, IdIndex, Unit, as_ids, as_numbers, find_unit, read_times
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.runtime.errors import DataError
+
+
+@dataclass(frozen=True)
+class Events:
+    """Sound rows, in file order. users, items: int32 [n], numbers of ids; times: int64 [n], or None."""
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    times: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class LogSummary:
+    """What is known of the log beside its events.
+
+    user_ids: String, user k at k. places: of the events, in file order. clock: whether their times are
+    timestamps and not mere positions.
+    """
+
+    user_ids: pl.Series
+    places: Places
+    clock: bool
+    rows_read: int
+    rows_rejected: int
+    rows_filtered: int
+
+
+# Why a row is no event; the first reason found counts. Damaged rows are counted where they are parsed.
+SOUND, DAMAGED, WRONG_EVENT, LOW_RATING, UNKNOWN_ITEM = 0, 1, 2, 3, 4
+BAD_ROWS = {5: "D301", 6: "D302", 7: "D303", 8: "D304", 9: "D305", 10: "D306"}
+NO_USER, NO_ITEM, NO_TIME, MALFORMED_TIME, IMPLAUSIBLE_TIME, NO_RATING = BAD_ROWS
+
+
+def read_log(
+    tables: Sequence[TableFile],
+    columns: LogColumns | None,
+    config: DataConfig,
+    findings: FindingLog,
+    items: IdIndex,
+    known: int | None,
+    progress: Progress = SILENT,
+) -> tuple[Events, LogSummary]:
+    """Read a log, file by file.
+
+    :param columns: the columns to read, the same in every file; None if no file has any.
+    :param findings: told about every row that is rejected or left out.
+    :param items: numbers the items; starts with the catalogue's.
+    :param known: how many items the catalogue has, others being unknown; None: every item is welcome.
+    :raises DataError: if a file cannot be read, lacks a column, or tells time in another way than the others.
+    """
+    collector = _Collector(columns, config, findings, items, known)
+    with progress.track("reading the log", len(tables)) as advance:
+        for table in tables:
+            before = collector.rows_read
+            for batch in collector.batches(table):
+                collector.add(str(table.path), batch)
+                advance(0, note=f"{collector.rows_read:,} rows")
+            if collector.rows_read == before:
+                findings.add("D101", 1, "nothing read", rows=[Row(str(table.path), 1)])
+            advance(1)
+    return collector.events(), collector.summary()
+
+
+class _Collector:
+    """Judges batches, tells the findings what is wrong with them, and keeps what is sound."""
+
+    def __init__(
+        self,
+        columns: LogColumns | None,
+        config: DataConfig,
+        findings: FindingLog,
+        items: IdIndex,
+        known: int | None,
+    ) -> None:
+        self.columns, self.config, self.findings, self.items, self.known = (
+            columns,
+            config,
+            findings,
+            items,
+            known,
+        )
+        self.users, self.places, self.units = IdIndex(), Places(), dict[str, Unit]()
+        self.rows_read = self.rows_rejected = self.rows_filtered = 0
+        self.kept_users, self.kept_items = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
+        self.kept_times = [np.zeros(0, np.int64)]
+
+    def batches(self, table: TableFile) -> Iterator[RowBatch]:
+        if self.columns is None or not table.columns:
+            return
+        for choice in self.columns.chosen:
+            given_column(table, "interactions", choice.role, choice.column, f"data.{choice.role}")
+        yield from read_batches(table, self.columns.names, self.findings, self.config.bad_rows)
+
+    def add(self, file: str, batch: RowBatch) -> None:
+        columns = self.columns
+        if columns is None:
+            return
+        reasons = batch.damaged.astype(np.uint8)  # True is DAMAGED
+        users = self.users.numbers(batch.frame[columns.user.column])
+        items = self.items.numbers(batch.frame[columns.item.column])
+        _mark(reasons, NO_USER, users == MISSING)
+        _mark(reasons, NO_ITEM, items == MISSING)
+        times = self._times(file, batch.frame, columns.order, reasons)
+        self._filter(batch.frame, columns, reasons)
+        if self.known is not None:
+            _mark(reasons, UNKNOWN_ITEM, items >= self.known)
+        self._count(file, batch, reasons)
+        sound = reasons == SOUND
+        self.kept_users.append(users[sound])
+        self.kept_items.append(items[sound])
+        if columns.order is not None:
+            self.kept_times.append(times[sound])
+        self.places.add(file, batch.rows if sound.all() else batch.row_numbers()[sound])
+
+    def _times(
+        self, file: str, frame: pl.DataFrame, order: ColumnChoice | None, reasons: NDArray[np.uint8]
+    ) -> NDArray[np.int64]:
+        """Read a batch's times, int64 [n], or [0] where the log has none."""
+        if order is None:
+            return np.zeros(0, np.int64)
+        values = frame[order.column]
+        unit = self.units.get(file) or find_unit(values, order.role == "position")
+        if unit is not None:
+            self.units[file] = unit
+        times = read_times(values, unit or "number")
+        _mark(reasons, NO_TIME, times.missing)
+        _mark(reasons, MALFORMED_TIME, times.malformed)
+        _mark(reasons, IMPLAUSIBLE_TIME, times.implausible)
+        return times.values
+
+    def _filter(self, frame: pl.DataFrame, columns: LogColumns, reasons: NDArray[np.uint8]) -> None:
+        if columns.event is not None:
+            kept = as_ids(frame[columns.event.column]).is_in(list(self.config.keep_events)).fill_null(False)
+            _mark(reasons, WRONG_EVENT, ~kept.to_numpy())
+        if columns.rating is not None and self.config.min_rating is not None:
+            ratings = as_numbers(frame[columns.rating.column])
+            _mark(reasons, NO_RATING, ~np.isfinite(ratings))
+            _mark(reasons, LOW_RATING, ratings < self.config.min_rating)
+
+    def _count(self, file: str, batch: RowBatch, reasons: NDArray[np.uint8]) -> None:
+        places = Places()
+        places.add(file, batch.rows)
+        for reason, code in BAD_ROWS.items():
+            self.findings.reject(code, reasons == reason, self.config.bad_rows, "bad_rows", places)
+        self.findings.reject("D307", reasons == UNKNOWN_ITEM, self.config.unknown_items, "unknown_items", places)
+        for reason, code, option in (
+            (WRONG_EVENT, "D308", "keep_events"),
+            (LOW_RATING, "D309", "min_rating"),
+        ):
+            rows = np.flatnonzero(reasons == reason)
+            self.findings.add(code, len(rows), f"left out ({option})", "ok", places.rows(rows))
+        filtered = int(np.isin(reasons, (WRONG_EVENT, LOW_RATING)).sum())
+        self.rows_read += len(reasons)
+        self.rows_filtered += filtered
+        self.rows_rejected += int(np.count_nonzero(reasons)) - filtered
+
+    def events(self) -> Events:
+        """Join what was kept, one column after the other, so that at most one is held twice."""
+        ordered = self.columns is not None and self.columns.order is not None
+        users = np.concatenate(self.kept_users)
+        self.kept_users.clear()
+        items = np.concatenate(self.kept_items)
+        self.kept_items.clear()
+        times = np.concatenate(self.kept_times) if ordered else None
+        self.kept_times.clear()
+        return Events(users, items, times)
+
+    def summary(self) -> LogSummary:
+        """Say what was seen.
+
+        :raises DataError: if the files tell time in different ways.
+        """
+        read = (self.rows_read, self.rows_rejected, self.rows_filtered)
+        return LogSummary(self.users.names, self.places, self._settle_clock(), *read)
+
+    def _settle_clock(self) -> bool:
+        """Tell whether times are timestamps, noting those that are not points in time.
+
+        :raises DataError: if some files have points in time and others plain numbers.
+        """
+        if self.columns is None or self.columns.order is None or self.columns.order.role == "position":
+            return False
+        plain = [file for file, unit in self.units.items() if unit == "number"]
+        if plain and len(plain) < len(self.units):
+            dated = next(file for file in self.units if file not in plain)
+            raise DataError(
+                f"{plain[0]} has plain numbers as {self.columns.order.column!r}, {dated} has points in "
+                "time; write them in one way (epoch seconds or ISO 8601)"
+            )
+        self.findings.add("D313", len(plain), "kept", rows=[Row(file, 1) for file in plain])
+        return True
+
+
+def _mark(reasons: NDArray[np.uint8], reason: int, rows: NDArray[np.bool_]) -> None:
+    """Give a reason to those rows that have none yet."""
+    reasons[rows & (reasons == SOUND)] = reason

@@ -1,0 +1,1 @@
+"""Measures with full ranking, rankers, and the baselines beside every model."""

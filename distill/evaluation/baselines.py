@@ -1,0 +1,254 @@
+"""The yardsticks: rankers that count instead of learning, fitted in seconds and shown beside every student.
+
+On the path of the data: training histories in, a `Ranker` of `distill.evaluation` out. All three are weighted
+item graphs. The items of a history send their weight along the edges, newest items most; items that no edge
+reaches follow in order of popularity, so a list is as long as the catalogue allows. Equal scores go to the
+lower catalogue row: same log, same lists.
+
+The default constants were chosen on the validation questions of Amazon Beauty (leave-one-out), by the sum of
+recall@10 and ndcg@10 with seen items kept and excluded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array, diags_array, vstack
+
+from pocketrec.distill.data.splits import Sequences
+from pocketrec.distill.evaluation.metrics import EMPTY, RankingError
+from pocketrec.runtime.errors import ConfigError, DataError
+
+CELLS = 1 << 22  # dense scores held at once (16 MB), whatever the catalogue's size
+BLOCK = 4096  # rows of the two-hop product made at once
+
+
+@dataclass(frozen=True)
+class ItemGraph:
+    """Ranks by what flows from the history along weighted edges.
+
+    edges: CSR float64 [n_items, n_items], edges[i, j] ≥ 0 says how strongly i calls for j.
+    recency: an item's weight relative to the one after it in the history, in (0, 1].
+    fallback: float32 [n_items], negative, order of the items that no edge reaches.
+    """
+
+    edges: csr_array
+    recency: float
+    fallback: NDArray[np.float32]
+
+    def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
+        """Return the best k rows of each history, int32 [n, k]; see `Ranker`."""
+        n_items = len(self.fallback)
+        found = np.full((len(histories), k), EMPTY, np.int32)
+        step = max(1, CELLS // max(n_items, 1))
+        for start in range(0, len(histories), step):
+            part = histories.take(slice(start, start + step))
+            reached = _history_weights(part, n_items, self.recency) @ self.edges  # [n, n_items]
+            scores = np.tile(self.fallback, (len(part), 1))
+            scores[np.repeat(np.arange(len(part)), np.diff(reached.indptr)), reached.indices] = reached.data
+            if exclude_seen:
+                scores[np.repeat(np.arange(len(part)), part.lengths), part.events()] = -np.inf
+            found[start : start + step] = top_k(scores, k)
+        return found
+
+
+class Popularity(ItemGraph):
+    """The same list for everybody: items by number of training events. The graph without edges."""
+
+    @classmethod
+    def fit(cls, train: Sequences, n_items: int) -> Popularity:
+        """Count.
+
+        :param train: training histories; catalogue rows.
+        :param n_items: size of the catalogue.
+        :raises DataError: if an event is not a row of the catalogue.
+        """
+        return cls(csr_array((n_items, n_items)), 1.0, _by_popularity(train, n_items))
+
+
+class CoOccurrence(ItemGraph):
+    """Item-to-item: items that stand near one another in a history call for one another, in both directions.
+
+    Linden, Smith and York 2003, "Amazon.com recommendations: item-to-item collaborative filtering"; that
+    newer items of the history weigh more, exponentially, is from STAN (Garg et al., SIGIR 2019).
+    """
+
+    @classmethod
+    def fit(
+        cls, train: Sequences, n_items: int, *, window: int = 3, power: float = 0.1, recency: float = 0.5
+    ) -> CoOccurrence:
+        """Count pairs: edge (i, j) = c_ij / (c_i · c_j)^power, where c_i is the sum of i's counts.
+
+        :param train: training histories; catalogue rows.
+        :param n_items: size of the catalogue.
+        :param window: two events count as a pair when at most this many places apart.
+        :param power: 0 takes plain counts, 0.5 the cosine, 1 the lift.
+        :param recency: weight of an item relative to the one after it.
+        :raises DataError: if an event is not a row of the catalogue.
+        :raises ConfigError: if a constant is out of its range.
+        """
+        fallback = _by_popularity(train, n_items)
+        forward = _transitions(train, n_items, window, 0.0)
+        pairs = forward + forward.T
+        scale = _power(pairs.sum(axis=1), -power)
+        return cls(_scaled(scale, pairs, scale), _checked_recency(recency), fallback)
+
+
+class TransitionGraph(ItemGraph):
+    """A training-free graph heuristic: walks of one and two steps over a directed item-transition graph.
+
+    Sources: transitions weighted by distance are the sequential rules (SR) of Kamehkhosh, Jannach and Ludewig
+    2017 and Ludewig and Jannach 2018 (UMUAI 28); few-hop neighbours of the last items, Han et al. 2026, "An
+    embarrassingly simple graph heuristic …" (TGH, arXiv:2605.07125; here without its text features); a degree
+    exponent that tempers a random walk, RP3β (Paudel et al., TiiS 7(1), 2016); that a fixed, normalised item
+    graph can stand up to trained models, GF-CF (Shen et al., CIKM 2021).
+    """
+
+    @classmethod
+    def fit(
+        cls,
+        train: Sequences,
+        n_items: int,
+        *,
+        window: int = 10,
+        distance: float = 0.5,
+        backward: float = 0.1,
+        trust: float = 0.7,
+        second_hop: float = 0.1,
+        neighbours: int = 20,
+        recency: float = 0.5,
+    ) -> TransitionGraph:
+        """Build the graph: edges = D^trust (P + second_hop · P²), with P = D⁻¹A and D the out-weights of A.
+
+        A_ij sums d^-distance over all events of j that come d places after an i, plus the same the other way
+        round times `backward`. P² walks over each item's strongest edges only, which keeps it sparse.
+
+        :param train: training histories; catalogue rows.
+        :param n_items: size of the catalogue.
+        :param window: longest distance between two events that makes an edge.
+        :param distance: exponent of the decay with distance.
+        :param backward: weight of a transition taken against its direction.
+        :param trust: how much more an item with many transitions says than one with few: 0 (every item
+            alike, a random walk) to 1 (plain counts).
+        :param second_hop: weight of the walks of two steps.
+        :param neighbours: edges of an item which a walk of two steps may take.
+        :param recency: weight of an item relative to the one after it.
+        :raises DataError: if an event is not a row of the catalogue.
+        :raises ConfigError: if a constant is out of its range.
+        """
+        fallback = _by_popularity(train, n_items)
+        forward = _transitions(train, n_items, window, distance)
+        adjacent = csr_array(forward + backward * forward.T)
+        out_weight = adjacent.sum(axis=1)
+        ones = np.ones(n_items)
+        walk = _scaled(_power(out_weight, -1.0), adjacent, ones)
+        if second_hop > 0:
+            walk = csr_array(walk + second_hop * _two_steps(walk, neighbours))
+        return cls(_scaled(_power(out_weight, trust), walk, ones), _checked_recency(recency), fallback)
+
+
+def top_k(scores: NDArray[np.floating[Any]], k: int) -> NDArray[np.int32]:
+    """Return each row's `k` best columns, best first; equal scores go to the lower column.
+
+    :param scores: float [n, n_items]; -inf marks what must not be listed.
+    :param k: length of the lists; may exceed `n_items`.
+    :returns: int32 [n, k]; EMPTY (-1) where nothing is left.
+    :raises RankingError: if a score is NaN.
+    """
+    if np.isnan(scores).any():
+        raise RankingError("scores hold NaN, so no order exists; the model that made them has diverged")
+    n, n_items = scores.shape
+    width = min(k, n_items)
+    result = np.full((n, k), EMPTY, np.int32)
+    if n == 0 or width == 0:
+        return result
+    least = np.partition(scores, n_items - width, axis=1)[:, n_items - width, None]  # [n, 1]
+    chosen = scores >= least
+    tied = np.flatnonzero(np.count_nonzero(chosen, axis=1) > width)
+    if len(tied):  # of the columns at the boundary score, keep the lowest that there is room for
+        room = width - np.count_nonzero(scores[tied] > least[tied], axis=1)
+        boundary = scores[tied] == least[tied]
+        chosen[tied] &= ~boundary | (np.cumsum(boundary, axis=1, dtype=np.int32) <= room[:, None])
+    columns = np.flatnonzero(chosen).reshape(n, width) % n_items
+    best = np.take_along_axis(scores, columns, axis=1)
+    order = np.argsort(-best, axis=1, kind="stable")
+    listed = np.where(best == -np.inf, EMPTY, columns)
+    result[:, :width] = np.take_along_axis(listed, order, axis=1)
+    return result
+
+
+def _by_popularity(train: Sequences, n_items: int) -> NDArray[np.float32]:
+    """Scores -1, -2, … by falling number of events, ties to the lower row: below every edge's score."""
+    events = train.events()
+    if len(events) and (events.min() < 0 or events.max() >= n_items):
+        raise DataError(
+            f"training events name rows {events.min()} to {events.max()}, the catalogue has {n_items} items; "
+            "use the catalogue that the log was read with"
+        )
+    order = np.argsort(-np.bincount(events, minlength=n_items), kind="stable")
+    scores = np.empty(n_items, np.float32)
+    scores[order] = -1 - np.arange(n_items)
+    return scores
+
+
+def _history_weights(histories: Sequences, n_items: int, recency: float) -> csr_array:
+    """Weights recency^age of the items of each history, CSR [n, n_items]; the newest has age 0."""
+    lengths = histories.lengths
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    age = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(lengths.sum())
+    shape = (len(lengths), n_items)
+    return coo_array((recency**age, (row, histories.events())), shape=shape).tocsr()
+
+
+def _transitions(train: Sequences, n_items: int, window: int, decay: float) -> csr_array:
+    """Sum d^-decay over pairs (i, j) of one history with j d ≤ window places after i; loop-free CSR."""
+    if window < 1:
+        raise ConfigError(f"window is {window}; it must be at least 1")
+    events = train.events()
+    owner = np.repeat(np.arange(len(train)), train.lengths)
+    total = csr_array((n_items, n_items))
+    for distance in range(1, min(window, len(events) - 1) + 1):
+        before, after = events[:-distance], events[distance:]
+        pair = (owner[:-distance] == owner[distance:]) & (before != after)
+        weight = np.full(np.count_nonzero(pair), float(distance) ** -decay)
+        total += coo_array((weight, (before[pair], after[pair])), shape=total.shape).tocsr()
+    return total
+
+
+def _two_steps(walk: csr_array, neighbours: int) -> csr_array:
+    """Return walk² without loops, over each row's strongest edges, and pruned to five times as many a row."""
+    near = _strongest(walk, neighbours)
+    blocks = []
+    for start in range(0, near.shape[0], BLOCK):
+        steps = (near[start : start + BLOCK] @ near).tocoo()
+        away = steps.row + start != steps.col
+        loopless = coo_array((steps.data[away], (steps.row[away], steps.col[away])), shape=steps.shape)
+        blocks.append(_strongest(loopless.tocsr(), 5 * neighbours))
+    return csr_array(vstack(blocks, format="csr")) if blocks else near
+
+
+def _strongest(matrix: csr_array, k: int) -> csr_array:
+    """Keep the k largest entries of each row, ties to the lower column."""
+    sizes = np.diff(matrix.indptr)
+    row = np.repeat(np.arange(matrix.shape[0]), sizes)
+    order = np.lexsort((matrix.indices, -matrix.data, row))
+    kept = order[np.arange(matrix.nnz) - np.repeat(matrix.indptr[:-1], sizes) < k]
+    return coo_array((matrix.data[kept], (row[kept], matrix.indices[kept])), shape=matrix.shape).tocsr()
+
+
+def _scaled(left: NDArray[np.float64], matrix: csr_array, right: NDArray[np.float64]) -> csr_array:
+    return csr_array(diags_array(left) @ matrix @ diags_array(right))
+
+
+def _power(values: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
+    """Return values^exponent, 0 where the value is 0."""
+    return np.power(values, exponent, out=np.zeros_like(values), where=values > 0)
+
+
+def _checked_recency(recency: float) -> float:
+    if not 0 < recency <= 1:
+        raise ConfigError(f"recency is {recency}; it must be above 0 and at most 1")
+    return recency

@@ -1,0 +1,1 @@
+"""The models: student, teacher LLM, SASRec, and what they are made of."""

@@ -1,0 +1,67 @@
+"""Models that score every item of the catalogue: what they have in common, and how they rank.
+
+SASRec, the teacher LLM, the item graph and their committee are all `ItemModel`s, so one ranker serves them, and soft
+labels can be asked of any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pocketrec.distill.data.batches import Batch, pack
+from pocketrec.distill.data.splits import Sequences
+from pocketrec.distill.evaluation.metrics import EMPTY
+
+BATCH = 256  # histories scored at once
+
+
+class ItemModel(Protocol):
+    """Anything that scores every item at the loss positions of a batch: a teacher, SASRec, a committee."""
+
+    def item_logits(self, batch: Batch) -> Tensor:
+        """Logits over all items, float [n, n_items]; softmax gives the model's distribution."""
+
+
+def history_batch(histories: Sequences, max_history: int) -> Batch:
+    """Lay histories out as a batch with one position each, in order: the one after its newest item.
+
+    The batch has no targets (they are catalogue row 0), and its events are -1: none of them is a training event.
+    """
+    cut = histories.last(max_history)
+    sizes = cut.lengths
+    starts = np.cumsum(sizes + 1) - (sizes + 1)
+    items = np.zeros(int((sizes + 1).sum()), np.int32)  # every history with room for an answer behind it
+    owner = np.repeat(starts, sizes)
+    items[owner + np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)] = cut.events()
+    batch = pack(items, starts, starts + sizes + 1, np.ones(len(cut), bool), max_history + 1, len(cut))
+    batch = batch.only(torch.from_numpy(starts + sizes))
+    return replace(batch, events=torch.full_like(batch.events, -1))
+
+
+class ItemRanker:
+    """Ranks the whole catalogue by an `ItemModel` (a `Ranker` of `distill.evaluation`)."""
+
+    def __init__(self, model: ItemModel, max_history: int) -> None:
+        """Take a model that reads `max_history` items."""
+        self.model, self.max_history = model, max_history
+
+    @torch.inference_mode()
+    def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
+        """Return the best k rows of each history, int32 [n, k], -1 where nothing is left."""
+        found = []
+        for first in range(0, len(histories), BATCH):
+            part = histories.take(slice(first, first + BATCH))
+            scores = self.model.item_logits(history_batch(part, self.max_history)).clone()
+            if exclude_seen:
+                for row, history in enumerate(part):
+                    scores[row, torch.from_numpy(history.astype(np.int64))] = -torch.inf
+            best = scores.topk(min(k, scores.shape[1]), 1)
+            found.append(torch.where(torch.isfinite(best.values), best.indices, EMPTY).int().cpu().numpy())
+        ranked = np.concatenate(found) if found else np.empty((0, k), np.int32)
+        return np.pad(ranked, ((0, 0), (0, k - ranked.shape[1])), constant_values=EMPTY)

@@ -1,0 +1,302 @@
+"""The teacher: a language model's blocks that read one token per item, and a full softmax over the catalogue.
+
+    x_i = W_in s_i,   P(i | history) = softmax_i( head(backbone([prompt, start, x_1, ..., x_N])) · W_out s_i + b_i )
+
+s_i is the concatenation of an item's *sources*: text, collaborative and image vectors (given, frozen), the sum of
+its semantic ID's code embeddings, and an embedding of its own (both learned). That one switch spans the field's
+families: text (TALLRec, Bao et al. 2023), collaborative vectors projected into the language model's space (E4SRec,
+Li et al. 2023, section 3.3; LLaRA, CoLLM), semantic IDs (LC-Rec), images (VIP5). One token an item as in E4SRec, so a
+history is as short as it can be; the softmax over all items as there too. Since items enter and are scored through
+their sources, so are items that came later (`Teacher.extend`).
+
+Rows are packed (`distill.batches`): every history sees itself alone, and all of them a shared prompt.
+Shapes in comments: B rows, T tokens, D width, P prompt tokens, N items, S width of all sources, H width of the head.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pocketrec.distill.config import TeacherConfig
+from pocketrec.distill.data.batches import Batch
+from pocketrec.distill.models.backbone import Backbone
+from pocketrec.distill.models.full_softmax import full_softmax_loss
+from pocketrec.distill.models.item_model import ItemRanker
+from pocketrec.runtime.errors import ConfigError, DataError, MissingExtraError
+
+HEAD = 256  # width in which items are scored
+HEAD_STD = 0.01  # of the head's first weights: logits start small, about 0.2
+LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass(frozen=True)
+class ItemSources:
+    """What is known of items, in catalogue order.
+
+    text, collaborative, image: float32 [n, d]; sids: int [n, L]. None: not known, and then not to be asked for.
+    codes: size of a codebook; 0: as many as the largest code in `sids` needs.
+    """
+
+    text: NDArray[np.float32] | None = None
+    collaborative: NDArray[np.float32] | None = None
+    image: NDArray[np.float32] | None = None
+    sids: NDArray[np.integer] | None = None
+    codes: int = 0
+
+
+class SourceTable(nn.Module):
+    """The sources of every item side by side: rows -> [..., S].
+
+    Each frozen source is centred and scaled, so that its rows have length 1 on average over the training catalogue;
+    the learned ones begin at that length too. No source outweighs another before the first step.
+    """
+
+    frozen: Tensor
+    centre: Tensor
+    scale: Tensor
+    sids: Tensor
+
+    def __init__(self, config: TeacherConfig, sources: ItemSources, n_items: int) -> None:
+        """Build, with random embeddings.
+
+        :raises ConfigError: if a source is chosen but not given.
+        :raises DataError: if a source has not one row an item.
+        """
+        super().__init__()
+        self.chosen, dim = config.sources, config.source_dim
+        arrays = _frozen(config.sources, sources, n_items)
+        frozen = torch.cat(arrays, 1) if arrays else torch.zeros(n_items, 0)
+        # Lengths are those of the training catalogue, also for items that come later: hence kept with the weights.
+        self.register_buffer("centre", frozen.mean(0))
+        lengths = [(a - a.mean(0)).square().sum(1).mean().sqrt().clamp(min=1e-6).expand(a.shape[1]) for a in arrays]
+        self.register_buffer("scale", torch.cat(lengths) if lengths else torch.ones(0))
+        self.register_buffer("frozen", (frozen - self.centre) / self.scale, persistent=False)
+        self.register_buffer("sids", _sids(config.sources, sources, n_items), persistent=False)
+        self.ids = nn.Parameter(torch.randn(n_items, dim) / dim**0.5) if "id" in self.chosen else None
+        self.codes = None
+        if "sid" in self.chosen:
+            levels, codes = self.sids.shape[1], sources.codes or int(self.sids.max()) + 1
+            self.codes = nn.Parameter(torch.randn(levels, codes, dim) / (levels * dim) ** 0.5)
+        self.width = frozen.shape[1] + dim * (("id" in self.chosen) + ("sid" in self.chosen))
+
+    def forward(self, rows: Tensor | None = None) -> Tensor:
+        """Return the sources of catalogue rows, int64 [...] -> [..., S]; of all items [N, S] where `rows` is None."""
+        at = slice(None) if rows is None else rows
+        parts = [self.frozen[at]]
+        if self.ids is not None:
+            parts.append(self.ids[at])
+        if self.codes is not None:
+            sids = self.sids[at]  # [..., L]
+            parts.append(torch.stack([table[sids[..., level]] for level, table in enumerate(self.codes)]).sum(0))
+        return torch.cat(parts, -1)
+
+    @torch.no_grad()
+    def extend(self, sources: ItemSources, n_items: int) -> None:
+        """Take over a longer catalogue; see `Teacher.extend`."""
+        arrays = _frozen(self.chosen, sources, n_items)
+        frozen = torch.cat(arrays, 1) if arrays else torch.zeros(n_items, 0)
+        self.frozen = (frozen.to(self.centre) - self.centre) / self.scale
+        sids = _sids(self.chosen, sources, n_items).to(self.sids)
+        if self.codes is not None and int(sids.max()) >= self.codes.shape[1]:
+            raise DataError(f"a new item's code is {int(sids.max())}, but codebooks have {self.codes.shape[1]} codes")
+        self.sids = sids
+        if self.ids is not None:
+            unknown = self.ids.mean(0, keepdim=True).expand(n_items - len(self.ids), -1)
+            self.ids = nn.Parameter(torch.cat((self.ids, unknown)))
+
+
+class Teacher(nn.Module):
+    """The model; called with a `Batch` it returns the summed loss, as the trainer wants it."""
+
+    prompt: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        config: TeacherConfig,
+        backbone: Backbone,
+        sources: ItemSources,
+        n_items: int,
+        max_history: int,
+    ) -> None:
+        """Build on a backbone, which becomes the teacher's own.
+
+        Item tokens enter at the scale of the words that the blocks were trained on; the head has a norm of its own
+        and starts small, since pretrained final norms come at any scale.
+
+        :param config: with its preset applied (`distill.teacher_presets`).
+        :raises ConfigError: if a source is chosen but not given.
+        :raises DataError: if a source has not one row an item.
+        :raises MissingExtraError: if LoRA is asked for and peft is not installed.
+        """
+        super().__init__()
+        self.config, self.n_items, self.max_history = config, n_items, max_history
+        self.items = SourceTable(config, sources, n_items)
+        width, head = backbone.prompt.shape[1], min(HEAD, backbone.prompt.shape[1])
+        self.project = nn.Linear(self.items.width, width)
+        self.project_out = nn.Linear(self.items.width, head, bias=False)
+        self.start = nn.Parameter(torch.randn(width) * backbone.token_std)
+        self.register_buffer("prompt", backbone.prompt.clone())
+        self.backbone = _with_lora(backbone.body, config) if config.tuning == "lora" else backbone.body
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, head, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        if "id" in config.sources:
+            self.bias = nn.Parameter(torch.zeros(n_items))
+        else:
+            self.register_buffer("bias", torch.zeros(n_items), persistent=False)
+        self._initialise(backbone.token_std)
+
+    @torch.no_grad()
+    def _initialise(self, token_std: float) -> None:
+        # Rows of sources have about the length sqrt(number of sources), so this std gives tokens the std wanted.
+        length = len(self.config.sources) ** 0.5
+        nn.init.normal_(self.project.weight, std=token_std / length)
+        nn.init.zeros_(self.project.bias)
+        nn.init.normal_(self.project_out.weight, std=1 / (length * self.head.out_features**0.5))
+        nn.init.normal_(self.head.weight, std=HEAD_STD)
+
+    @torch.no_grad()
+    def start_from(self, vectors: NDArray[np.float32]) -> None:
+        """Let the items' own embeddings begin as collaborative vectors, float32 [N, source_dim], of length 1.
+
+        A random table needs many epochs to find what co-occurrence counts know (see `Sasrec.start_from`). Items
+        without a vector (zeros) keep their random one.
+        """
+        if self.items.ids is not None:
+            given = torch.from_numpy(vectors).to(self.items.ids)
+            self.items.ids.copy_(torch.where(given.any(1, keepdim=True), given, self.items.ids))
+
+    def extend(self, sources: ItemSources, n_items: int) -> None:
+        """Take over a longer catalogue, for scoring: the known items come first, unchanged, then the new ones.
+
+        New items enter and are scored through their sources. Where `id` is one of them, theirs is the mean of all,
+        and so is their bias.
+
+        :raises ConfigError, DataError: as the constructor, and if the catalogue is shorter than the known one.
+        """
+        if n_items < self.n_items:
+            raise DataError(f"the catalogue has {n_items} items, fewer than the {self.n_items} that the teacher knows")
+        self.items.extend(sources, n_items)
+        with torch.no_grad():
+            bias = torch.cat((self.bias, self.bias.mean().expand(n_items - self.n_items)))
+        self.bias = nn.Parameter(bias) if "id" in self.config.sources else bias
+        self.n_items = n_items
+
+    def _run(self, batch: Batch, **options: Any) -> Any:
+        """Run the blocks over [prompt, row] for every row: P + T tokens."""
+        x = self.project(self.items(batch.inputs))  # [B, T, D]
+        x = self.dropout(torch.where(batch.is_start.unsqueeze(-1), self.start.to(x), x))
+        prompt = self.prompt.to(x).expand(len(x), -1, -1)  # [B, P, D]
+        x = torch.cat((prompt, x), 1)
+        may_look = _with_prompt(batch.mask, len(self.prompt))  # [B, 1, P + T, P + T]
+        mask = torch.zeros(may_look.shape, dtype=x.dtype, device=x.device)
+        mask.masked_fill_(~may_look, torch.finfo(x.dtype).min)
+        first = torch.arange(len(self.prompt), device=x.device).expand(len(x), -1)
+        position = torch.cat((first, batch.position + len(self.prompt)), 1)
+        return self.backbone(
+            inputs_embeds=x, attention_mask=mask, position_ids=position, use_cache=False, **options
+        )  # fmt: skip
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """Hidden states behind the last block and its norm, [B, T, D]."""
+        return self._run(batch).last_hidden_state[:, len(self.prompt) :]  # type: ignore[no-any-return]
+
+    def hidden_states(self, batch: Batch) -> list[Tensor]:
+        """Hidden states behind every block, for feature distillation: [B, T, D] each, the last one normed."""
+        states = self._run(batch.to(self.start.device), output_hidden_states=True).hidden_states
+        return [state[:, len(self.prompt) :] for state in states[1:]]
+
+    def query(self, hidden: Tensor) -> Tensor:
+        """What items are scored against: [..., D] -> [..., H]."""
+        return self.head(self.norm(self.dropout(hidden)))  # type: ignore[no-any-return]
+
+    def item_matrix(self) -> Tensor:
+        """Every item as the head sees it, [N, H]."""
+        return self.project_out(self.items())  # type: ignore[no-any-return]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the summed cross-entropy over the batch's positions."""
+        hidden = self.hidden(batch).flatten(0, 1)[batch.loss_at]  # [n, D]
+        return full_softmax_loss(self.query(hidden), self.item_matrix(), self.bias, batch.targets)
+
+    def item_logits(self, batch: Batch) -> Tensor:
+        """Logits over all items at the batch's positions, [n, N]; the batch may be on any device."""
+        batch = batch.to(self.start.device)
+        return self.scores(self.hidden(batch).flatten(0, 1)[batch.loss_at])
+
+    def scores(self, hidden: Tensor) -> Tensor:
+        """Logits over all items of hidden states [n, D] -> [n, N]."""
+        return torch.addmm(self.bias, self.query(hidden), self.item_matrix().T)
+
+    def layers(self) -> nn.ModuleList:
+        """Return the blocks as transformers' own, with what LoRA has learned added to their weights (a copy then)."""
+        body: Any = self.backbone
+        if self.config.tuning == "lora":
+            body = copy.deepcopy(body).merge_and_unload()
+        found: nn.ModuleList = body.layers
+        return found
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of parameters that a recommendation needs, frozen ones included."""
+        return sum(p.numel() for p in self.parameters())
+
+
+class TeacherRanker(ItemRanker):
+    """Ranks the whole catalogue by the teacher's logits (a `Ranker` of `distill.evaluation`)."""
+
+    def __init__(self, model: Teacher) -> None:
+        """Take a model; it is put in eval mode."""
+        super().__init__(model.eval(), model.max_history)
+
+
+def _with_prompt(mask: Tensor, prompt: int) -> Tensor:
+    """Put a prompt before every row that all its tokens see: bool [B, 1, T, T] -> [B, 1, P + T, P + T]."""
+    if prompt == 0:
+        return mask
+    rows, _, tokens, _ = mask.shape
+    out = mask.new_zeros(rows, 1, prompt + tokens, prompt + tokens)
+    out[:, :, :, :prompt] = True
+    out[:, :, :prompt, :prompt].tril_()
+    out[:, :, prompt:, prompt:] = mask
+    return out
+
+
+def _with_lora(body: nn.Module, config: TeacherConfig) -> nn.Module:
+    """Freeze the blocks and put low-rank updates beside their matrices (Hu et al. 2021, section 4.1)."""
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as error:
+        raise MissingExtraError("teacher.tuning = 'lora' needs peft; run `pip install peft`, or set 'full'") from error
+    shape = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules=LORA_LAYERS)
+    wrapped: nn.Module = get_peft_model(body, shape)
+    return wrapped
+
+
+def _frozen(chosen: tuple[str, ...], sources: ItemSources, n_items: int) -> list[Tensor]:
+    """Return the chosen vectors, float32 [N, d] each, in the order of `chosen`."""
+    names = [name for name in chosen if name in ("text", "collaborative", "image")]
+    return [torch.from_numpy(_array(name, getattr(sources, name), n_items).astype(np.float32)) for name in names]
+
+
+def _sids(chosen: tuple[str, ...], sources: ItemSources, n_items: int) -> Tensor:
+    """Return semantic IDs, int64 [N, L], or [N, 0] where they are not a source."""
+    if "sid" not in chosen:
+        return torch.zeros(n_items, 0, dtype=torch.int64)
+    return torch.from_numpy(_array("sid", sources.sids, n_items).astype(np.int64))
+
+
+def _array(name: str, array: NDArray[Any] | None, n_items: int) -> NDArray[Any]:
+    if array is None:
+        raise ConfigError(f"teacher.sources holds {name!r}, but there is none for these items; leave it out")
+    if array.ndim != 2 or len(array) != n_items:
+        raise DataError(f"the source {name!r} has shape {array.shape}; expected one row for each of {n_items} items")
+    return array

@@ -1,0 +1,1 @@
+"""Llama models trained elsewhere: reading them and what they call the items."""

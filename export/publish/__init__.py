@@ -1,0 +1,1 @@
+"""Bundles as signed releases of a repository of static files."""

@@ -1,0 +1,150 @@
+"""Gates: what an exported bundle lost against the float32 model, and whether that is too much.
+
+Every row is measured on the files themselves, through the runtime that ships, on the same validation questions. The
+first row is what the others are compared with. Peak memory is a fresh process's that opens the bundle and asks it a
+few questions.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.distill.data.splits import EvalSet
+from pocketrec.distill.evaluation.metrics import metrics_from_ranks, ranks_of, recommend
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.export.measure import WARM_UP, BundleRanker, bundle_bytes, open_files
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.engines.registry import engine_for
+from pocketrec.runtime.errors import ExportError
+from pocketrec.runtime.recommender import Recommender
+
+SHOWN = 10
+# Highest resident memory of a process that only runs the bundle. VmHWM begins anew with a program; ru_maxrss, the
+# fallback where there is no /proc, can hold the parent's.
+_PROBE = """
+import sys, resource
+from pocketrec.runtime.recommender import Recommender
+rec = Recommender.load(*sys.argv[1:])
+ids = rec.trie.table.ids(range(min(20, len(rec.trie.table))))
+for _ in range(5):
+    rec.recommend(ids)
+try:
+    kib = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+except (OSError, StopIteration):
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+print(kib / 1024)
+"""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One exported bundle: `bytes` of all its files, quality, agreement with the first row, cost of a call.
+
+    agreement: mean share of the first row's ten items that are among this one's ten. peak_mb: of a whole process, in
+    MiB.
+    """
+
+    artifact: str
+    bytes: int
+    recall: float
+    ndcg: float
+    agreement: float
+    p50_ms: float
+    peak_mb: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row under its published names."""
+        names = {"recall": "recall@10", "ndcg": "ndcg@10", "agreement": "agreement@10"}
+        return {names.get(name, name): value for name, value in asdict(self).items()}
+
+
+def measure_gates(
+    bundles: Sequence[tuple[str, Path]],
+    item_ids: Sequence[str],
+    questions: EvalSet,
+    progress: Progress = SILENT,
+) -> list[Gate]:
+    """Measure bundles of one catalogue; the first is the one that the others are compared with.
+
+    :param bundles: (name of the row, folder).
+    :param item_ids: catalogue whose rows the questions hold.
+    """
+    gates: list[Gate] = []
+    first: NDArray[np.int32] | None = None
+    for name, folder in bundles:
+        with open_files(folder) as recommender:
+            lists, p50 = _ask(recommender, item_ids, questions, progress, name)
+        first = lists if first is None else first
+        metrics = metrics_from_ranks(ranks_of(lists, questions.targets)).to_dict()
+        gates.append(
+            Gate(
+                artifact=name,
+                bytes=sum(bundle_bytes(folder).values()),
+                recall=float(metrics["recall@10"]),
+                ndcg=float(metrics["ndcg@10"]),
+                agreement=round(agreement(first, lists), 4),
+                p50_ms=round(p50, 3),
+                peak_mb=round(peak_memory(folder), 1),
+            )
+        )
+    return gates
+
+
+def agreement(first: NDArray[np.int32], lists: NDArray[np.int32]) -> float:
+    """Mean share of the first lists' items that are among the other's, in any order: int32 [n, k] each, -1: empty."""
+    shared = ((first[:, :, None] == lists[:, None]) & (first >= 0)[:, :, None]).any(2).sum(1)
+    sizes = (first >= 0).sum(1)
+    return float(np.mean(np.where(sizes > 0, shared / np.maximum(sizes, 1), 1.0)))
+
+
+def refuse_losses(gates: Sequence[Gate], max_drop: float) -> None:
+    """Refuse an artifact that lost too much ndcg@10 against the first row.
+
+    :param max_drop: share of the first row's ndcg@10, in [0, 1].
+    :raises ExportError: with the row that failed.
+    """
+    first = gates[0]
+    for gate in gates[1:]:
+        if gate.ndcg < first.ndcg * (1 - max_drop):
+            lost = 1 - gate.ndcg / first.ndcg
+            raise ExportError(
+                f"{gate.artifact} has ndcg@10 {gate.ndcg:.4f}, {lost:.1%} under {first.artifact}'s {first.ndcg:.4f}, "
+                f"and at most {max_drop:.1%} may be lost; choose a finer format, or allow it with --max-drop"
+            )
+
+
+def peak_memory(folder: Path) -> float:
+    """Peak resident memory, MiB, of a fresh process that opens a bundle and recommends.
+
+    :raises ExportError: if that process fails.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, str(folder), engine_for(open_bundle(folder))], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise ExportError(f"a process that opens {folder} failed: {done.stderr.strip()[-400:]}")
+    return float(done.stdout)
+
+
+def _ask(
+    recommender: Recommender, item_ids: Sequence[str], questions: EvalSet, progress: Progress, name: str
+) -> tuple[NDArray[np.int32], float]:
+    """Lists of ten, int32 [n, 10], seen items kept, and the median call in ms."""
+    ranker = BundleRanker(recommender, item_ids)
+    ranker.rank(questions.histories.take(slice(0, WARM_UP)), SHOWN, exclude_seen=False)
+    ranker.milliseconds.clear()
+    with progress.track(f"measuring {name}", len(questions)) as advance:
+        ranker.on_call = advance
+        lists = recommend(
+            ranker, questions, n_items=len(item_ids), max_history=recommender.manifest.model.max_history,
+            exclude_seen=False, list_length=SHOWN, batch_size=1024, progress=SILENT,
+        )  # fmt: skip
+    return lists, float(np.median(ranker.milliseconds))

@@ -1,0 +1,78 @@
+"""The same model over another catalogue of its SID space: a bundle that differs in its trie alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.export.bundle import CARD, begin_folder, model_card, put_in_place
+from pocketrec.runtime.bundle.bundle import (
+    COLD_FILE,
+    MANIFEST_FILE,
+    TRIE_FILE,
+    Bundle,
+    CatalogueSpec,
+    Manifest,
+    check_fit,
+    describe_file,
+    write_manifest,
+)
+from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.cold_items import FORMAT, VERSION
+from pocketrec.runtime.files.safetensors import write_tensors
+
+
+class Resemblances(NamedTuple):
+    """What new items resemble, as rows of the trie's table; the tensors of `pocketrec.runtime.cold_items`."""
+
+    items: NDArray[np.int32]
+    neighbours: NDArray[np.int32]
+    weights: NDArray[np.float16]
+    counts: NDArray[np.uint8]
+
+
+def write_cold_items(path: Path, cold: Resemblances) -> None:
+    """Write a file of cold items; equal contents give equal bytes.
+
+    :raises OSError: if it cannot be written.
+    """
+    write_tensors(path, {"format": FORMAT, "version": VERSION}, cold._asdict())
+
+
+def write_refreshed(base: Bundle, trie: ItemTrie, out: Path, cold: Resemblances | None = None) -> Manifest:
+    """Write a bundle with the model of another one and a new catalogue; the model's id does not change.
+
+    What was measured on the old catalogue does not hold for the new one: it moves to `provenance["measured_before"]`.
+
+    :param base: an opened bundle.
+    :param trie: the whole new catalogue.
+    :param cold: what its new items resemble; None: not said.
+    :raises BundleError: if the trie does not fit the model; nothing is written then.
+    """
+    check_fit(base.manifest.model, trie)
+    partial = begin_folder(out)
+    for name in base.manifest.files:
+        if name not in (TRIE_FILE, COLD_FILE, CARD):
+            shutil.copyfile(base.file(name), partial / name)
+    trie.save(partial / TRIE_FILE)
+    if cold is not None:
+        write_cold_items(partial / COLD_FILE, cold)
+    (partial / CARD).write_text(model_card(base.manifest.model, len(trie), {}), encoding="utf-8")
+    old = base.manifest
+    measured = old.provenance.get("measured_before", {"items": old.catalogue.items, "metrics": dict(old.metrics)})
+    manifest = dataclasses.replace(
+        old,
+        catalogue=CatalogueSpec(len(trie), trie.sid_space),
+        files={p.name: describe_file(p) for p in sorted(partial.iterdir()) if p.name != MANIFEST_FILE},
+        provenance={**old.provenance, "measured_before": measured},
+        metrics={},
+        gates=(),
+    )
+    write_manifest(partial, manifest)
+    put_in_place(partial, out)
+    return manifest

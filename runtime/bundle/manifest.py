@@ -1,0 +1,297 @@
+"""The manifest of a bundle: what the model is, which files belong to it, where it comes from.
+
+`parse_manifest` turns untrusted bytes into a checked `Manifest`: every field has the right type and a sane
+value, or a BundleError names the field. Fields that this version does not know are passed over, so that
+later bundles may say more; a change of meaning raises the schema version, and that is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from pocketrec.runtime.catalogue.trie_file import MAX_CODES, MAX_FILE_BYTES, MAX_LEVELS
+from pocketrec.runtime.errors import BundleError
+from pocketrec.runtime.files.strict_json import parse_json
+
+SCHEMA_VERSION: Final = 1
+MODEL_KIND: Final = "llama-sid"  # our student: a token per item, a decoder of semantic IDs
+TOKENS_KIND: Final = "llama-tokens"  # a converted causal Llama: a token per code, no decoder of its own
+MANIFEST_FILE: Final = "manifest.json"
+TRIE_FILE: Final = "trie.safetensors"
+COLD_FILE: Final = "cold_items.safetensors"  # optional: what items that nobody has interacted with resemble
+MAX_MANIFEST_BYTES: Final = 1 << 20
+MAX_FILES: Final = 64
+MAX_TEXT: Final = 256
+MAX_SIZE: Final = 1 << 24  # no count of a model on a device comes near
+MAX_WIDTH: Final = 1 << 18
+MAX_LAYERS: Final = 1 << 10
+MAX_HEADS: Final = 1 << 10
+MAX_HISTORY: Final = 1 << 16
+MAX_BEAM: Final = 1 << 14  # the search makes room for so many prefixes, whatever the catalogue
+MAX_PAIR_CODES: Final = 1 << 12  # a pair table makes room for the square of it
+MAX_NUMBER: Final = 1e30
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_REMEDY: Final = "fetch the bundle again or re-export it"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Shape of the model and of its search; sizes are counts of numbers unless they say otherwise."""
+
+    kind: str
+    sid_space: str  # hash of the codebooks
+    levels: int  # codes in a semantic ID, L
+    codes: int  # codes per level, K
+    max_history: int  # items
+    beam: int  # prefixes kept by the search, unless the caller asks for more items
+    max_branch: tuple[int, ...]  # [L]: children of a node that the graph has room for, by depth
+    dim: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    decoder_dim: int
+    pair_dim: int  # width of the table of pairs of first codes; 0: none
+    rope_theta: float
+    norm_eps: float
+    parameters: int
+    quantization: str = "none"  # how the weights are stored
+    vocab: int = 0  # tokens of a "llama-tokens" model, V; 0 for the student, which has none
+    prompt: int = 0  # tokens that such a model reads before the history
+    blocks: int = 0  # blocks with weights of their own; layer i uses block i % blocks; 0: one for each layer
+
+    def block(self, layer: int) -> int:
+        """Return the block whose weights a layer uses."""
+        return layer % (self.blocks or self.layers)
+
+
+@dataclass(frozen=True)
+class CatalogueSpec:
+    """The catalogue that the bundle's trie holds."""
+
+    items: int
+    sid_space: str
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What a file must be: its SHA-256 (64 lower-case hex digits) and its size in bytes."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A bundle's table of contents. `provenance`, `metrics` and the rows of `gates` are free JSON objects.
+
+    metrics: of these files on the test questions. gates: what they lost against other exports of the same model.
+    """
+
+    model: ModelSpec
+    catalogue: CatalogueSpec
+    files: Mapping[str, FileEntry]  # by file name
+    graphs: Mapping[str, str]  # role -> file name
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    gates: Sequence[Mapping[str, Any]] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest as plain dictionaries and lists, ready for JSON."""
+        model = {**dataclasses.asdict(self.model), "max_branch": list(self.model.max_branch)}
+        if self.model.kind != TOKENS_KIND:
+            del model["vocab"], model["prompt"]
+        return {
+            "schema_version": self.schema_version,
+            "model": model,
+            "catalogue": dataclasses.asdict(self.catalogue),
+            "files": {name: dataclasses.asdict(entry) for name, entry in self.files.items()},
+            "graphs": dict(self.graphs),
+            "provenance": dict(self.provenance),
+            "metrics": dict(self.metrics),
+            "gates": [dict(row) for row in self.gates],
+        }
+
+    def to_json(self) -> bytes:
+        """Return the manifest as a file's content: equal manifests give equal bytes.
+
+        :raises BundleError: if it would be refused when read (a NaN among the metrics, for instance).
+        """
+        try:
+            text = json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BundleError(
+                f"the manifest does not fit JSON ({error}); use strings, finite numbers, lists"
+            ) from error
+        content = text.encode()
+        parse_manifest(content)
+        return content
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """Check the content of a manifest.json and return it typed.
+
+    :raises BundleError: on anything that is not as described; the message names the field.
+    """
+    if len(content) > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{MANIFEST_FILE} is over the limit of {MAX_MANIFEST_BYTES} bytes; {_REMEDY}")
+    try:
+        data = parse_json(content)
+    except ValueError as error:
+        raise BundleError(f"{MANIFEST_FILE} is not valid JSON ({error}); {_REMEDY}") from error
+    top = _Fields(data, "")
+    version = top.integer("schema_version", 1)
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{MANIFEST_FILE} has schema_version {version}, and this pocketrec reads {SCHEMA_VERSION}; "
+            "update pocketrec or export the bundle for this version"
+        )
+    files = _parse_files(top.fields("files"))
+    graphs = top.fields("graphs")
+    manifest = Manifest(
+        model=_parse_model(top.fields("model")),
+        catalogue=_parse_catalogue(top.fields("catalogue")),
+        files=files,
+        graphs={role: graphs.text(role) for role in graphs.data},
+        provenance=top.fields("provenance").data,
+        metrics=top.fields("metrics").data,
+        gates=top.objects("gates") if "gates" in top.data else (),
+        schema_version=version,
+    )
+    for what, name in {
+        "the trie": TRIE_FILE,
+        **{f"graph {r!r}": n for r, n in manifest.graphs.items()},
+    }.items():
+        if name not in files:
+            raise BundleError(f"{MANIFEST_FILE} does not list {name!r} ({what}) among its files; {_REMEDY}")
+    if manifest.catalogue.sid_space != manifest.model.sid_space:
+        raise BundleError(
+            f"{MANIFEST_FILE}: the catalogue's sid_space {manifest.catalogue.sid_space!r} is not the model's "
+            f"{manifest.model.sid_space!r}; re-export or re-publish both from the same codebooks"
+        )
+    return manifest
+
+
+def _parse_files(fields: _Fields) -> dict[str, FileEntry]:
+    if len(fields.data) > MAX_FILES:
+        raise BundleError(f"{MANIFEST_FILE} lists {len(fields.data)} files, over the limit of {MAX_FILES}; {_REMEDY}")
+    files = {}
+    for name in fields.data:
+        if not _FILE_NAME.fullmatch(name) or name.lower() == MANIFEST_FILE:
+            raise BundleError(f"{MANIFEST_FILE} lists a file {name[:MAX_TEXT]!r}, which is no plain name; {_REMEDY}")
+        entry = fields.fields(name)
+        digest = entry.text("sha256")
+        if not _SHA256.fullmatch(digest):
+            entry.refuse("sha256", "64 lower-case hex digits")
+        files[name] = FileEntry(digest, entry.integer("bytes", 0, MAX_FILE_BYTES))
+    return files
+
+
+def _parse_catalogue(fields: _Fields) -> CatalogueSpec:
+    return CatalogueSpec(items=fields.integer("items", 0), sid_space=fields.text("sid_space"))
+
+
+def _parse_model(fields: _Fields) -> ModelSpec:
+    kind = fields.text("kind")
+    if kind not in (MODEL_KIND, TOKENS_KIND):
+        raise BundleError(
+            f"the model is of kind {kind!r}, and this pocketrec runs {MODEL_KIND!r} and {TOKENS_KIND!r}; "
+            "update pocketrec"
+        )
+    tokens = kind == TOKENS_KIND
+    levels = fields.integer("levels", 1, MAX_LEVELS)
+    codes = fields.integer("codes", 1, MAX_CODES)
+    limits = {
+        "max_history": MAX_HISTORY, "beam": MAX_BEAM, "dim": MAX_WIDTH, "layers": MAX_LAYERS, "heads": MAX_HEADS,
+        "kv_heads": MAX_HEADS, "head_dim": MAX_WIDTH, "ffn": MAX_WIDTH,
+    }  # fmt: skip
+    widest_pair = 0 if tokens or codes > MAX_PAIR_CODES else MAX_WIDTH
+    spec = ModelSpec(
+        kind=kind,
+        sid_space=fields.text("sid_space"),
+        levels=levels,
+        codes=codes,
+        max_branch=fields.integers("max_branch", levels, 1, codes),
+        rope_theta=fields.number("rope_theta"),
+        norm_eps=fields.number("norm_eps"),
+        parameters=fields.integer("parameters", 1, 1 << 40),
+        decoder_dim=fields.integer("decoder_dim", 0, 0) if tokens else fields.integer("decoder_dim", 1, MAX_WIDTH),
+        pair_dim=fields.integer("pair_dim", 0, widest_pair),
+        vocab=fields.integer("vocab", 1) if tokens else 0,
+        prompt=fields.integer("prompt", 0, MAX_HISTORY) if tokens else 0,
+        quantization=fields.text("quantization") if "quantization" in fields.data else "none",
+        blocks=fields.integer("blocks", 0, MAX_LAYERS) if "blocks" in fields.data else 0,
+        **{name: fields.integer(name, 1, limit) for name, limit in limits.items()},
+    )
+    if spec.heads % spec.kv_heads:
+        fields.refuse("kv_heads", f"a divisor of heads, {spec.heads},")
+    if spec.head_dim % 2:
+        fields.refuse("head_dim", "an even number")
+    if spec.blocks > spec.layers:
+        fields.refuse("blocks", f"at most the number of layers, {spec.layers},")
+    return spec
+
+
+class _Fields:
+    """A JSON object whose fields are taken out with their types checked."""
+
+    def __init__(self, data: object, where: str) -> None:
+        """Wrap `data`; `where` is the dotted path to it, for messages."""
+        if not isinstance(data, dict):
+            raise BundleError(f"{MANIFEST_FILE} has {where or 'a top level'} that is no object; {_REMEDY}")
+        self.data: dict[str, Any] = data
+        self._where = f"{where}." if where else ""
+
+    def refuse(self, name: str, needed: str) -> NoReturn:
+        value = self.data.get(name)
+        said = repr(value)[:60] if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
+        found = f"is {said}" if name in self.data else "is missing"
+        raise BundleError(f"{MANIFEST_FILE}: {self._where}{name} {found}, where {needed} is needed; {_REMEDY}")
+
+    def fields(self, name: str) -> _Fields:
+        if not isinstance(self.data.get(name), dict):
+            self.refuse(name, "an object")
+        return _Fields(self.data[name], self._where + name)
+
+    def text(self, name: str) -> str:
+        value = self.data.get(name)
+        if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT:
+            self.refuse(name, f"a text of 1 to {MAX_TEXT} characters")
+        return value
+
+    def integer(self, name: str, low: int, high: int = MAX_SIZE) -> int:
+        value: Any = self.data.get(name)
+        if not _is_integer(value, low, high):
+            self.refuse(name, f"a whole number from {low} to {high}")
+        return int(value)
+
+    def integers(self, name: str, count: int, low: int, high: int) -> tuple[int, ...]:
+        value = self.data.get(name)
+        if not isinstance(value, list) or len(value) != count or not all(_is_integer(v, low, high) for v in value):
+            self.refuse(name, f"a list of {count} whole numbers from {low} to {high}")
+        return tuple(value)
+
+    def objects(self, name: str) -> tuple[dict[str, Any], ...]:
+        value = self.data.get(name)
+        if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+            self.refuse(name, "a list of objects")
+        return tuple(value)
+
+    def number(self, name: str) -> float:
+        value = self.data.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_NUMBER:
+            self.refuse(name, "a positive number")
+        return float(value)
+
+
+def _is_integer(value: object, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high

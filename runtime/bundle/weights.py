@@ -1,0 +1,164 @@
+"""Reads a bundle's weight file back as float32, whatever its tensors are stored as.
+
+What stands for a tensor `t` in `model.safetensors`:
+
+- `t`: float32, or float16;
+- `t.int8` int8 of the tensor's shape and `t.scale` float16, which broadcasts to it: t = int8 · scale;
+- `t.int4` uint8, two values a byte along the blocked axis (its first half in the low four bits, its second in the
+  high ones), and `t.scale` float16: [n / B, 1, m] where the first axis is cut into blocks of B, [n, m / B, 1] where the
+  second is. t = (value − 8) · its block's scale.
+
+`export/quantize.py` writes these, `export/onnx/graph.py` decodes them inside the ONNX graphs by the same rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from pocketrec.runtime.bundle.manifest import TOKENS_KIND, ModelSpec
+from pocketrec.runtime.errors import BundleError, one_line
+from pocketrec.runtime.files.safetensors import check_header
+
+INT8, INT4, SCALE = ".int8", ".int4", ".scale"
+MIDDLE = 8  # what stands for 0 in four bits
+
+
+def read_weights(path: Path, spec: ModelSpec | None = None, elsewhere: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
+    """Return every tensor by name: float32, and integers that are no weights as they are.
+
+    :param spec: the model that they must be of; None: any.
+    :param elsewhere: how the names of tensors begin that another file holds, so that this one may lack them.
+    :raises BundleError: if the file is damaged, or its tensors are not the model's.
+    """
+    try:
+        check_header(path)
+        weights = _decoded(load_file(path))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise BundleError(f"{path.name} is damaged ({one_line(error)}); export the bundle again") from error
+    if spec is not None:
+        _check(weights, spec, path, elsewhere)
+    return weights
+
+
+def _decoded(stored: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    out: dict[str, NDArray[Any]] = {}
+    for name, array in stored.items():
+        if name.endswith((INT8, INT4)):
+            base = name.removesuffix(INT8).removesuffix(INT4)
+            scale = stored[base + SCALE]
+            fits = _fits_int8 if name.endswith(INT8) else _fits_int4
+            if scale.dtype != np.float16 or not fits(array, scale.shape):
+                raise ValueError(f"the scale of {base!r} does not fit it")
+            unpack = _unpack_int8 if name.endswith(INT8) else unpack_int4
+            out[base] = unpack(array, scale)
+        elif not name.endswith(SCALE):
+            out[name] = array.astype(np.float32) if array.dtype == np.float16 else array
+    return out
+
+
+def _fits_int8(array: NDArray[Any], scale: tuple[int, ...]) -> bool:
+    """Tell whether a scale broadcasts to the values, and not the values to the scale."""
+    same_rank = array.dtype == np.int8 and len(scale) == array.ndim
+    return same_rank and all(n in (1, m) for n, m in zip(scale, array.shape, strict=True))
+
+
+def _fits_int4(array: NDArray[Any], scale: tuple[int, ...]) -> bool:
+    if array.dtype != np.uint8 or array.ndim != 2 or len(scale) != 3 or 0 in (*scale, *array.shape):
+        return False
+    if blocked_axis(scale) == 0:
+        return 2 * array.shape[0] % scale[0] == 0 and scale[1:] == (1, array.shape[1])
+    return scale[0] == array.shape[0] and 2 * array.shape[1] % scale[1] == 0 and scale[2] == 1
+
+
+def _unpack_int8(values: NDArray[np.int8], scale: NDArray[np.float16]) -> NDArray[np.float32]:
+    return values.astype(np.float32) * scale.astype(np.float32)
+
+
+def blocked_axis(scale_shape: tuple[int, ...]) -> int:
+    """The axis that is cut into blocks, from the shape of the scales (see the module)."""
+    return 0 if scale_shape[1] == 1 and scale_shape[2] > 1 else 1
+
+
+def unpack_int4(packed: NDArray[np.uint8], scale: NDArray[np.float16]) -> NDArray[np.float32]:
+    """Decode a 4-bit tensor: float32 [n, m]."""
+    axis = blocked_axis(scale.shape)
+    values = np.concatenate((packed & 15, packed >> 4), axis).astype(np.float32) - MIDDLE
+    blocks = (scale.shape[0], -1, scale.shape[2]) if axis == 0 else (*scale.shape[:2], -1)
+    return np.asarray((values.reshape(blocks) * scale.astype(np.float32)).reshape(values.shape), np.float32)
+
+
+def _check(weights: Mapping[str, NDArray[Any]], spec: ModelSpec, path: Path, elsewhere: tuple[str, ...]) -> None:
+    """Make sure that a model's tensors are there, of its shapes, and that its integers are in range."""
+    wanted = _token_shapes(spec, weights) if spec.kind == TOKENS_KIND else _student_shapes(spec, weights)
+    for name, shape in wanted.items():
+        if name not in weights and not name.startswith(elsewhere):
+            raise BundleError(f"{path.name} lacks the tensor {name!r}; export the bundle again")
+        if name in weights and weights[name].shape != shape:
+            found = list(weights[name].shape)
+            raise BundleError(
+                f"{path.name} has {name} of shape {found}, and the manifest makes it {list(shape)}; export it again"
+            )
+        if name in weights and weights[name].dtype != np.float32 and name not in ("pair.keys", "tokens"):
+            raise BundleError(f"{path.name} has {name} of type {weights[name].dtype}; export the bundle again")
+    for name, end in (("pair.keys", spec.codes**2), ("tokens", spec.vocab)):
+        values = weights.get(name)
+        if name in wanted and values is not None and not _within(values, end, rising=name == "pair.keys"):
+            raise BundleError(f"{path.name} has numbers in {name} that the model does not know; export it again")
+
+
+def _within(values: NDArray[Any], end: int, rising: bool) -> bool:
+    if not np.issubdtype(values.dtype, np.integer) or (values.size and not 0 <= values.min() <= values.max() < end):
+        return False
+    return not rising or bool((np.diff(values.astype(np.int64)) > 0).all())
+
+
+def _student_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of `export.weights`."""
+    dim, middle, codes = spec.dim, spec.decoder_dim, spec.codes
+    queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    out: dict[str, tuple[int, ...]] = {
+        "start": (1, dim), "norm": (dim,), "rope.cos": (spec.max_history + 1, spec.head_dim),
+        "rope.sin": (spec.max_history + 1, spec.head_dim), "decoder.hidden": (dim, spec.levels * middle),
+        "decoder.bias": (spec.levels * middle,),
+    }  # fmt: skip
+    for block in {spec.block(layer) for layer in range(spec.layers)}:
+        shapes = {"q": (dim, queries), "kv": (dim, 2 * keys), "o": (queries, dim), "gate_up": (dim, 2 * spec.ffn)}
+        out |= {f"layers.{block}.{name}": shape for name, shape in {**shapes, "down": (spec.ffn, dim)}.items()}
+    for level in range(spec.levels):
+        out |= {f"embed.{level}": (codes, dim), f"decoder.{level}.out": (middle, codes)}
+        out[f"decoder.{level}.out_bias"] = (codes,)
+        if level:
+            out[f"decoder.{level}.prefix"] = (dim, middle)
+    if spec.pair_dim:
+        pairs = weights["pair.keys"].size if "pair.keys" in weights else 0
+        out |= {"pair.keys": (pairs,), "pair.table": (1 + pairs, spec.pair_dim)}
+        out |= {"pair.into": (spec.pair_dim, dim), "pair.query": (dim, spec.pair_dim)}
+    return out
+
+
+def _token_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of `export.token_weights`."""
+    dim, queries = spec.dim, spec.heads * spec.head_dim
+    places = spec.levels * spec.codes + max(spec.prompt, 1)
+    longest = spec.prompt + (spec.max_history + 1) * spec.levels + 1
+    out: dict[str, tuple[int, ...]] = {
+        "head": (spec.vocab, dim), "norm": (dim,), "tokens": (places,), "rope.cos": (longest, spec.head_dim),
+        "rope.sin": (longest, spec.head_dim),
+    }  # fmt: skip
+    if "embed" in weights:
+        out["embed"] = (places, dim)
+    joined = queries + 2 * spec.kv_heads * spec.head_dim
+    shapes = {"qkv": (dim, joined), "o": (queries, dim), "gate": (dim, spec.ffn), "up": (dim, spec.ffn)}
+    for layer in range(spec.layers):
+        for name, shape in {**shapes, "down": (spec.ffn, dim)}.items():
+            out[f"layers.{layer}.{name}"] = shape
+            if f"layers.{layer}.{name}_bias" in weights:
+                out[f"layers.{layer}.{name}_bias"] = (shape[1],)
+    return out

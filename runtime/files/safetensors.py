@@ -1,0 +1,78 @@
+"""The header of a safetensors file, looked at before the library reads it, and written so that equal files are equal.
+
+The library takes headers of 100 MB, of which it makes gigabytes, sizes that numpy cannot hold, and of a tensor that
+stands twice the last. Where tensors lie, and that they fill the file, is its to check. And it writes metadata in any
+order.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.runtime.files.atomic import atomic_write
+from pocketrec.runtime.files.strict_json import parse_json
+
+MAX_HEADER_BYTES: Final = 1 << 20
+MAX_DIMENSIONS: Final = 8
+MAX_LENGTH: Final = 1 << 31
+MAX_NAME: Final = 256
+
+_NAMES: Final = {np.dtype(k): n for n, k in {"U8": "u1", "U16": "u2", "I32": "i4", "F16": "f2"}.items()}
+
+
+def check_header(path: Path) -> None:
+    """Make sure that a header is short, has one meaning, and that its names and shapes are sane.
+
+    :raises ValueError: if it is not; the message is the reason alone.
+    :raises OSError: if the file cannot be read.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER_BYTES:
+            raise ValueError(f"its header says that it has {length} bytes, over the limit of {MAX_HEADER_BYTES}")
+        header = parse_json(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no object")
+    for name, entry in header.items():
+        if len(name) > MAX_NAME:
+            raise ValueError(f"it has a tensor whose name has {len(name)} characters")
+        if name != "__metadata__" and not (isinstance(entry, dict) and _is_shape(entry.get("shape"))):
+            raise ValueError(f"its tensor {name!r} has no shape that it could have")
+
+
+def _is_shape(shape: object) -> bool:
+    return (
+        isinstance(shape, list)
+        and len(shape) <= MAX_DIMENSIONS
+        and all(type(size) is int and 0 <= size <= MAX_LENGTH for size in shape)
+    )
+
+
+def write_tensors(path: str | Path, metadata: Mapping[str, str], tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write a safetensors file atomically; equal contents give equal bytes.
+
+    :param tensors: in the order in which they are to lie; the widest types first keep all of them aligned.
+    :raises OSError: if the file cannot be written; a file that was there is then untouched.
+    """
+    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    end = 0
+    for name, tensor in tensors.items():
+        place = [end, end + tensor.nbytes]
+        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": place}
+        end += tensor.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    blobs = [_little_endian_bytes(tensor) for tensor in tensors.values()]
+    atomic_write(path, [struct.pack("<Q", len(text)), text, *blobs])
+
+
+def _little_endian_bytes(tensor: NDArray[Any]) -> memoryview:
+    flat = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).reshape(-1)
+    return flat.view(np.uint8).data

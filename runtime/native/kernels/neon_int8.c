@@ -1,0 +1,26 @@
+/* Kernels for aarch64 with dotprod, products of whole numbers. */
+#if defined(__aarch64__)
+#include <arm_neon.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../core/model.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("dotprod"))), apply_to = function)
+#else
+#pragma GCC target("arch=armv8.2-a+dotprod")
+#endif
+
+#define LANES 4
+#define WHOLE
+#include "../core/compute.h"
+
+const Kernels kernels_neon_int8 = {
+    .name = "neon-int8", .panel = PANEL, .whole = 1, .encode = encode, .search = search};
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,95 @@
+/* pocketrec.runtime._native: a model's encoder and search, and lookups of item ids, for runtime/engines/native.py and
+   runtime/catalogue/item_table.py. */
+#include "module.h"
+
+#include "items.h"
+
+PyDoc_STRVAR(encode_doc, "encode(history, past, hidden, present)\n--\n\n"
+                         "Read int32 [N, L] after past, float32 [layers, 2, G, P, d] or None; fills hidden [D] and, where it\n"
+                         "is not None, present [layers, 2, G, S, d].");
+
+PyDoc_STRVAR(search_doc, "search(hidden, cache, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
+                         "Find the best leaves after hidden [D], and after the cache that `encode` gave, which a student does\n"
+                         "not need; fills rows and scores, at most beam long, and returns how many there are.");
+
+PyDoc_STRVAR(recommend_doc, "recommend(history, unused, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
+                            "Read int32 [N, L] and search; as `search`.");
+
+PyDoc_STRVAR(answer_doc, "answer(catalogue, history, hidden, cache, seen, k, beam, exclude_seen)\n--\n\n"
+                         "What `Recommender.recommend` gives in the plainest case, from item ids or, with history None, from\n"
+                         "hidden [D], cache and the leaf rows that were seen; None where the case is another.");
+
+static PyObject *model_kernels(PyObject *self, void *unused) {
+    (void)unused;
+    return PyUnicode_FromString(((ModelObject *)self)->kernels->name);
+}
+
+static PyMethodDef model_methods[] = {
+    {"encode", model_encode, METH_VARARGS, encode_doc},
+    {"search", model_search, METH_VARARGS, search_doc},
+    {"recommend", model_recommend, METH_VARARGS, recommend_doc},
+    {"answer", model_answer, METH_VARARGS, answer_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef model_properties[] = {
+    {"kernels", model_kernels, NULL, "Name of the instruction set that is used.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot model_slots[] = {
+    {Py_tp_doc, (void *)"Model(sizes, eps, tensors, kernels=None)\n--\n\nA student, its weights copied and laid out."},
+    {Py_tp_new, model_new},
+    {Py_tp_dealloc, model_free},
+    {Py_tp_methods, model_methods},
+    {Py_tp_getset, model_properties},
+    {0, NULL},
+};
+
+static PyType_Spec model_spec = {"pocketrec.runtime._native.Model", sizeof(ModelObject), 0, Py_TPFLAGS_DEFAULT, model_slots};
+
+PyDoc_STRVAR(kernels_doc, "kernels()\n--\n\nNames of the instruction sets that this processor has kernels for, the best first.");
+
+static PyObject *module_kernels(PyObject *self, PyObject *unused) {
+    (void)self, (void)unused;
+    PyObject *out = PyList_New(0);
+    for (const Kernels *const *k = available_kernels(); out && *k; k++) {
+        PyObject *name = PyUnicode_FromString((*k)->name);
+        if (!name || PyList_Append(out, name) < 0) Py_CLEAR(out);
+        Py_XDECREF(name);
+    }
+    return out;
+}
+
+static PyMethodDef module_methods[] = {
+    {"kernels", module_kernels, METH_NOARGS, kernels_doc},
+    {"find", find_rows, METH_VARARGS, "find(ids, index, id_bytes, id_offsets, rows)\n--\n\nFill rows int32 [n]; see items.h."},
+    {"texts", texts_of, METH_VARARGS, "texts(rows, blob, offsets)\n--\n\nThe texts of rows int32 [n]."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int module_exec(PyObject *module) {
+    PyType_Spec *specs[] = {&model_spec, &catalogue_spec};
+    for (int i = 0; i < 2; i++) {
+        PyObject *type = PyType_FromSpec(specs[i]);
+        int failed = !type || PyModule_AddType(module, (PyTypeObject *)type) < 0;
+        Py_XDECREF(type);
+        if (failed) return -1;
+    }
+    return 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT, "pocketrec.runtime._native", "The student's encoder and search in C.", 0, module_methods,
+    module_slots, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__native(void) { return PyModuleDef_Init(&module_definition); }

@@ -1,0 +1,1 @@
+"""A bundle beside its peers: latency, throughput, cold start, memory."""

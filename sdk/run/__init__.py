@@ -1,0 +1,1 @@
+"""A run's folder, its stages, and what can be made of a finished run."""

@@ -1,0 +1,182 @@
+"""Semantic IDs: unique, near their centroids, frozen, the same from the same data."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pocketrec.distill.config import SidConfig
+from pocketrec.distill.semantic_ids.fusion import ItemSpace, Sources
+from pocketrec.distill.semantic_ids.placement import nearest_codes, place
+from pocketrec.distill.semantic_ids.quality import measure_quality
+from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds, build_semantic_ids, frozen_bytes
+from pocketrec.runtime.errors import BundleError, ConfigError, TrainingError
+
+SMALL = {"codes": 8, "text_dim": 6, "collaborative_dim": 4}
+
+
+def clustered(n=120, dim=12, clusters=10, seed=0):
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(clusters, dim))
+    return (centres[np.arange(n) % clusters] + 0.2 * generator.normal(size=(n, dim))).astype(np.float32)
+
+
+def sources(n=120, seed=0):
+    collaborative = clustered(n, 8, 6, seed + 1)
+    collaborative[::9] = 0.0  # never seen in training
+    return Sources(text=clustered(n, seed=seed), collaborative=collaborative)
+
+
+@pytest.fixture(scope="module")
+def ids():
+    return build_semantic_ids(sources(), SidConfig(**SMALL))
+
+
+def test_every_item_has_a_sid_of_its_own(ids):
+    assert ids.rows.shape == (120, 3)
+    assert ids.rows.dtype == np.uint8
+    assert len(np.unique(ids.rows, axis=0)) == 120
+
+
+def test_items_of_unlike_text_never_share_their_first_code():
+    text = build_semantic_ids(Sources(text=clustered(clusters=4)), SidConfig(**SMALL))
+    codes = [set(text.rows[cluster::4, 0].tolist()) for cluster in range(4)]
+    assert sum(map(len, codes)) == len(set.union(*codes))
+
+
+def test_the_same_data_and_seed_give_the_same_sids_and_the_same_space(ids):
+    again = build_semantic_ids(sources(), SidConfig(**SMALL))
+    assert np.array_equal(again.rows, ids.rows)
+    assert again.sid_space == ids.sid_space
+    other = build_semantic_ids(sources(), SidConfig(**SMALL, seed=1))
+    assert other.sid_space != ids.sid_space
+
+
+def test_saved_sids_come_back_whole(ids, tmp_path):
+    ids.save(tmp_path)
+    back = SemanticIds.load(tmp_path)
+    assert np.array_equal(back.rows, ids.rows)
+    assert back.sid_space == ids.sid_space
+    assert back.quality == ids.quality
+    assert frozen_bytes(back.codebooks, back.space) == (tmp_path / "codebooks.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["codebooks.safetensors", "sids.npy", "quality.json"])
+def test_damaged_files_are_refused_with_the_way_out(ids, tmp_path, name):
+    ids.save(tmp_path)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:40])
+    with pytest.raises(BundleError, match="run the sids stage again"):
+        SemanticIds.load(tmp_path)
+
+
+def test_a_new_item_takes_a_free_sid_and_moves_nobody(ids):
+    new = clustered(30, seed=5)
+    given_rows = ids.rows.copy()
+    rows = ids.assign(Sources(text=new))
+    assert np.array_equal(ids.rows, given_rows)
+    both = np.concatenate((ids.rows, rows))
+    assert len(np.unique(both, axis=0)) == len(both)
+
+
+def test_a_new_item_that_equals_an_old_one_shares_all_but_its_last_code(ids):
+    everything = sources()
+    one = Sources(text=everything.text[5:6], collaborative=everything.collaborative[5:6])
+    assert ids.assign(one)[0, :2].tolist() == ids.rows[5, :2].tolist()
+
+
+def test_an_unseen_item_stands_where_its_text_predicts():
+    # Collaborative vectors are a linear function of text, so the prediction can be exact.
+    text = clustered(200)
+    config = SidConfig(codes=8, text_dim=12, collaborative_dim=12)
+    collaborative = text.copy()
+    space = ItemSpace.fit(Sources(text, collaborative), config)
+    hidden = space.fuse(Sources(text, None))
+    shown = space.fuse(Sources(text, collaborative))
+    cosine = (hidden * shown).sum(1) / np.linalg.norm(hidden, axis=1) / np.linalg.norm(shown, axis=1)
+    assert cosine.min() > 0.95
+
+
+def brute_force_cost(latent, centroids, prefix):
+    """The least total distance of dealing distinct last codes to the items of one prefix."""
+    residual = latent - centroids[0][prefix]
+    cost = ((residual[:, None] - centroids[1][None]) ** 2).sum(-1)
+    n = len(latent)
+    return min(cost[np.arange(n), list(p)].sum() for p in itertools.permutations(range(len(centroids[1])), n))
+
+
+def test_the_last_codes_of_a_prefix_are_dealt_out_at_the_least_total_distance():
+    generator = np.random.default_rng(0)
+    centroids = generator.normal(size=(2, 5, 3)).astype(np.float32)
+    centroids[0, 1:] += 100.0  # everybody's first code is 0
+    latent = generator.normal(size=(4, 3)).astype(np.float32)
+    rows, _ = place(latent, centroids)
+    assert (rows[:, 0] == 0).all()
+    cost = ((latent - centroids[0][0] - centroids[1][rows[:, 1]]) ** 2).sum()
+    assert cost == pytest.approx(brute_force_cost(latent, centroids, 0), rel=1e-5)
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 27), st.integers(0, 1000))
+def test_placement_is_unique_up_to_a_full_space(n, seed):
+    generator = np.random.default_rng(seed)
+    centroids = generator.normal(size=(3, 3, 2)).astype(np.float32)
+    latent = generator.normal(size=(n, 2)).astype(np.float32)
+    try:
+        rows, moved = place(latent, centroids)
+    except TrainingError:
+        assert n > 9  # a crowd can fill all prefixes that differ in their last code alone
+        return
+    assert len(np.unique(rows, axis=0)) == n
+    assert 0 <= moved <= n
+
+
+def test_items_beyond_a_prefix_full_of_them_go_to_the_next_nearest():
+    centroids = np.zeros((2, 2, 1), np.float32)
+    centroids[0] = [[0.0], [10.0]]
+    centroids[1] = [[-1.0], [1.0]]
+    latent = np.array([[0.0], [0.1], [0.2]], np.float32)
+    rows, moved = place(latent, centroids)
+    assert sorted(rows[:, 0].tolist()) == [0, 0, 1]
+    assert moved >= 1
+    with pytest.raises(TrainingError, match=r"raise sid\.codes"):
+        place(np.zeros((5, 1), np.float32), centroids)
+
+
+def test_a_catalogue_larger_than_the_space_is_refused_before_any_work():
+    with pytest.raises(ConfigError, match="at most"):
+        build_semantic_ids(Sources(text=clustered(10)), SidConfig(codes=2, levels=3))
+
+
+def test_a_collapsed_codebook_fails():
+    same = np.ones((300, 4), np.float32)
+    same[0] = [1.0, 2.0, 0.0, 0.0]
+    with pytest.raises(TrainingError, match="collapsed"):
+        build_semantic_ids(Sources(text=same), SidConfig(codes=64, levels=3, text_dim=4))
+
+
+def test_without_any_source_there_are_no_sids():
+    with pytest.raises(ConfigError, match="source"):
+        build_semantic_ids(Sources(), SidConfig())
+
+
+def test_quality_counts_use_entropy_and_neighbours():
+    centroids = np.zeros((1, 4, 1), np.float32)
+    centroids[0, :, 0] = [0.0, 1.0, 2.0, 3.0]
+    latent = np.array([[0.0], [1.0]], np.float32)
+    quality = measure_quality(latent, centroids, np.array([[0], [1]], np.uint8), moved=1)
+    assert quality.use == [1.0]  # two items can use two codes at most
+    assert quality.entropy_bits == [1.0]
+    assert quality.counts == [[1, 1, 0, 0]]
+    assert quality.moved_share == 0.5
+    assert quality.neighbour_agreement == 1.0
+
+
+def test_nearest_codes_agree_with_trying_all():
+    generator = np.random.default_rng(0)
+    vectors, centroids = generator.normal(size=(50, 3)), generator.normal(size=(7, 3))
+    expected = ((vectors[:, None] - centroids[None]) ** 2).sum(-1).argmin(1)
+    assert nearest_codes(vectors.astype(np.float32), centroids.astype(np.float32)).tolist() == expected.tolist()

@@ -1,0 +1,291 @@
+"""The compiled engine: every instruction set gives the reference's answers, and nothing that comes in can break it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device_engines import NEEDS_NATIVE
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.catalogue import item_table as items
+from pocketrec.runtime.catalogue.item_table import ItemTable
+from pocketrec.runtime.compiled import native
+from pocketrec.runtime.engines.native import NativeEngine
+from pocketrec.runtime.engines.registry import load_engine
+from pocketrec.runtime.errors import ConfigError, MissingExtraError
+from pocketrec.runtime.recommendation import Recommendation
+from pocketrec.runtime.recommender import Recommender
+from tiny import CODES, random_rows, tiny_bundle, tiny_student
+
+KERNELS = native.kernels() if native else []
+NONE = np.empty(0, np.int32)
+SHAPES = {
+    "plain": {},
+    "wide": {"dim": 72, "heads": 3, "kv_heads": 1, "head_dim": 40, "ffn": 100, "decoder_dim": 70, "pair_dim": 33},
+    "long": {"max_history": 45, "heads": 4, "kv_heads": 2, "layers": 3},
+    "no pairs": {"pair_dim": 0, "layers": 1},
+    "shared layers": {"layers": 4, "share_layers": True},
+}
+pytestmark = NEEDS_NATIVE
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def bundle(request, tmp_path_factory):
+    student = tiny_student(**SHAPES[request.param])
+    return open_bundle(tiny_bundle(tmp_path_factory.mktemp("n") / "b", student, random_rows(200)))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return open_bundle(tiny_bundle(tmp_path_factory.mktemp("p") / "b", tiny_student(), random_rows(40)))
+
+
+@pytest.mark.parametrize("kernels", [name for name in KERNELS if not name.endswith("int8")])
+def test_every_instruction_set_gives_what_the_reference_gives(bundle, kernels):
+    trie, longest = bundle.load_trie(), bundle.manifest.model.max_history
+    ours, reference = NativeEngine(bundle, kernels=kernels), load_engine("reference", bundle)
+    assert ours.kernels == kernels
+    for length in (0, 1, 2, 5, longest):
+        history = random_rows(max(length, 1), length)[:length].astype(np.int32)
+        for beam in (1, 5, 40, 500):
+            rows, scores = ours.search(history, trie, np.arange(9, dtype=np.int32), beam)
+            expected, truth = reference.search(history, trie, np.arange(9, dtype=np.int32), beam)
+            np.testing.assert_allclose(scores, truth, atol=1e-4)
+            apart = np.diff(truth, append=-np.inf, prepend=np.inf) < -1e-4  # rounding may swap those that are not
+            alone = apart[:-1] & apart[1:]
+            assert rows[alone].tolist() == expected[alone].tolist()
+            assert alone.mean() > 0.5
+
+
+@pytest.mark.parametrize("kernels", [name for name in KERNELS if name.endswith("int8")])
+def test_whole_numbers_give_about_the_same(bundle, kernels):
+    trie = bundle.load_trie()
+    ours, exact = NativeEngine(bundle, kernels=kernels), NativeEngine(bundle)
+    shared, alike = [], []
+    for seed in range(20):
+        history = random_rows(5, seed).astype(np.int32)
+        rows, scores = ours.search(history, trie, NONE, 200)
+        expected, truth = exact.search(history, trie, NONE, 200)
+        shared.append(len(set(rows[:10].tolist()) & set(expected[:10].tolist())) / 10)
+        alike.append(np.corrcoef(scores[np.argsort(rows)], truth[np.argsort(expected)])[0, 1])
+    assert np.mean(shared) > 0.8
+    assert 0.99 < np.mean(alike) < 1
+
+
+def test_the_whole_number_engine_says_which_instructions_it_found(plain):
+    engine = load_engine("native-int8", plain)
+    assert engine.name == "native-int8"
+    assert engine.kernels == next((name for name in KERNELS if name.endswith("int8")), KERNELS[0])
+
+
+def test_it_is_the_default_unless_something_else_is_asked_of_onnx_runtime(plain):
+    with Recommender.load(plain.path) as recommender:
+        assert recommender.engine.name == "native"
+    with Recommender.load(plain.path, threads=2) as recommender:
+        assert recommender.engine.name == "onnx"
+    with Recommender.load(plain.path, providers=["CPUExecutionProvider"]) as recommender:
+        assert recommender.engine.name == "onnx"
+    with pytest.raises(ConfigError, match="threads is 2"):
+        Recommender.load(plain.path, "native", threads=2)
+
+
+def test_without_it_the_error_names_the_remedy_and_the_default_is_onnx(plain, monkeypatch):
+    monkeypatch.setattr("pocketrec.runtime.engines.native.native", None)
+    with pytest.raises(MissingExtraError, match="gcc or clang"):
+        load_engine("native", plain)
+    with Recommender.load(plain.path) as recommender:
+        assert recommender.engine.name == "onnx"
+
+
+def test_exclusions_in_any_order_and_twice_are_the_same(plain):
+    engine, trie = load_engine("native", plain), plain.load_trie()
+    history = random_rows(3).astype(np.int32)
+    sorted_once = engine.search(history, trie, np.array([2, 7, 30], np.int32), 20)[0]
+    assert engine.search(history, trie, np.array([30, 2, 7, 7, 2], np.int32), 20)[0].tolist() == sorted_once.tolist()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        ({"given": np.zeros((2, 3), np.int64)}, TypeError),
+        ({"given": np.zeros(7, np.int32)}, ValueError),
+        ({"given": np.zeros((7, 3), np.int32)}, ValueError),
+        ({"given": np.full((2, 3), CODES, np.int32)}, ValueError),
+        ({"given": np.full((2, 3), -1, np.int32)}, ValueError),
+        ({"given": "text"}, TypeError),
+        ({"first_child": np.zeros(1, np.int32)}, ValueError),
+        ({"codes": np.zeros(400, np.int32)}, ValueError),
+        ({"codes": np.zeros(1, np.uint8)}, ValueError),
+        ({"exclude": np.zeros(2, np.int64)}, TypeError),
+        ({"beam": 0}, ValueError),
+        ({"beam": 19}, ValueError),
+        ({"bias": np.zeros(3, np.float32)}, ValueError),
+        ({"rows": np.zeros(40, np.int32)[::2]}, ValueError),
+        ({"scores": np.zeros(20, np.float64)}, TypeError),
+        ({"scores": np.zeros(19, np.float32)}, ValueError),
+        ({"rows": NONE, "scores": np.zeros(0, np.float32)}, ValueError),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_before_anything_is_read(plain, wrong, error):
+    engine, trie = NativeEngine(plain), plain.load_trie()
+    call = {
+        "given": np.zeros((2, 3), np.int32), "cache": None, "first_child": trie.first_child, "codes": trie.codes,
+        "exclude": NONE, "beam": 20, "bias": None, "rows": np.zeros(20, np.int32), "scores": np.zeros(20, np.float32),
+    }  # fmt: skip
+    assert engine._model.recommend(*call.values()) == 20
+    with pytest.raises(error):
+        engine._model.recommend(*{**call, **wrong}.values())
+
+
+def test_a_read_only_array_is_not_written_to(plain):
+    engine, trie = NativeEngine(plain), plain.load_trie()
+    rows, scores = np.zeros(4, np.int32), np.zeros(4, np.float32)
+    rows.flags.writeable = False
+    with pytest.raises(ValueError, match=r"read-only|not writable"):
+        engine._model.search(np.zeros(16, np.float32), None, trie.first_child, trie.codes, NONE, 4, None, rows, scores)
+
+
+def test_caches_that_do_not_fit_are_refused(plain):
+    model, hidden = NativeEngine(plain)._model, np.zeros(16, np.float32)
+    one = np.zeros((1, 3), np.int32)
+    for past, present in (
+        (np.zeros(7, np.float32), np.zeros(7, np.float32)),
+        (None, np.zeros(5, np.float32)),
+        (np.zeros((2, 2, 2, 7, 8), np.float32), None),  # as long as the model reads already
+    ):
+        with pytest.raises(ValueError, match=r"cache|present|longer"):
+            model.encode(one, past, hidden, present)
+    with pytest.raises(ValueError, match="nothing to read"):
+        model.encode(one[:0], np.zeros((2, 2, 2, 3, 8), np.float32), hidden, None)
+
+
+@pytest.mark.parametrize("field", range(15))
+@pytest.mark.parametrize("value", [-1, 0, 3, 1 << 40])
+def test_sizes_that_do_not_fit_the_tensors_are_refused(plain, field, value):
+    from pocketrec.runtime.bundle.weights import read_weights
+    from pocketrec.runtime.engines.native import sizes, tensors
+
+    spec = plain.manifest.model
+    weights = read_weights(plain.file("model.safetensors"), spec)
+    sizes = list(sizes(spec, weights))
+    if sizes[field] == value or (field == 3 and value == 3):  # three layers may share two blocks
+        return
+    sizes[field] = value
+    with pytest.raises((ValueError, MemoryError)):
+        native.Model(tuple(sizes), spec.norm_eps, tensors(spec, weights))
+
+
+def test_tensors_too_few_and_too_many_are_refused(plain):
+    from pocketrec.runtime.bundle.weights import read_weights
+    from pocketrec.runtime.engines.native import sizes, tensors
+
+    spec = plain.manifest.model
+    weights = read_weights(plain.file("model.safetensors"), spec)
+    sizes, given_tensors = sizes(spec, weights), tensors(spec, weights)
+    for wrong in (given_tensors[:-1], (*given_tensors, given_tensors[0]), (None, *given_tensors[1:])):
+        with pytest.raises((ValueError, TypeError)):
+            native.Model(sizes, spec.norm_eps, wrong)
+    with pytest.raises(ValueError, match="no such kernels"):
+        native.Model(sizes, spec.norm_eps, given_tensors, "abacus")
+
+
+texts = st.text(min_size=1, max_size=12)
+
+
+@settings(max_examples=200)
+@given(st.lists(texts, min_size=1, max_size=30, unique=True), st.lists(texts, max_size=30))
+def test_ids_are_found_as_in_numpy(ids, others):
+    asked = [*others, *ids[::2]]
+    table = ItemTable.from_lists(ids, [text[::-1] for text in ids])
+    found = table.find(asked)
+    rows = np.arange(len(ids), dtype=np.int32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(items, "native", None)
+        assert found.tolist() == table.find(asked).tolist()
+    assert found.tolist() == [ids.index(text) if text in ids else -1 for text in asked]
+    assert table.ids(rows) == ids
+    assert table.titles(rows) == [text[::-1] for text in ids]
+
+
+def test_ids_that_are_no_ids_are_reported_as_in_numpy():
+    table = ItemTable.from_lists(["a", "b"])
+    assert table.find(["b", "", "\ud800", "x" * 5000]).tolist() == [1, -1, -1, -1]
+    with pytest.raises(Exception, match="not a string"):
+        table.find(["a", 3])
+    for rows in (np.array([2], np.int32), np.array([-1], np.int32)):
+        with pytest.raises(IndexError):
+            table.ids(rows)
+
+
+def test_the_short_way_gives_what_the_long_way_gives(bundle):
+    """A tuple takes the long way, a list the short one."""
+    rng = np.random.default_rng(0)
+    with Recommender.load(bundle.path) as rec:
+        assert rec._plain is not None
+        names = [*rec.trie.table.ids(np.arange(len(rec.trie), dtype=np.int32)), "nobody's", ""]
+        for length in (0, 1, 2, 7, 60, 300):
+            for k, beam in ((1, None), (10, None), (7, 50), (300, None), (len(rec.trie) - 5, 1)):
+                history = rng.choice(names[: len(names) - 2 * int(rng.integers(2))], length).tolist()
+                for seen in (True, False):
+                    short = rec.recommend(history, k, exclude_seen=seen, beam=beam)
+                    long = rec.recommend(tuple(history), k, exclude_seen=seen, beam=beam)
+                    assert [(i.item_id, i.title) for i in short] == [(i.item_id, i.title) for i in long]
+                    assert short.unknown == long.unknown
+                    assert [i.score for i in short] == [i.score for i in long]
+                    session = rec.session(history).recommend(k, exclude_seen=seen, beam=beam)
+                    np.testing.assert_allclose([i.score for i in session], [i.score for i in long], atol=1e-4)
+
+
+def test_the_short_way_refuses_what_the_long_way_refuses(plain):
+    rec = Recommender.load(plain.path)
+    for wrong in (
+        {"k": 0}, {"k": True}, {"k": 2.0}, {"beam": 0}, {"beam": "wide"}, {"history": "item-1"}, {"history": ["a", 3]},
+    ):  # fmt: skip
+        with pytest.raises(ConfigError):
+            rec.recommend(**{"history": ["item-1"], **wrong})
+    assert rec.recommend(["\ud800"], 3).unknown == ("\ud800",)
+    rec.close()
+    with pytest.raises(ConfigError, match="closed"):
+        rec.recommend(["item-1"])
+
+
+def test_a_part_of_a_catalogue_and_new_items_take_the_long_way(plain):
+    engine, trie = load_engine("native", plain), plain.load_trie()
+    assert engine.plain(trie.filter(np.arange(len(trie)) % 2 == 0), Recommendation) is None
+    assert engine.plain(trie.filter(np.zeros(len(trie), bool)), Recommendation) is None
+
+
+@pytest.mark.parametrize("field", range(9))
+def test_a_catalogue_whose_arrays_do_not_fit_is_refused(plain, field):
+    trie = plain.load_trie()
+    table = trie.table
+    arrays = [
+        table.index, table.id_bytes, table.id_offsets, table.title_bytes, table.title_offsets, trie.rows,
+        trie.first_child, trie.codes, Recommendation,
+    ]  # fmt: skip
+    native.Catalogue(*arrays)
+    for wrong in (np.zeros(1, np.int32), np.zeros(3, np.float64), None, "text"):
+        if (field == 3 and wrong is None) or (field == 1 and wrong is None):
+            continue
+        with pytest.raises((TypeError, ValueError)):
+            native.Catalogue(*arrays[:field], wrong, *arrays[field + 1 :])
+
+
+def test_an_answer_asks_for_a_catalogue_of_the_models(plain):
+    model, trie = NativeEngine(plain)._model, plain.load_trie()
+    for wrong in (None, trie, model):
+        with pytest.raises((TypeError, ValueError)):
+            model.answer(wrong, [], None, None, None, 3, 4, True)
+    catalogue = native.Catalogue(
+        trie.table.index, trie.table.id_bytes, trie.table.id_offsets, None, None, trie.rows, trie.first_child,
+        trie.codes, Recommendation,
+    )  # fmt: skip
+    assert len(model.answer(catalogue, [], None, None, None, 3, 4, True)) == 3
+    hidden = np.zeros(16, np.float32)
+    for seen in (np.array([40], np.int32), np.array([-1], np.int32)):
+        with pytest.raises(ValueError, match="no such leaf"):
+            model.answer(catalogue, None, hidden, None, seen, 3, 4, True)
+    with pytest.raises(ValueError, match="hidden"):
+        model.answer(catalogue, None, hidden[:3], None, NONE, 3, 4, True)
