@@ -6,9 +6,9 @@ the history, P cached tokens, T new tokens, S = P + T, D width, H heads, G key-v
 M decoder width, K codes, R pairs, B beams (input `beam`), C slots (`max_branch` of a level).
 
 The search's rule, which `runtime/catalogue/beam.py` states as the oracle: at each level every child of a beam scores
-the beam's score plus its code's log-probability, and its bias less its parent's where there is one; the best `beam` of all
-are kept, ties to the better parent, then to the lower code; leaves in `exclude` are out. Slots without a child score
-−inf and are dropped by the host.
+the beam's score plus its code's log-probability, and its bias less its parent's where there is one; the best `beam` of
+all are kept, ties to the better parent, then to the lower code; leaves in `exclude` are out. Slots without a child
+score −inf and are dropped by the host.
 
 The decoder's prefix part is linear in the code embeddings, so it is written as `Gather(MatMul(embeddings, weight),
 codes)`: ONNX Runtime folds the product into a table when it opens the graph, so each call only looks codes up, and no

@@ -1,8 +1,8 @@
 """Walks through a GGUF file before llama.cpp opens it, which ends the process over many a file that lies.
 
 What `export/gguf/student.py` writes is let through and nothing else: version 3, little-endian; the entries that say the
-model's shape, with the manifest's numbers, no vocabulary and no lists; every tensor of such a model once, of its shape, and
-within the file. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+model's shape, with the manifest's numbers, no vocabulary and no lists; every tensor of such a model once, of its shape,
+and within the file. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
