@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from pocketrec.export.onnx.graph import WeightFile
 from pocketrec.runtime.bundle.weights import INT4, INT8, MIDDLE, SCALE
 from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.files.atomic import atomic_write
+from pocketrec.runtime.files.safetensors import read_header
 
 BLOCK = 32  # values that share a scale, at most
 CANDIDATES = np.linspace(0.7, 1.1, 17, dtype=np.float32)  # scales tried, relative to that of the largest value
@@ -74,7 +74,7 @@ def packed(weights: Arrays, scheme: str) -> bytes:
 
 def tensor_types(path: Path) -> list[tuple[str, str, tuple[int, ...], int]]:
     """Read what a weight file really holds: (name, type, shape, bytes) of every tensor, as safetensors names types."""
-    return [(name, dtype, tuple(shape), size) for name, (dtype, shape, _, size) in WeightFile(path).tensors.items()]
+    return [(name, dtype, shape, size) for name, (dtype, shape, _, size) in read_header(path).items()]
 
 
 def int8(name: str, array: NDArray[np.float32]) -> dict[str, NDArray[Any]]:

@@ -8,7 +8,6 @@ data is a file, an offset and a length, and a safetensors tensor has just these.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketrec.runtime.bundle.weights import INT4, INT8, MIDDLE, SCALE, blocked_axis
+from pocketrec.runtime.files.safetensors import read_header
 
 OPSET = 20
 IR_VERSION = 9
@@ -33,19 +33,15 @@ _TYPES = {
 
 
 class WeightFile:
-    """Where each tensor of a safetensors file lies: (dtype, shape, offset, length)."""
+    """A safetensors file and where each of its tensors lies."""
 
     def __init__(self, path: Path) -> None:
-        """Read the header of a safetensors file."""
+        """Read the header.
+
+        :raises ValueError: if it is damaged.
+        """
         self.name, self._path = path.name, path
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size))
-        self.tensors: dict[str, tuple[str, list[int], int, int]] = {}
-        for name, entry in header.items():
-            if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                self.tensors[name] = (entry["dtype"], entry["shape"], 8 + size + begin, end - begin)
+        self.tensors = read_header(path)
 
     @property
     def names(self) -> set[str]:
@@ -106,12 +102,12 @@ class Graph:
         if name + INT4 in tensors:
             return self._decode_int4(name)
         stored = self._stored(name)
-        return self("Cast", stored, to=TensorProto.FLOAT) if tensors[name][0] == "F16" else stored
+        return self("Cast", stored, to=TensorProto.FLOAT) if tensors[name].dtype == "F16" else stored
 
     def _decode_int4(self, name: str) -> str:
         packed, scale = self._stored(name + INT4), self._stored(name + SCALE)
-        (rows, columns), shape = self.weights.tensors[name + INT4][1], self.weights.tensors[name + SCALE][1]
-        axis = blocked_axis(tuple(shape))
+        (rows, columns), shape = self.weights.tensors[name + INT4].shape, self.weights.tensors[name + SCALE].shape
+        axis = blocked_axis(shape)
         low = self("BitwiseAnd", packed, self.const(15, np.uint8))
         high = self("BitShift", packed, self.const(4, np.uint8), direction="RIGHT")
         values = self("Cast", self("Concat", low, high, axis=axis), to=TensorProto.FLOAT)

@@ -1,8 +1,8 @@
-"""The header of a safetensors file, looked at before the library reads it, and written so that equal files are equal.
+"""Safetensors headers: checked before the library opens a file, and written so that equal contents give equal files.
 
-The library takes headers of 100 MB, of which it makes gigabytes, sizes that numpy cannot hold, and of a tensor that
-stands twice the last. Where tensors lie, and that they fill the file, is its to check. And it writes metadata in any
-order.
+The library accepts headers of 100 MB, from which it builds gigabytes of objects, sizes that numpy cannot hold, and a
+tensor that is listed twice (the last entry wins). The checks here refuse those; that the tensors' places are sound and
+fill the file is checked by the library. It also writes metadata in any order, which `write_tensors` does not.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,44 @@ MAX_NAME: Final = 256
 _NAMES: Final = {np.dtype(k): n for n, k in {"U8": "u1", "U16": "u2", "I32": "i4", "F16": "f2"}.items()}
 
 
+class TensorPlace(NamedTuple):
+    """One tensor of a file: its type as the header spells it ("F32"), its shape, and where its bytes lie in the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    bytes: int
+
+
 def check_header(path: Path) -> None:
     """Make sure that a header is short, has one meaning, and that its names and shapes are sane.
 
     :raises ValueError: if it is not; the message is the reason alone.
     :raises OSError: if the file cannot be read.
     """
+    _checked_header(path)
+
+
+def read_header(path: Path) -> dict[str, TensorPlace]:
+    """Return where each tensor of a file lies, in the order of the header; checks as `check_header`.
+
+    :raises ValueError: as `check_header`, and if an entry lacks a type or a place.
+    :raises OSError: if the file cannot be read.
+    """
+    length, header = _checked_header(path)
+    places = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            try:
+                dtype, (begin, end) = str(entry["dtype"]), map(int, entry["data_offsets"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"its tensor {name!r} has no type or no place in the file") from error
+            places[name] = TensorPlace(dtype, tuple(entry["shape"]), 8 + length + begin, end - begin)
+    return places
+
+
+def _checked_header(path: Path) -> tuple[int, dict[str, Any]]:
+    """The header's length in bytes, and its entries by name."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
@@ -42,9 +74,10 @@ def check_header(path: Path) -> None:
         raise ValueError("its header is no object")
     for name, entry in header.items():
         if len(name) > MAX_NAME:
-            raise ValueError(f"it has a tensor whose name has {len(name)} characters")
+            raise ValueError(f"it has a tensor name of {len(name)} characters")
         if name != "__metadata__" and not (isinstance(entry, dict) and _is_shape(entry.get("shape"))):
             raise ValueError(f"its tensor {name!r} has no shape that it could have")
+    return length, header
 
 
 def _is_shape(shape: object) -> bool:
