@@ -28,7 +28,7 @@ _NAMES: Final = {np.dtype(k): n for n, k in {"U8": "u1", "U16": "u2", "I32": "i4
 
 
 class TensorPlace(NamedTuple):
-    """One tensor of a file: its type as the header spells it ("F32"), its shape, and where its bytes lie in the file."""
+    """A tensor's type as the header spells it ("F32"), its shape, and where its bytes lie in the file."""
 
     dtype: str
     shape: tuple[int, ...]
