@@ -139,7 +139,7 @@ class NativeEngine:
         :param made: the NamedTuple of id, score and title to make of items.
         :return: item id -> leaf row, -1 if there is none; and (item ids or None, hidden, cache, seen leaf rows, k,
             beam, exclude seen) -> items, or None where the call is not plain (`answer` of
-            runtime/native/python/answer.c): then the other way has to be taken.
+            runtime/native/python/fast_path.c): then the other way has to be taken.
         """
         table = trie.table
         if trie.part is not None or len(trie) == 0:
