@@ -7,7 +7,7 @@
 
 import { BundleError, oneLine } from "./errors";
 import { quote } from "./quote";
-import { type Tensor, type TensorFile, readTensors } from "./tensor_header";
+import { type Tensor, type TensorFile, readTensors } from "./safetensors";
 
 export const COLD_FILE = "cold_items.safetensors";
 const FORMAT = "pocketrec.cold-items";

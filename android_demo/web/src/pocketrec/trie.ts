@@ -7,7 +7,7 @@
  */
 
 import { TrieError } from "./errors";
-import type { ItemTable } from "./items";
+import type { ItemTable } from "./item_table";
 import { type Codes, type TrieContent, readTrieFile, refusal } from "./trie_file";
 import { quote } from "./quote";
 

@@ -6,9 +6,9 @@
  */
 
 import { TrieError, oneLine } from "./errors";
-import { ItemTable } from "./items";
+import { ItemTable } from "./item_table";
 import { quote } from "./quote";
-import { type Tensor, type TensorFile, readTensors } from "./tensor_header";
+import { type Tensor, type TensorFile, readTensors } from "./safetensors";
 import { type Texts, checkTexts } from "./texts";
 import {
   MAX_CODES,
