@@ -1,4 +1,4 @@
-/** Runs the shared vectors (tests/vectors of the repository) over this runtime; the same code in Node and in a browser. */
+/** Runs the shared vectors (tests/vectors of the repository) with this runtime; the same code in Node and in a browser. */
 
 import {
   type ControlOptions,
@@ -64,7 +64,7 @@ export interface Vectors {
   argument_refusals: (Named & Refusal & { call: Call })[];
 }
 
-/** A file of the folder of vectors; null if there is none. */
+/** Reads a file of tests/vectors; null if it does not exist. */
 export type ReadVector = (path: string) => Promise<Uint8Array | null>;
 
 export interface Outcome {
@@ -193,8 +193,8 @@ class Runner {
   private async refusal(c: Vectors["refusals"][number]): Promise<void> {
     const source: Source = async (file) => {
       if (c.remove.includes(file)) return null;
-      const laid = c.overlay === null ? null : await this.read(`${c.overlay}/${file}`);
-      return laid ?? this.read(`bundles/${c.bundle}/${file}`);
+      const overlaid = c.overlay === null ? null : await this.read(`${c.overlay}/${file}`);
+      return overlaid ?? this.read(`bundles/${c.bundle}/${file}`);
     };
     await refused(c, async () => {
       const recommender = await Recommender.load(source);
@@ -237,7 +237,7 @@ async function refused(c: Refusal, action: () => Promise<unknown>): Promise<void
   } catch (caught) {
     error = caught;
   }
-  if (!(error instanceof Error)) throw new Error(`nothing was refused, where ${c.says} should be said`);
+  if (!(error instanceof Error)) throw new Error(`expected a ${c.error} with "${c.says}", but nothing was thrown`);
   equal(error.name, c.error, error.message);
   if (!error.message.includes(c.says)) throw new Error(`"${error.message}" does not say "${c.says}"`);
 }

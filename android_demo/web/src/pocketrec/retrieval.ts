@@ -90,7 +90,7 @@ export class Retrieval {
     return control;
   }
 
-  /** Leaf rows of the history's items in a sub-catalogue, rising, each once. */
+  /** Leaf rows of the history's items in a (sub-)catalogue, ascending, each once. */
   private excludedLeaves(catalogue: ItemTrie, history: Int32Array): Int32Array {
     const leaves = new Int32Array(new Set(history)).sort();
     return catalogue === this.trie ? leaves : catalogue.leavesOf(leaves).filter((leaf) => leaf >= 0);
@@ -143,7 +143,7 @@ async function searchUntil(
   return found.rows.length < wanted && width < enough ? search(catalogue, excluded, enough, bias) : found;
 }
 
-/** The k best leaves with sound scores, or k different ones if the control asks for diversity. */
+/** The k best leaves with valid scores, or k different ones if the control asks for diversity. */
 function chosen(control: Control, found: Found, k: number): Found {
   const least = Math.max(Math.fround(control.minScore), -MAX_SCORE);
   let places = Array.from(found.rows.keys()).filter((i) => {
