@@ -32,13 +32,12 @@ from pocketrec.distill.committee.soft_labels import SoftLabels
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.data.splits import Sequences, Split
 from pocketrec.distill.data.storage import load_catalogue, load_split
-from pocketrec.distill.evaluation.protocol import CONVENTIONS, sample
 from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import Progress
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.distill.training.preference import refine
-from pocketrec.distill.training.student_training import load_student, train_student
-from pocketrec.export.bundle import write_bundle
+from pocketrec.distill.training.student_training import CONVENTIONS, load_student, sample, train_student
+from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
 from pocketrec.export.measure import evaluate_bundle
 from pocketrec.run.run_files import write_text
 from pocketrec.runtime.recommender import Recommender
@@ -144,10 +143,8 @@ def exported_scores(
 ) -> dict[str, Any]:
     """Export a student into a folder and measure the files through the runtime."""
     catalogue, out = load_catalogue(run / "data"), {}
-    write_bundle(
-        place / "bundle", student, ids.rows, catalogue.item_ids, None, ids.sid_space,
-        beam=config.export.beam, headroom=config.export.branch_headroom, provenance={},
-    )  # fmt: skip
+    items = BundleItems(ids.rows, catalogue.item_ids, None, ids.sid_space)
+    write_bundle(place / "bundle", student, items, BundleSettings(config.export.beam, config.export.branch_headroom))
     with Recommender.load(place / "bundle") as recommender:
         for name, questions in (("valid", split.valid), ("test", split.test)):
             for convention, exclude in CONVENTIONS.items():

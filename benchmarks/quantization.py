@@ -29,18 +29,16 @@ from pocketrec.cli.console import RichProgress
 from pocketrec.config import load_config
 from pocketrec.distill.data.splits import Sequences
 from pocketrec.distill.data.storage import load_catalogue, load_split
-from pocketrec.distill.evaluation.protocol import CONVENTIONS, sample
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
-from pocketrec.distill.training.student_training import load_student
+from pocketrec.distill.training.student_training import CONVENTIONS, load_student, sample
 from pocketrec.export.measure import evaluate_bundle
 from pocketrec.export.quality_gates import measure_gates
 from pocketrec.export.quantize import SCHEMES, tensor_types
 from pocketrec.run.run_bundle import write_run_bundle
 from pocketrec.run.run_files import weights_stage, write_text
-from pocketrec.runtime.bundle.bundle import Manifest, describe_file, open_bundle, write_manifest
+from pocketrec.runtime.bundle.bundle import WEIGHTS_FILE, Manifest, describe_file, open_bundle, write_manifest
 from pocketrec.runtime.recommender import Recommender
 
-WEIGHTS = "model.safetensors"
 CALIBRATION = 200  # validation histories
 
 
@@ -83,8 +81,8 @@ def main() -> None:
         rows = [gate.to_dict() | turns[gate.artifact] for gate in gates]
         for row, (name, folder) in zip(rows, bundles, strict=True):
             if name in SCHEMES:
-                row["weight_bytes"] = (folder / WEIGHTS).stat().st_size
-                row["tensors"] = tensor_types(folder / WEIGHTS)
+                row["weight_bytes"] = (folder / WEIGHTS_FILE).stat().st_size
+                row["tensors"] = tensor_types(folder / WEIGHTS_FILE)
             if name in SCHEMES and arguments.test:
                 with Recommender.load(folder) as recommender:
                     for convention, exclude in CONVENTIONS.items():

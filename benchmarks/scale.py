@@ -34,12 +34,12 @@ def make_bundle(folder: Path) -> Path:
     """A bundle of a random student and a few items, with room for any catalogue of its SID space."""
     from pocketrec.distill.config import StudentConfig  # here, so that processes that only load stay small
     from pocketrec.distill.models.student import Student
-    from pocketrec.export.bundle import write_bundle
+    from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
 
     rows = np.random.default_rng(0).integers(0, CODES, (10, LEVELS)).astype(np.uint8)
     student = Student(StudentConfig(), LEVELS, CODES, rows).eval()
     ids = [str(row) for row in range(len(rows))]
-    write_bundle(folder, student, rows, ids, None, SPACE, beam=20, headroom=CODES, provenance={})
+    write_bundle(folder, student, BundleItems(rows, ids, None, SPACE), BundleSettings(beam=20, headroom=CODES))
     return folder
 
 

@@ -1,13 +1,11 @@
-"""Writes a bundle: weights, graphs, trie, model card and, last, the manifest that vouches for them.
+"""Writes a bundle: weights, graphs, trie, model card and, last, the manifest that lists them all.
 
-Everything is written into a folder beside the final one, which takes the final name by one rename.
+Everything is written into a folder beside the final one, which takes the final name when the bundle is complete.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.models.student import Student
-from pocketrec.export.onnx.student import write_graphs
+from pocketrec.export.onnx.write import write_graphs
 from pocketrec.export.weights import model_spec, write_weights
 from pocketrec.runtime.bundle.bundle import (
     MANIFEST_FILE,
     MODEL_KIND,
     TRIE_FILE,
+    WEIGHTS_FILE,
     CatalogueSpec,
     Manifest,
     ModelSpec,
@@ -30,9 +29,52 @@ from pocketrec.runtime.bundle.bundle import (
     write_manifest,
 )
 from pocketrec.runtime.catalogue.trie import ItemTrie
-from pocketrec.runtime.engines.numpy_student import WEIGHTS
+from pocketrec.runtime.files.atomic import atomic_folder, atomic_write_text
 
 CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class BundleItems:
+    """The items that a bundle recommends from.
+
+    sids: unsigned integers [n_items, L], in the order of `ids` and `titles`; an item may lack a title, or all may.
+    sid_space: hash of the codebooks that gave the SIDs.
+    """
+
+    sids: NDArray[np.unsignedinteger]
+    ids: Sequence[str]
+    titles: Sequence[str | None] | None
+    sid_space: str
+
+    def trie(self, codes: int) -> ItemTrie:
+        """Build the trie of these items, with `codes` codes per level.
+
+        :raises TrieError: if SIDs or ids are not unique.
+        """
+        return ItemTrie.from_rows(
+            self.sids, self.ids, codes_per_level=codes, titles=self.titles, sid_space=self.sid_space
+        )
+
+
+@dataclass(frozen=True)
+class BundleSettings:
+    """How a bundle searches, and how its model is stored.
+
+    beam: beam width unless a call asks for another. headroom: how much wider than today's the widest branch of the trie
+    may become, at least 1. format: "onnx" or "gguf". quantize: a name of `SCHEMES` of `export.quantize` (of
+    `export.gguf.student` for "gguf").
+    """
+
+    beam: int
+    headroom: float
+    format: str = "onnx"
+    quantize: str = "none"
+
+    def max_branch(self, trie: ItemTrie) -> tuple[int, ...]:
+        """Slots per level that the graph reserves: today's largest branch with headroom, at most K."""
+        widths = (max(1, math.ceil(branch * self.headroom)) for branch in trie.max_branch)
+        return tuple(min(trie.codes_per_level, width) for width in widths)
 
 
 @dataclass(frozen=True)
@@ -43,95 +85,69 @@ class Measured:
     gates: Sequence[Mapping[str, Any]] = ()
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a folder holds before it has a manifest; graphs: role → file name."""
+
+    spec: ModelSpec
+    trie: ItemTrie
+    graphs: Mapping[str, str]
+    provenance: Mapping[str, Any]
+
+
 Measure = Callable[[Path], Measured]
-
-
-def slots(trie: ItemTrie, headroom: float) -> tuple[int, ...]:
-    """Slots per level that the graph reserves: today's largest branch with room for growth, at most K."""
-    return tuple(min(trie.codes_per_level, max(1, math.ceil(b * headroom))) for b in trie.max_branch)
 
 
 def write_bundle(
     out: Path,
     student: Student,
-    sids: NDArray[np.unsignedinteger],
-    item_ids: Sequence[str],
-    titles: Sequence[str] | None,
-    sid_space: str,
-    *,
-    beam: int,
-    headroom: float,
-    provenance: Mapping[str, Any],
+    items: BundleItems,
+    settings: BundleSettings,
+    provenance: Mapping[str, Any] | None = None,
     measure: Measure | None = None,
-    format: str = "onnx",
-    quantize: str = "none",
 ) -> Manifest:
-    """Write a bundle folder; an older one of the same name is replaced when the new one is whole.
+    """Write a bundle folder; it replaces an older one of the same name when it is complete.
 
-    :param sids: [n_items, L], in the order of `item_ids` and `titles`.
-    :param measure: called with the finished, still nameless bundle; what it returns goes into the manifest. Where it
-        raises, nothing takes the final name.
-    :param format: "onnx" or "gguf".
-    :param quantize: how weights are stored, a name of `SCHEMES` of `export.quantize` or of `export.gguf`.
+    :param provenance: where the model comes from, a JSON object for the manifest.
+    :param measure: called with the finished bundle before it gets its name; its result goes into the manifest. If it
+        raises, the older folder stays.
     :raises ConfigError: on an unknown quantisation.
     :raises MissingExtraError: if the format's packages are not installed.
     :raises TrieError: if SIDs or ids are not unique.
     """
-    partial = begin_folder(out)
-    trie = ItemTrie.from_rows(sids, item_ids, codes_per_level=student.codes, titles=titles, sid_space=sid_space)
-    spec = model_spec(student, sid_space, beam, slots(trie, headroom), quantize)
-    trie.save(partial / TRIE_FILE)
-    graphs = _write_model(partial, student, spec, format, quantize)
-    manifest = _finish(partial, spec, trie, graphs, provenance, Measured())
-    if measure is not None:
-        manifest = _finish(partial, spec, trie, graphs, provenance, measure(partial))
-    put_in_place(partial, out)
+    with atomic_folder(out) as folder:
+        trie = items.trie(student.codes)
+        spec = model_spec(student, items.sid_space, settings.beam, settings.max_branch(trie), settings.quantize)
+        trie.save(folder / TRIE_FILE)
+        graphs = _write_model(folder, student, spec, settings)
+        contents = Contents(spec, trie, graphs, provenance or {})
+        manifest = finish_bundle(folder, contents)
+        if measure is not None:
+            manifest = finish_bundle(folder, contents, measure(folder))
     return manifest
 
 
-def _write_model(folder: Path, student: Student, spec: ModelSpec, format: str, quantize: str) -> dict[str, str]:
+def _write_model(folder: Path, student: Student, spec: ModelSpec, settings: BundleSettings) -> dict[str, str]:
     """Write the files of the model; return role → file name."""
-    if format == "gguf":
+    if settings.format == "gguf":
         from pocketrec.export.gguf.student import write_gguf
 
-        return write_gguf(student, spec, folder, quantize)
-    write_weights(student, folder / WEIGHTS, quantize)
-    return write_graphs(spec, folder / WEIGHTS)
+        return write_gguf(student, spec, folder, settings.quantize)
+    write_weights(student, folder / WEIGHTS_FILE, settings.quantize)
+    return write_graphs(spec, folder / WEIGHTS_FILE)
 
 
-def begin_folder(out: Path) -> Path:
-    """Make an empty folder beside a final one, for `put_in_place`; what an earlier attempt left goes."""
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    return partial
-
-
-def put_in_place(partial: Path, out: Path) -> None:
-    """Give a finished folder its final name; an older folder of that name goes."""
-    old = out.with_name(out.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        os.replace(out, old)
-    os.replace(partial, out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _finish(
-    folder: Path,
-    spec: ModelSpec,
-    trie: ItemTrie,
-    graphs: Mapping[str, str],
-    provenance: Mapping[str, Any],
-    measured: Measured,
-) -> Manifest:
-    (folder / CARD).write_text(model_card(spec, len(trie), measured.metrics), encoding="utf-8")
+def finish_bundle(folder: Path, contents: Contents, measured: Measured | None = None) -> Manifest:
+    """Write the model card and the manifest of a folder that holds everything else."""
+    measured = measured or Measured()
+    spec, trie = contents.spec, contents.trie
+    atomic_write_text(folder / CARD, model_card(spec, len(trie), measured.metrics))
     manifest = Manifest(
         model=spec,
         catalogue=CatalogueSpec(items=len(trie), sid_space=trie.sid_space),
         files={p.name: describe_file(p) for p in sorted(folder.iterdir()) if p.name != MANIFEST_FILE},
-        graphs=dict(graphs),
-        provenance=dict(provenance),
+        graphs=dict(contents.graphs),
+        provenance=dict(contents.provenance),
         metrics=dict(measured.metrics),
         gates=tuple(measured.gates),
     )

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.export.bundle import CARD, begin_folder, model_card, put_in_place
+from pocketrec.export.bundle import CARD, model_card
 from pocketrec.runtime.bundle.bundle import (
     COLD_FILE,
     MANIFEST_FILE,
@@ -24,6 +24,7 @@ from pocketrec.runtime.bundle.bundle import (
 )
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.cold_items import FORMAT, VERSION
+from pocketrec.runtime.files.atomic import atomic_folder, atomic_write_text
 from pocketrec.runtime.files.safetensors import write_tensors
 
 
@@ -55,24 +56,23 @@ def write_refreshed(base: Bundle, trie: ItemTrie, out: Path, cold: Resemblances 
     :raises BundleError: if the trie does not fit the model; nothing is written then.
     """
     check_fit(base.manifest.model, trie)
-    partial = begin_folder(out)
-    for name in base.manifest.files:
-        if name not in (TRIE_FILE, COLD_FILE, CARD):
-            shutil.copyfile(base.file(name), partial / name)
-    trie.save(partial / TRIE_FILE)
-    if cold is not None:
-        write_cold_items(partial / COLD_FILE, cold)
-    (partial / CARD).write_text(model_card(base.manifest.model, len(trie), {}), encoding="utf-8")
     old = base.manifest
     measured = old.provenance.get("measured_before", {"items": old.catalogue.items, "metrics": dict(old.metrics)})
-    manifest = dataclasses.replace(
-        old,
-        catalogue=CatalogueSpec(len(trie), trie.sid_space),
-        files={p.name: describe_file(p) for p in sorted(partial.iterdir()) if p.name != MANIFEST_FILE},
-        provenance={**old.provenance, "measured_before": measured},
-        metrics={},
-        gates=(),
-    )
-    write_manifest(partial, manifest)
-    put_in_place(partial, out)
+    with atomic_folder(out) as folder:
+        for name in old.files:
+            if name not in (TRIE_FILE, COLD_FILE, CARD):
+                shutil.copyfile(base.file(name), folder / name)
+        trie.save(folder / TRIE_FILE)
+        if cold is not None:
+            write_cold_items(folder / COLD_FILE, cold)
+        atomic_write_text(folder / CARD, model_card(old.model, len(trie), {}))
+        manifest = dataclasses.replace(
+            old,
+            catalogue=CatalogueSpec(len(trie), trie.sid_space),
+            files={p.name: describe_file(p) for p in sorted(folder.iterdir()) if p.name != MANIFEST_FILE},
+            provenance={**old.provenance, "measured_before": measured},
+            metrics={},
+            gates=(),
+        )
+        write_manifest(folder, manifest)
     return manifest

@@ -17,9 +17,8 @@ import numpy as np
 
 from pocketrec.distill.config import TextConfig
 from pocketrec.distill.semantic_ids.text_vectors import encode_texts
-from pocketrec.export.bundle import put_in_place
 from pocketrec.runtime.errors import ConfigError, MissingExtraError, TrainingError
-from pocketrec.runtime.files.atomic import atomic_write
+from pocketrec.runtime.files.atomic import atomic_write, partial_folder, put_in_place
 from pocketrec.runtime.text_encoder import SETTINGS_FILE, TOKENIZER_FILE, TextEncoder, TextEncoderSettings
 
 GRAPH, OUTPUT = "model.onnx", "last_hidden_state"
@@ -59,7 +58,7 @@ def export_text_encoder(
     for name in ("config.json", TOKENIZER_FILE):
         if not (directory / name).is_file():
             raise ConfigError(f"{directory} has no {name}; give a local transformers directory with a fast tokenizer")
-    partial = out.with_name(out.name + ".partial")
+    partial = partial_folder(out)
     shutil.rmtree(partial, ignore_errors=True)
     _run_optimum(directory, partial)
     _strip(partial / GRAPH)

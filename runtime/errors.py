@@ -20,19 +20,19 @@ class SessionError(PocketRecError):
 
 
 class SyncError(PocketRecError):
-    """A release cannot be published, fetched, verified or stored."""
+    """A release cannot be published, fetched, trusted or kept."""
 
 
 class TrustError(SyncError):
-    """The repository sent invalid data: a wrong signature, hash, length or version, or expired metadata."""
+    """The far side sent what nobody vouched for: a wrong signature, hash, length or version, or something expired."""
 
 
-class NetworkError(SyncError):
-    """A request failed: no connection, a time-out, a cut connection or an HTTP error. Try again later."""
+class LineError(SyncError):
+    """The line failed: no connection, a time-out, a cut, an answer that is none. Try again later."""
 
 
 class StoreError(SyncError):
-    """The device cannot store a release: no space, no permission, or another process is writing."""
+    """The device cannot keep what was fetched: no space, no permission, or another process is at it."""
 
 
 class DataError(PocketRecError):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pocketrec.distill.config import StudentConfig
 from pocketrec.distill.models.student import Student
-from pocketrec.export.bundle import write_bundle
+from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
 from pocketrec.export.refresh import write_refreshed
 from pocketrec.runtime.bundle.bundle import open_bundle
 from pocketrec.runtime.catalogue.trie import ItemTrie
@@ -51,7 +51,7 @@ def tiny_bundle(folder: Path, student: Student, rows: NDArray[np.uint8], beam: i
     """Write a bundle whose graphs have room for any catalogue of the SID space."""
     ids = [f"item-{i}" for i in range(len(rows))]
     titles = [f"Title {i}" for i in range(len(rows))]
-    write_bundle(folder, student, rows, ids, titles, SPACE, beam=beam, headroom=CODES, provenance={}, **how)
+    write_bundle(folder, student, BundleItems(rows, ids, titles, SPACE), BundleSettings(beam, CODES, **how))
     return folder
 
 

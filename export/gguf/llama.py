@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.export.bundle import begin_folder, put_in_place
-from pocketrec.export.llama.convert import read_source
 from pocketrec.export.llama.read import Llama, LlamaShape, rope_factors
+from pocketrec.export.llama.source import read_source
 from pocketrec.runtime.errors import ConfigError, MissingExtraError
+from pocketrec.runtime.files.atomic import atomic_folder, atomic_write_text
 
 MODEL, INDEX = "model.gguf", "index.json"
 SCHEMES = ("none", "f16", "q8_0")  # of `export.gguf`, those that need no llama.cpp
@@ -48,12 +48,11 @@ def convert_llama_gguf(
     if quantize not in SCHEMES:
         raise ConfigError(f"a GGUF of type {quantize!r} cannot be converted; choose one of {', '.join(SCHEMES)}")
     source = read_source(directory, index, prompt)
-    partial = begin_folder(out)
-    write_gguf(source.llama, partial / MODEL, quantize)
-    items = dict(zip(source.index.item_ids, source.index.spelt().tolist(), strict=True))
+    items = dict(zip(source.index.item_ids, source.index.item_tokens().tolist(), strict=True))
     content = json.dumps({"prompt": list(source.prompt), "items": items}, ensure_ascii=False)
-    (partial / INDEX).write_text(content, encoding="utf-8")
-    put_in_place(partial, out)
+    with atomic_folder(out) as folder:
+        write_gguf(source.llama, folder / MODEL, quantize)
+        atomic_write_text(folder / INDEX, content)
     size = (out / MODEL).stat().st_size
     return {"gguf": str(out / MODEL), "items": len(items), "parameters": source.llama.parameters, "bytes": size}
 

@@ -10,7 +10,6 @@ reordered; a file without that loads in silence and is wrong.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from pocketrec.export.weights import device_weights
 from pocketrec.runtime.bundle.bundle import ModelSpec
 from pocketrec.runtime.engines.gguf import BACKBONE, DECODER, IN_BACKBONE
 from pocketrec.runtime.errors import ExportError, MissingExtraError
+from pocketrec.runtime.files.atomic import atomic_file
 
 if TYPE_CHECKING:
     from gguf import GGUFWriter
@@ -58,15 +58,14 @@ def write_gguf(student: Student, spec: ModelSpec, folder: Path, scheme: str = "n
     :raises MissingExtraError: if gguf, or for K-quants llama-cpp-python, is not installed.
     """
     chosen = SCHEMES[scheme]
-    path = folder / BACKBONE
-    partial = path.with_suffix(".partial")
-    _write_backbone(student, spec, partial, chosen)
-    if chosen.ftype is not None:
-        whole = path.with_suffix(".whole")
-        os.replace(partial, whole)
-        _requantize(whole, partial, chosen.ftype)
-        whole.unlink()
-    os.replace(partial, path)
+    with atomic_file(folder / BACKBONE) as path:
+        if chosen.ftype is None:
+            _write_backbone(student, spec, path, chosen)
+        else:
+            whole = path.with_suffix(".float32")
+            _write_backbone(student, spec, whole, chosen)
+            _requantize(whole, path, chosen.ftype)
+            whole.unlink()
     weights = {name: array for name, array in device_weights(student).items() if not name.startswith(IN_BACKBONE)}
     save_weights(weights, folder / DECODER, chosen.decoder)
     return {"backbone": BACKBONE, "decoder": DECODER}

@@ -58,7 +58,7 @@ class TokenIndex:
             table[level, : len(tokens)] = tokens
         return table
 
-    def spelt(self) -> NDArray[np.int32]:
+    def item_tokens(self) -> NDArray[np.int32]:
         """Token ids of every item, [n_items, L], in the order of `item_ids`."""
         return np.stack([tokens[self.rows[:, level]] for level, tokens in enumerate(self.tokens)], axis=1)
 

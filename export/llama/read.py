@@ -21,7 +21,7 @@ from pocketrec.runtime.errors import ConfigError
 
 Array = NDArray[np.float32]
 
-CONFIG, WEIGHTS, SHARDS = "config.json", "model.safetensors", "model.safetensors.index.json"
+CONFIG, SINGLE_FILE, SHARD_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 _IGNORED = "rotary_emb.inv_freq"  # a buffer that old versions saved; it follows from the config
 
 
@@ -226,15 +226,19 @@ def _read_tensors(directory: Path) -> dict[str, Array]:
 
 def _weight_files(directory: Path) -> list[str]:
     """Names of the files with weights; a shard's name may not lead out of the directory."""
-    if (directory / WEIGHTS).is_file():
-        return [WEIGHTS]
-    if not (directory / SHARDS).is_file():
-        raise ConfigError(f"{directory} has neither {WEIGHTS} nor {SHARDS}; save it with safe_serialization=True")
+    if (directory / SINGLE_FILE).is_file():
+        return [SINGLE_FILE]
+    if not (directory / SHARD_INDEX).is_file():
+        raise ConfigError(
+            f"{directory} has neither {SINGLE_FILE} nor {SHARD_INDEX}; save it with safe_serialization=True"
+        )
     try:
-        shards = set(json.loads((directory / SHARDS).read_text(encoding="utf-8"))["weight_map"].values())
+        shards = set(json.loads((directory / SHARD_INDEX).read_text(encoding="utf-8"))["weight_map"].values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{directory / SHARDS} cannot be read ({error!r}); save the model again") from error
+        raise ConfigError(f"{directory / SHARD_INDEX} cannot be read ({error!r}); save the model again") from error
     for name in shards:
         if not isinstance(name, str) or Path(name).name != name:
-            raise ConfigError(f"{directory / SHARDS} names {name!r}, which is no plain file name; save the model again")
+            raise ConfigError(
+                f"{directory / SHARD_INDEX} names {name!r}, which is no plain file name; save the model again"
+            )
     return sorted(shards)

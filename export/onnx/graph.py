@@ -22,6 +22,8 @@ from pocketrec.runtime.files.safetensors import read_header
 
 OPSET = 20
 IR_VERSION = 9
+FLOAT, INT32, INT64 = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64
+UINT8, UINT16 = TensorProto.UINT8, TensorProto.UINT16
 _TYPES = {
     "F32": TensorProto.FLOAT,
     "F16": TensorProto.FLOAT16,
@@ -51,7 +53,7 @@ class WeightFile:
     def integers(self, name: str) -> NDArray[np.int64]:
         """Read a tensor of uint16, uint8 or int32."""
         dtype, shape, offset, _ = self.tensors[name]
-        kind = helper.tensor_dtype_to_np_dtype(_TYPES[dtype])
+        kind = helper.tensor_dtype_to_np_dtype(_TYPES[dtype]).newbyteorder("<")  # as safetensors files are
         return np.fromfile(self._path, kind, int(np.prod(shape)), offset=offset).reshape(shape).astype(np.int64)
 
     def external(self, name: str) -> TensorProto:

@@ -18,11 +18,12 @@ from pocketrec.runtime.catalogue.trie_file import MAX_CODES, MAX_FILE_BYTES, MAX
 from pocketrec.runtime.errors import BundleError
 from pocketrec.runtime.files.strict_json import parse_json
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2  # 2: Llama blocks have one layout of weights, whatever the kind of model
 MODEL_KIND: Final = "llama-sid"  # our student: a token per item, a decoder of semantic IDs
 TOKENS_KIND: Final = "llama-tokens"  # a converted causal Llama: a token per code, no decoder of its own
 MANIFEST_FILE: Final = "manifest.json"
 TRIE_FILE: Final = "trie.safetensors"
+WEIGHTS_FILE: Final = "model.safetensors"  # of ONNX bundles; GGUF bundles have two files of their own
 COLD_FILE: Final = "cold_items.safetensors"  # optional: what items that nobody has interacted with resemble
 MAX_MANIFEST_BYTES: Final = 1 << 20
 MAX_FILES: Final = 64
@@ -151,9 +152,9 @@ def parse_manifest(content: bytes) -> Manifest:
     top = _Fields(data, "")
     version = top.integer("schema_version", 1)
     if version != SCHEMA_VERSION:
+        remedy = "export the bundle again" if version < SCHEMA_VERSION else "update pocketrec"
         raise BundleError(
-            f"{MANIFEST_FILE} has schema_version {version}, and this pocketrec reads {SCHEMA_VERSION}; "
-            "update pocketrec or export the bundle for this version"
+            f"{MANIFEST_FILE} has schema_version {version}, and this pocketrec reads {SCHEMA_VERSION}; {remedy}"
         )
     files = _parse_files(top.fields("files"))
     graphs = top.fields("graphs")

@@ -96,7 +96,8 @@ def unpack_int4(packed: NDArray[np.uint8], scale: NDArray[np.float16]) -> NDArra
 
 def _check(weights: Mapping[str, NDArray[Any]], spec: ModelSpec, path: Path, elsewhere: tuple[str, ...]) -> None:
     """Make sure that a model's tensors are there, of its shapes, and that its integers are in range."""
-    wanted = _token_shapes(spec, weights) if spec.kind == TOKENS_KIND else _student_shapes(spec, weights)
+    others = _token_shapes if spec.kind == TOKENS_KIND else _student_shapes
+    wanted = {**_block_shapes(spec, weights), **others(spec, weights)}
     for name, shape in wanted.items():
         if name not in weights and not name.startswith(elsewhere):
             raise BundleError(f"{path.name} lacks the tensor {name!r}; export the bundle again")
@@ -119,18 +120,42 @@ def _within(values: NDArray[Any], end: int, rising: bool) -> bool:
     return not rising or bool((np.diff(values.astype(np.int64)) > 0).all())
 
 
-def _student_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
-    """Shapes of `export.weights`."""
-    dim, middle, codes = spec.dim, spec.decoder_dim, spec.codes
-    queries, keys = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-    out: dict[str, tuple[int, ...]] = {
-        "start": (1, dim), "norm": (dim,), "rope.cos": (spec.max_history + 1, spec.head_dim),
-        "rope.sin": (spec.max_history + 1, spec.head_dim), "decoder.hidden": (dim, spec.levels * middle),
-        "decoder.bias": (spec.levels * middle,),
+def positions(spec: ModelSpec) -> int:
+    """Number of positions that the tables `rope.cos` and `rope.sin` have."""
+    if spec.kind == TOKENS_KIND:
+        return spec.prompt + (spec.max_history + 1) * spec.levels + 1
+    return spec.max_history + 1
+
+
+def reading_length(spec: ModelSpec) -> int:
+    """Most tokens that a history takes, those before its first item included."""
+    if spec.kind == TOKENS_KIND:
+        return max(spec.prompt, 1) + spec.max_history * spec.levels
+    return spec.max_history + 1
+
+
+def _block_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of `export.blocks`; of the biases, those that there are."""
+    dim, queries, keys = spec.dim, spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+    rope = (positions(spec), spec.head_dim)
+    out: dict[str, tuple[int, ...]] = {"norm": (dim,), "rope.cos": rope, "rope.sin": rope}
+    matrices = {
+        "qkv": (dim, queries + 2 * keys), "o": (queries, dim), "gate_up": (dim, 2 * spec.ffn), "down": (spec.ffn, dim),
     }  # fmt: skip
-    for block in {spec.block(layer) for layer in range(spec.layers)}:
-        shapes = {"q": (dim, queries), "kv": (dim, 2 * keys), "o": (queries, dim), "gate_up": (dim, 2 * spec.ffn)}
-        out |= {f"layers.{block}.{name}": shape for name, shape in {**shapes, "down": (spec.ffn, dim)}.items()}
+    for block in range(spec.blocks or spec.layers):
+        for name, shape in matrices.items():
+            out[f"layers.{block}.{name}"] = shape
+            if f"layers.{block}.{name}_bias" in weights:
+                out[f"layers.{block}.{name}_bias"] = shape[1:]
+    return out
+
+
+def _student_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of `export.weights`, the blocks left out."""
+    dim, middle, codes = spec.dim, spec.decoder_dim, spec.codes
+    out: dict[str, tuple[int, ...]] = {
+        "start": (1, dim), "decoder.hidden": (dim, spec.levels * middle), "decoder.bias": (spec.levels * middle,),
+    }  # fmt: skip
     for level in range(spec.levels):
         out |= {f"embed.{level}": (codes, dim), f"decoder.{level}.out": (middle, codes)}
         out[f"decoder.{level}.out_bias"] = (codes,)
@@ -144,21 +169,7 @@ def _student_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dic
 
 
 def _token_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
-    """Shapes of `export.token_weights`."""
-    dim, queries = spec.dim, spec.heads * spec.head_dim
+    """Shapes of `export.llama.weights`, the blocks left out."""
     places = spec.levels * spec.codes + max(spec.prompt, 1)
-    longest = spec.prompt + (spec.max_history + 1) * spec.levels + 1
-    out: dict[str, tuple[int, ...]] = {
-        "head": (spec.vocab, dim), "norm": (dim,), "tokens": (places,), "rope.cos": (longest, spec.head_dim),
-        "rope.sin": (longest, spec.head_dim),
-    }  # fmt: skip
-    if "embed" in weights:
-        out["embed"] = (places, dim)
-    joined = queries + 2 * spec.kv_heads * spec.head_dim
-    shapes = {"qkv": (dim, joined), "o": (queries, dim), "gate": (dim, spec.ffn), "up": (dim, spec.ffn)}
-    for layer in range(spec.layers):
-        for name, shape in {**shapes, "down": (spec.ffn, dim)}.items():
-            out[f"layers.{layer}.{name}"] = shape
-            if f"layers.{layer}.{name}_bias" in weights:
-                out[f"layers.{layer}.{name}_bias"] = (shape[1],)
-    return out
+    out: dict[str, tuple[int, ...]] = {"head": (spec.vocab, spec.dim), "tokens": (places,)}
+    return out | {"embed": (places, spec.dim)} if "embed" in weights else out

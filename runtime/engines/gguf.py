@@ -18,7 +18,7 @@ from pocketrec.runtime.bundle.weights import read_weights
 from pocketrec.runtime.catalogue.beam import LevelScorer
 from pocketrec.runtime.engines.gguf_check import check_gguf
 from pocketrec.runtime.engines.numpy_search import NumpySearch
-from pocketrec.runtime.engines.numpy_student import ReferenceModel
+from pocketrec.runtime.engines.numpy_student import NumpyStudent
 from pocketrec.runtime.errors import BundleError, MissingExtraError
 
 BACKBONE, DECODER = "encoder.gguf", "decoder.safetensors"
@@ -43,7 +43,7 @@ class GgufEngine(NumpySearch):
         spec = bundle.manifest.model
         path = bundle.graph("backbone")
         check_gguf(path, spec)
-        self.model = ReferenceModel(spec, read_weights(bundle.file(DECODER), spec, elsewhere=IN_BACKBONE))
+        self.model = NumpyStudent(spec, read_weights(bundle.file(DECODER), spec, elsewhere=IN_BACKBONE))
         self._lock = threading.Lock()
         self._weights = self._open(str(path))
         self._context = self._start(spec.max_history + 1, threads)

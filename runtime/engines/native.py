@@ -1,37 +1,37 @@
-"""The native engine: encoder and search in compiled C, one call each, without ONNX Runtime.
+"""The student in C: encoder and search in one call, without ONNX Runtime.
 
-The extension module `pocketrec.runtime._native` is compiled when pocketrec is installed, if there is a C compiler;
-without it, the ONNX engine does the same. It reads the weight file of the ONNX graphs, and in float32 its scores agree
-with theirs to 1e-4.
+`pocketrec.runtime._native` is compiled when pocketrec is installed, where there is a C compiler; without it the ONNX
+engine does the same. It reads the weight file that the ONNX graphs refer to; in float32 it gives their answers to 1e-4.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.bundle.bundle import TOKENS_KIND, Bundle, ModelSpec
+from pocketrec.runtime.bundle.bundle import TOKENS_KIND, WEIGHTS_FILE, Bundle, ModelSpec
 from pocketrec.runtime.bundle.weights import read_weights
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.compiled import native
-from pocketrec.runtime.engines.protocol import Engine, FastPath, Found, State
-from pocketrec.runtime.engines.reference import LazyReference
-from pocketrec.runtime.engines.validate import ROUNDING, TOO_HIGH, beam_width, check_search_output
+from pocketrec.runtime.engines.registry import Engine, State, load_engine
+from pocketrec.runtime.engines.validate import ROUNDING, sound_answer
 from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError
 
-WEIGHTS = "model.safetensors"
+Found = tuple[NDArray[np.int32], NDArray[np.float32]]
+Plain = tuple[Callable[[str], int], Callable[..., "list[Any] | None"]]
 
 
 def runs_here(bundle: Bundle) -> bool:
     """Tell whether this engine can run a bundle in this installation."""
-    return WEIGHTS in bundle.manifest.files and native is not None
+    return WEIGHTS_FILE in bundle.manifest.files and native is not None
 
 
-class NativeEngine(Engine):
-    """Runs a bundle's weights. Thread-safe: a model never changes, and calls release the interpreter's lock.
+class NativeEngine:
+    """Runs a bundle's weights. Thread-safe: a model never changes, and calls let go of the interpreter's lock.
 
     Attributes: `kernels`, the instruction set that is used.
     """
@@ -40,9 +40,9 @@ class NativeEngine(Engine):
         """Read the weights and lay them out.
 
         :param bundle: an opened bundle.
-        :param threads: 1; a call is too short to be shared between threads.
-        :param int8: round weights and activations to int8 before they are multiplied, if this processor has
-            instructions for it; otherwise float32 products.
+        :param threads: 1; a call is too short to share.
+        :param int8: multiply whole numbers, weights and activations rounded to 8 bits, if this processor has
+            instructions for it; else float32, exactly.
         :param kernels: a name of `_native.kernels()`; None: the best that this processor has.
         :raises MissingExtraError: if pocketrec was installed without a C compiler.
         :raises ConfigError: on more than one thread.
@@ -59,10 +59,10 @@ class NativeEngine(Engine):
         if int8 and kernels is None:
             kernels = next((name for name in native.kernels() if name.endswith("int8")), None)
         self.name = "native-int8" if int8 else "native"
-        self._spec = spec
+        self._bundle, self._spec = bundle, spec
         self._llama = spec.kind == TOKENS_KIND
-        self._reference = LazyReference(bundle)
-        weights = read_weights(bundle.file(WEIGHTS), spec)
+        self._reference: Engine | None = None
+        weights = read_weights(bundle.file(WEIGHTS_FILE), spec)
         bundle.check_unchanged()
         try:
             self._model: Any = native.Model(sizes(spec, weights), spec.norm_eps, tensors(spec, weights), kernels)
@@ -71,23 +71,18 @@ class NativeEngine(Engine):
         self.kernels: str = self._model.kernels
 
     def search(
-        self,
-        history: NDArray[np.int32],
-        trie: ItemTrie,
-        exclude: NDArray[np.int32],
-        beam: int,
-        limit: int | None = None,
+        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int, most: int | None = None
     ) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        return self._find(self._model.recommend, history, None, trie, exclude, beam, None, limit)
+        return self._find(self._model.recommend, history, None, trie, exclude, beam, None, most)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
-        """Read a history, or continue from a state at the cost of the new items (see `Engine.read`)."""
+        """Read a history, or go on with one at the cost of the new items (see `Engine.read`)."""
         if state is not None and len(items) == 0:
             return state
         spec = self._spec
         if state is not None and state.items == 0 and self._llama and spec.prompt == 0:
-            state = None  # the start token stood for an empty history
+            state = None  # a token was read for nothing at all
         before = 0 if state is None else state.memory.shape[3]
         tokens = (
             before + (0 if before else self._leading(len(items))) + len(items) * (spec.levels if self._llama else 1)
@@ -99,7 +94,7 @@ class NativeEngine(Engine):
         return State(len(items) if state is None else state.items + len(items), hidden, present)
 
     def _leading(self, items: int) -> int:
-        """Tokens before the first item; a Llama without a prompt has a start token only if there are no items."""
+        """Tokens that come before the first item: a start, a prompt, or one for nothing at all."""
         return (self._spec.prompt or int(items == 0)) if self._llama else 1
 
     def search_from(
@@ -109,10 +104,10 @@ class NativeEngine(Engine):
         exclude: NDArray[np.int32],
         beam: int,
         bias: NDArray[np.float32] | None = None,
-        limit: int | None = None,
+        most: int | None = None,
     ) -> Found:
         """Return leaf rows and scores, best first (see `Engine.search_from`)."""
-        return self._find(self._model.search, state.hidden, state.memory, trie, exclude, beam, bias, limit)
+        return self._find(self._model.search, state.hidden, state.memory, trie, exclude, beam, bias, most)
 
     def _find(
         self,
@@ -123,42 +118,45 @@ class NativeEngine(Engine):
         exclude: NDArray[np.int32],
         beam: int,
         bias: NDArray[np.float32] | None,
-        limit: int | None,
+        most: int | None,
     ) -> Found:
-        beam = beam_width(beam, trie)
-        room = beam if limit is None else min(beam, limit)
+        beam = min(beam, max(trie.n_nodes, 1))  # which have room in memory, whatever was asked for
+        room = beam if most is None else min(beam, most)
         rows, scores = np.empty(room, np.int32), np.empty(room, np.float32)
         known = np.ascontiguousarray(given)
         count = call(known, cache, trie.first_child, trie.codes, exclude, beam, bias, rows, scores)
         rows, scores = rows[:count], scores[:count]
         if bias is not None:
-            return check_search_output(rows, scores, len(trie), exclude, bias[trie.n_internal :])
+            return sound_answer(rows, scores, len(trie), exclude, bias[trie.n_internal :])
         if count and scores[0] > ROUNDING:
-            raise BundleError(f"the bundle's model {TOO_HIGH.format(scores[0])}; export the bundle again")
+            raise BundleError(f"the bundle's model gives a score of {scores[0]:.3g}, which none is; export it again")
         return rows, scores
 
-    def fast_path(self, trie: ItemTrie, item_type: type) -> FastPath | None:
-        """Prepare compiled calls for a whole catalogue; None for a sub-catalogue or an empty one.
+    def plain(self, trie: ItemTrie, made: type) -> Plain | None:
+        """Prepare whole catalogues for the plainest calls; None for a part of one, or an empty one.
 
-        The C function is `answer` of the extension's `Model` (runtime/native/python/fast_path.c).
+        :param made: the NamedTuple of id, score and title to make of items.
+        :return: item id -> leaf row, -1 if there is none; and (item ids or None, hidden, cache, seen leaf rows, k,
+            beam, exclude seen) -> items, or None where the call is not plain (`answer` of
+            runtime/native/python/answer.c): then the other way has to be taken.
         """
         table = trie.table
         if trie.part is not None or len(trie) == 0:
             return None
         catalogue = native.Catalogue(  # type: ignore[union-attr]
             table.index, table.id_bytes, table.id_offsets, table.title_bytes, table.title_offsets, trie.rows,
-            trie.first_child, trie.codes, item_type,
+            trie.first_child, trie.codes, made,
         )  # fmt: skip
-        return FastPath(catalogue.leaf, functools.partial(self._model.answer, catalogue))
+        return catalogue.leaf, functools.partial(self._model.answer, catalogue)
 
     def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
         """Log-probability of each code of one semantic ID, float32 [L], by the numpy reference on the same weights."""
+        self._reference = self._reference or load_engine("reference", self._bundle)
         return self._reference.level_scores(history, sid)
 
     def close(self) -> None:
-        """Free the weights."""
-        self._model = None
-        self._reference.close()
+        """Let go of the weights."""
+        self._model = self._reference = None
 
 
 def sizes(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[int, ...]:
@@ -175,38 +173,23 @@ Tensors = list[NDArray[Any] | None]
 
 def tensors(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[NDArray[Any] | None, ...]:
     """A model's tensors in the order of `take_all` in runtime/native/python/loading.c; None: no bias."""
-    llama = spec.kind == TOKENS_KIND
     out: Tensors = [weights["norm"], weights["rope.cos"], weights["rope.sin"]]
     for block in range(spec.blocks or spec.layers):
-        out += _llama_block(spec, weights, block) if llama else _student_block(spec, weights, block)
-    out += _llama_head(spec, weights) if llama else _student_decoder(spec, weights)
+        out += _block(spec, weights, f"layers.{block}")
+    out += _llama_head(spec, weights) if spec.kind == TOKENS_KIND else _student_decoder(spec, weights)
     return tuple(None if tensor is None else np.ascontiguousarray(tensor) for tensor in out)
 
 
-def _student_block(spec: ModelSpec, w: dict[str, NDArray[Any]], block: int) -> Tensors:
-    scaled = w[f"layers.{block}.q"] * np.float32(spec.head_dim**-0.5)
-    out: Tensors = [scaled, None]
-    for name in ("kv", "o", "gate_up", "down"):
-        out += [w[f"layers.{block}.{name}"], None]
+def _block(spec: ModelSpec, w: dict[str, NDArray[Any]], block: str) -> Tensors:
+    """Queries apart from keys and values, because the last layer needs queries of the newest token alone."""
+    queries = [spec.heads * spec.head_dim]
+    q, kv = np.split(w[f"{block}.qkv"], queries, axis=1)
+    bias = w.get(f"{block}.qkv_bias")
+    q_bias, kv_bias = (None, None) if bias is None else np.split(bias, queries)
+    out: Tensors = [q, q_bias, kv, kv_bias]
+    for name in ("o", "gate_up", "down"):
+        out += [w[f"{block}.{name}"], w.get(f"{block}.{name}_bias")]
     return out
-
-
-def _llama_block(spec: ModelSpec, w: dict[str, NDArray[Any]], block: int) -> Tensors:
-    def joined(*names: str) -> Tensors:
-        biases = [w.get(f"layers.{block}.{name}_bias") for name in names]
-        together = [bias for bias in biases if bias is not None]
-        if together and len(together) < len(names):  # as a bias of zeros has it
-            widths = [w[f"layers.{block}.{name}"].shape[1] for name in names]
-            pairs = zip(biases, widths, strict=True)
-            together = [np.zeros(width, np.float32) if bias is None else bias for bias, width in pairs]
-        matrix = np.concatenate([w[f"layers.{block}.{name}"] for name in names], axis=1)
-        return [matrix, np.concatenate(together) if together else None]
-
-    qkv, bias = joined("qkv")
-    assert qkv is not None
-    q, kv = np.split(qkv, [spec.heads * spec.head_dim], axis=1)
-    q_bias, kv_bias = (None, None) if bias is None else np.split(bias, [spec.heads * spec.head_dim])
-    return [q, q_bias, kv, kv_bias, *joined("o"), *joined("gate", "up"), *joined("down")]
 
 
 def _llama_head(spec: ModelSpec, w: dict[str, NDArray[Any]]) -> Tensors:

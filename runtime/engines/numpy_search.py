@@ -1,4 +1,4 @@
-"""Base of engines that use the numpy beam search: they compute the hidden state and a level's scores."""
+"""Engines whose search is the numpy reference's: they say what h is and how a level scores; the rest is here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from pocketrec.runtime.catalogue.beam import LevelScorer, beam_search
 from pocketrec.runtime.catalogue.trie import ItemTrie
-from pocketrec.runtime.engines.protocol import Engine, Found, State
-from pocketrec.runtime.engines.validate import beam_width
+from pocketrec.runtime.engines.registry import State
+
+Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
-class NumpySearch(Engine, ABC):
-    """An `Engine` without its name and `close`. A state's memory is the history itself."""
+class NumpySearch(ABC):
+    """`Engine` but for its name and `close`. A state's memory is the history itself."""
 
     @abstractmethod
     def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -22,21 +23,16 @@ class NumpySearch(Engine, ABC):
 
     @abstractmethod
     def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
-        """The scorer of codes after a history."""
+        """How codes are scored after a history."""
 
     def search(
-        self,
-        history: NDArray[np.int32],
-        trie: ItemTrie,
-        exclude: NDArray[np.int32],
-        beam: int,
-        limit: int | None = None,
+        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int, most: int | None = None
     ) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        return self.search_from(self.read(history), trie, exclude, beam, None, limit)
+        return self.search_from(self.read(history), trie, exclude, beam, None, most)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
-        """Read the whole history again (see `Engine.read`)."""
+        """Read everything anew (see `Engine.read`)."""
         history = items if state is None else np.concatenate((state.memory, items))
         return State(len(history), self.hidden_of(history), history)
 
@@ -47,10 +43,10 @@ class NumpySearch(Engine, ABC):
         exclude: NDArray[np.int32],
         beam: int,
         bias: NDArray[np.float32] | None = None,
-        limit: int | None = None,
+        most: int | None = None,
     ) -> Found:
         """Return leaf rows and scores, best first (see `Engine.search_from`)."""
-        result = beam_search(state.hidden, self.scorer(state.memory), trie, beam_width(beam, trie), exclude[None], bias)
+        result = beam_search(state.hidden, self.scorer(state.memory), trie, beam, exclude[None], bias)
         found = result.rows[0] >= 0
         return result.rows[0][found], result.scores[0][found]
 

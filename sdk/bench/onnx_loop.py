@@ -14,9 +14,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.bundle.bundle import WEIGHTS_FILE, open_bundle
 from pocketrec.runtime.bundle.weights import read_weights
-from pocketrec.runtime.engines.numpy_student import WEIGHTS
 
 Item = tuple[int, ...]
 
@@ -36,7 +35,7 @@ def onnx_loop(
         ort.InferenceSession(str(folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"])
         for name in ("encoder", "step")
     )
-    weights = read_weights(folder / WEIGHTS)
+    weights = read_weights(folder / WEIGHTS_FILE)
     head, tokens = weights["head"], weights["tokens"]
     item_of = {codes: item_id for item_id, codes in items.items()}
     nothing = np.zeros((spec.layers, 2, spec.kv_heads, 0, spec.head_dim), np.float32)

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.bundle.bundle import WEIGHTS_FILE, open_bundle
 from pocketrec.runtime.catalogue.trie import ItemTrie
-from pocketrec.runtime.engines.numpy_student import WEIGHTS
 from pocketrec.runtime.recommender import Recommender
 
 BOS, EOS, SPECIALS = 1, 2, 3  # tokens of the language model; codes follow
@@ -107,7 +106,7 @@ def onnx_loop(bundle: Path, folder: Path, beam: int, k: int) -> Recommend:
         model, index = _saved(bundle, folder)
         longest = open_bundle(bundle).manifest.model.max_history
         spec = convert_llama(model, index, flat, prompt=[BOS], max_history=longest).model
-        (flat / "step.onnx").write_bytes(step_graph(spec, flat / WEIGHTS))
+        (flat / "step.onnx").write_bytes(step_graph(spec, flat / WEIGHTS_FILE))
     trie = open_bundle(flat).load_trie()
     items = {name: tuple(row) for name, row in zip(trie.table.ids(range(len(trie))), trie.rows.tolist(), strict=True)}
     return loop(flat, items, prefix_table(items.values()), beam, k)

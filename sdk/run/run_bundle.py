@@ -30,20 +30,10 @@ def write_run_bundle(
     """
     from pocketrec.distill.data.storage import load_catalogue
     from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
-    from pocketrec.export.bundle import write_bundle
+    from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
 
     ids, catalogue = SemanticIds.load(run / "sids"), load_catalogue(run / "data")
-    return write_bundle(
-        out,
-        student,
-        ids.rows,
-        catalogue.item_ids,
-        catalogue.titles if config.export.titles else None,
-        ids.sid_space,
-        beam=config.export.beam,
-        headroom=config.export.branch_headroom,
-        provenance=provenance or {},
-        measure=measure,
-        format=format,
-        quantize=quantize,
-    )
+    titles = catalogue.titles if config.export.titles else None
+    items = BundleItems(ids.rows, catalogue.item_ids, titles, ids.sid_space)
+    settings = BundleSettings(config.export.beam, config.export.branch_headroom, format, quantize)
+    return write_bundle(out, student, items, settings, provenance, measure)

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 from pocketrec.export.quantize import BLOCK, SCHEMES, int4, int8, quantize, tensor_types
 from pocketrec.export.weights import device_weights
-from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.bundle.bundle import WEIGHTS_FILE, open_bundle
 from pocketrec.runtime.bundle.weights import read_weights
 from pocketrec.runtime.compiled import native
 from pocketrec.runtime.engines.registry import load_engine
@@ -18,9 +18,9 @@ from pocketrec.runtime.errors import ConfigError
 from tiny import random_rows, tiny_bundle, tiny_student
 
 NONE = np.empty(0, np.int32)
-WEIGHTS = "model.safetensors"
+
 shapes = st.tuples(st.integers(1, 70), st.integers(2, 70))
-names = st.sampled_from(["layers.0.q", "decoder.1.out", "embed.0", "pair.table"])
+names = st.sampled_from(["layers.0.qkv", "decoder.1.out", "embed.0", "pair.table"])
 
 
 def matrix(shape, seed, scale=1.0):
@@ -49,16 +49,16 @@ def test_a_value_moves_by_little_of_the_largest_beside_it(tmp_path_factory, enco
 @settings(max_examples=30)
 def test_four_bits_take_half_a_byte_a_value_and_a_scale_a_block(tmp_path_factory, shape, seed):
     rows, columns = 2 * shape[0], shape[1]
-    tensors = int4("layers.0.q", matrix((rows, columns), seed))
-    assert tensors["layers.0.q.int4"].nbytes == rows * columns // 2
-    blocks = len(tensors["layers.0.q.scale"])
+    tensors = int4("layers.0.qkv", matrix((rows, columns), seed))
+    assert tensors["layers.0.qkv.int4"].nbytes == rows * columns // 2
+    blocks = len(tensors["layers.0.qkv.scale"])
     assert rows % blocks == 0
     assert rows // blocks <= BLOCK
 
 
 @pytest.mark.parametrize("encode", [int8, int4])
 def test_zeros_stay_zeros(tmp_path, encode):
-    (back,) = decoded(encode("layers.0.q", np.zeros((8, 4), np.float32)), tmp_path).values()
+    (back,) = decoded(encode("layers.0.qkv", np.zeros((8, 4), np.float32)), tmp_path).values()
     assert not back.any()
 
 
@@ -86,16 +86,16 @@ def test_engines_agree_on_a_quantised_bundle(tmp_path, scheme, shape):
 def test_weights_come_back_as_near_as_their_bits_allow(tmp_path, scheme, tolerance):
     student = tiny_student()
     folder = tiny_bundle(tmp_path / "b", student, random_rows(40), quantize=scheme)
-    stored = read_weights(folder / WEIGHTS)
+    stored = read_weights(folder / WEIGHTS_FILE)
     for name, array in device_weights(student).items():
         assert np.abs(stored[name].astype(np.float64) - array).max() <= tolerance * np.abs(array).max() + 1e-7, name
 
 
 def test_the_types_reported_are_those_in_the_file(tmp_path):
     folder = tiny_bundle(tmp_path / "b", tiny_student(), random_rows(40), quantize="int4")
-    reported, stored = tensor_types(folder / WEIGHTS), load_file(folder / WEIGHTS)
+    reported, stored = tensor_types(folder / WEIGHTS_FILE), load_file(folder / WEIGHTS_FILE)
     assert {name: size for name, _, _, size in reported} == {name: array.nbytes for name, array in stored.items()}
-    assert {name: dtype for name, dtype, _, _ in reported}["layers.0.q.int4"] == "U8"
+    assert {name: dtype for name, dtype, _, _ in reported}["layers.0.qkv.int4"] == "U8"
     assert {name: dtype for name, dtype, _, _ in reported}["decoder.bias"] == "F32"
 
 

@@ -11,8 +11,9 @@ from fuzz.mutate import sealed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketrec.export.onnx.graph import Graph, WeightFile, value
-from pocketrec.export.onnx.student import FLOAT, _results, _search, _trie_inputs
+from pocketrec.export.onnx.graph import FLOAT, Graph, WeightFile, value
+from pocketrec.export.onnx.search import add_search, search_inputs, search_outputs
+from pocketrec.export.onnx.student import StudentGraph
 from pocketrec.runtime.bundle.bundle import open_bundle
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.control import Control, diverse, node_bias
@@ -192,8 +193,8 @@ def test_a_graph_of_a_time_before_biases_says_so_and_answers_all_else(student, t
     folder = tiny_bundle(tmp_path / "b", student, SIDS, beam=ITEMS)
     spec = open_bundle(folder).manifest.model
     g = Graph(WeightFile(folder / "model.safetensors"))
-    _search(g, spec, "hidden")
-    old = g.model("search", [value("hidden", FLOAT, [1, spec.dim]), *_trie_inputs(spec)], _results())
+    add_search(g, spec, StudentGraph(g, spec).scorer("hidden", []), biased=False)
+    old = g.model("search", [value("hidden", FLOAT, [1, spec.dim]), *search_inputs(spec)], search_outputs())
     (folder / "search.onnx").write_bytes(old.SerializeToString())
     sealed(folder)
     with Recommender.load(folder, "onnx") as rec:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pocketrec.distill.config import StudentConfig
 from pocketrec.distill.models.student import Student
-from pocketrec.export.bundle import write_bundle
+from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
 from pocketrec.export.llama.convert import convert_llama
 from pocketrec.export.refresh import Resemblances, write_refreshed
 from pocketrec.runtime.bundle.bundle import open_bundle
@@ -93,7 +93,7 @@ def write_wide(folder: Path) -> None:
         parameter.data.add_(parameter.data.new_tensor(0.4 * rng.standard_normal(parameter.shape)))
     names = [f"item-{i}" if i % 3 else f"ítem-☃-{i}" for i in range(len(rows))]
     titles = [f"Título 😀 {i}" if i % 2 else "" for i in range(len(rows))]
-    write_bundle(folder, student, rows, names, titles, SPACE, beam=5, headroom=WIDE_CODES, provenance={})
+    write_bundle(folder, student, BundleItems(rows, names, titles, SPACE), BundleSettings(beam=5, headroom=WIDE_CODES))
 
 
 def write_refresh(folder: Path, base: Path, rows: NDArray[np.uint8]) -> None:

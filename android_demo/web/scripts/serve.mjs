@@ -1,5 +1,5 @@
 /**
- * A small static server for previews and tests, on this machine only: compression and ETags.
+ * A small static server for trying and testing a built page: compressed, with validators, on this machine only.
  *
  *     node scripts/serve.mjs FOLDER [PORT]
  */
@@ -25,11 +25,10 @@ const TYPES = {
 const PACKED = /\.(html|js|mjs|css|json|webmanifest|svg|wasm|onnx|safetensors)$/;
 
 /**
- * Serve folders by URL path: `{"/": "dist", "/vectors/": "…"}`; the longest matching path wins. `counts.sent` counts the
- * bytes of response bodies.
+ * Serve folders below paths, the longest path first: `{"/": "dist", "/vectors/": "…"}`. `sent` counts bytes of bodies.
  *
  * @param {Record<string, string>} roots
- * @param {number} port 0: any free port
+ * @param {number} port 0: any that is free
  */
 export async function serve(roots, port = 0) {
   const made = new Map();
@@ -72,7 +71,7 @@ export async function serve(roots, port = 0) {
 function headersOf(file, etag) {
   return {
     "content-type": TYPES[extname(file)] ?? "application/octet-stream",
-    "cache-control": "no-cache", // revalidate each time; the service worker has its own cache
+    "cache-control": "no-cache", // ask each time; the service worker answers anyway
     etag,
     ...(PACKED.test(file) ? { "content-encoding": "gzip" } : {}),
   };

@@ -1,8 +1,8 @@
 /* The model and the search as the compute kernels see them. Numbers are float32; matrices are row-major, for `x @ w`.
 
-   Shapes in comments, as in export/weights.py and export/llama/weights.py: D width, H heads, G key-value heads, d head
-   width, F feed-forward, M decoder width, K codes, L levels, P width of the pair table, R pairs, V vocabulary; N items, S
-   tokens, B beams. */
+   Shapes in comments, as in export/blocks.py, export/weights.py and export/llama/weights.py: D width, H heads, G key-value
+   heads, d head width, F feed-forward, M decoder width, K codes, L levels, P width of the pair table, R pairs, V vocabulary;
+   N items, S tokens, B beams. */
 #ifndef POCKETREC_MODEL_H
 #define POCKETREC_MODEL_H
 
@@ -17,7 +17,7 @@ static inline size_t padded(size_t n) { return (n + PAD - 1) / PAD * PAD; }
 #define MOST_BYTES 4096 /* rows of a matrix of whole numbers */
 
 /* A matrix [k, n], laid out in panels: PANEL columns of all k rows, then the next PANEL columns. Kernels that compute with
-   whole numbers have `bytes` (linear_int8.h) in place of `panels`, and for each column, padded, a scale and an offset. */
+   whole numbers have `bytes` (linear_dots.h) in place of `panels`, and for each column, padded, a scale and an offset. */
 typedef struct {
     size_t k, n;
     float *panels;
@@ -104,7 +104,7 @@ typedef struct {
                   size_t most, int32_t *rows, float *scores, size_t *found);
 } Kernels;
 
-extern const Kernels kernels_portable;
+extern const Kernels kernels_plain;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2, kernels_avx512, kernels_avx512_int8;
 #elif defined(__aarch64__)

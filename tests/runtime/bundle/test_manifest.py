@@ -83,9 +83,10 @@ def test_a_graph_or_a_trie_that_is_not_listed_is_refused(bundle):
         (b'{"schema_version": NaN}', "not valid JSON"),
         (b'{"schema_version": 1, "schema_version": 1}', "name twice"),
         (b'{"schema_version": ' + b"9" * 5000 + b"}", "not valid JSON"),
-        (b'{"schema_version": 2}', "schema_version 2.*update pocketrec"),
-        (b'{"schema_version": "1"}', "schema_version is '1'"),
-        (b'{"schema_version": 1}', "files is missing"),
+        (b'{"schema_version": 3}', "schema_version 3, and this pocketrec reads 2; update pocketrec"),
+        (b'{"schema_version": 1}', "schema_version 1, and this pocketrec reads 2; export the bundle again"),
+        (b'{"schema_version": "2"}', "schema_version is '2'"),
+        (b'{"schema_version": 2}', "files is missing"),
     ],
 )
 def test_a_manifest_that_is_none_is_refused(bundle, content, message):

@@ -1,4 +1,4 @@
-/** Saves the session and the settings between visits. If the browser forbids storage, the page works without. */
+/** What stays on the device between visits. A browser that forbids it costs the memory, not the page. */
 
 export interface Settings {
   readonly excludeSeen: boolean;
@@ -21,7 +21,7 @@ function write(name: string, text: string): void {
   try {
     localStorage.setItem(name, text);
   } catch {
-    // no storage (private window, full disk): the page works without
+    // private windows, a full disk
   }
 }
 
@@ -34,7 +34,7 @@ export function savedSettings(): Settings {
   try {
     found = (JSON.parse(read(SETTINGS) ?? "{}") as Partial<Settings> | null) ?? {};
   } catch {
-    // invalid JSON counts as no settings
+    // somebody else's text: as if there were none
   }
   return {
     excludeSeen: found.excludeSeen !== false,

@@ -1,4 +1,4 @@
-/** Registers the service worker, reports whether the page works offline, and offers new versions. */
+/** Keeps the page on the device, says when it is there, and offers newer versions without forcing them. */
 
 import type { Store } from "./store";
 

@@ -1,35 +1,25 @@
 /**
- * Runs the model in a worker.
+ * The model, in a thread of its own.
  *
- * A recommendation takes less than a frame on most phones, but opening the bundle (hashing, compiling ONNX Runtime) and
- * explanations take longer and would block the page. A message to the worker costs a fraction of a millisecond.
+ * One recommendation would fit into a frame of the page's own thread on most phones; opening the bundle (hashing,
+ * compiling ONNX Runtime) and weighing the history for the reasons would not. The hop costs a fraction of a millisecond.
  */
 
 import { Recommender, type Session, SessionError, httpSource } from "../pocketrec/index";
 import type { ItemTrie } from "../pocketrec/index";
-import type {
-  Calls,
-  Catalogue,
-  Facts,
-  Opened,
-  PageQuery,
-  PageResult,
-  Reasons,
-  WorkerRequest,
-  WorkerResponse,
-} from "./protocol";
+import type { Answered, Calls, Catalogue, Facts, Opened, Question, Reasons, Reply, Request } from "./protocol";
 import { TitleIndex, wordsOf } from "./search";
 
 const POPULAR = 60;
 const UNUSED = /\.md$/;
 
-class Model implements Calls {
+class Brain implements Calls {
   private recommender!: Recommender;
   private session!: Session;
   private catalogue!: Catalogue;
-  private index: TitleIndex | null = null; // built by the first filter
+  private index: TitleIndex | null = null; // made by the first filter
   private filter: { text: string; within: ItemTrie | null } = { text: "", within: null };
-  private queries = 0; // how many have arrived
+  private asked = 0;
 
   async open(base: string, saved: string | null): Promise<Opened> {
     this.recommender = await Recommender.load(httpSource(base), { split: true });
@@ -46,7 +36,7 @@ class Model implements Calls {
     const ids = rows.map((row) => table.id(row));
     const titles = rows.map((row, i) => table.title(row) ?? (ids[i] as string));
     this.catalogue = { ids, titles, sids: Int32Array.from(this.recommender.trie.rows) };
-    await this.session.recommend({ k: 1 }); // warm-up: the first run of a graph is many times slower
+    await this.session.recommend({ k: 1 }); // the first run of a graph makes its plans, and takes many times what others do
     return { facts: this.facts(), catalogue: this.catalogue, history: this.session.history, notice };
   }
 
@@ -64,11 +54,11 @@ class Model implements Calls {
     return { items: catalogue.items, bytes, files: listed, parameters, quantization, beam, maxHistory, levels, codes };
   }
 
-  async recommend({ history, k, excludeSeen, filter }: PageQuery): Promise<PageResult> {
-    this.queries++;
-    const within = this.filtered(filter);
+  async recommend({ history, k, excludeSeen, filter }: Question): Promise<Answered> {
+    this.asked++;
+    const within = this.within(filter);
     const start = performance.now();
-    const session = this.sessionFor(history);
+    const session = this.follow(history);
     const { items } = await session.recommend({ k, excludeSeen, within });
     const ms = performance.now() - start;
     return {
@@ -79,17 +69,16 @@ class Model implements Calls {
     };
   }
 
-  /** The session with this history. A history that continues the last one only adds its new items; any other starts again. */
-  private sessionFor(history: readonly string[]): Session {
+  /** The session with this history: a longer one goes on from what was read, any other begins anew. */
+  private follow(history: readonly string[]): Session {
     const now = this.session.history;
-    const continues = now.length <= history.length && now.every((id, i) => id === history[i]);
-    if (continues) for (const id of history.slice(now.length)) this.session.observe(id);
+    const longer = now.length <= history.length && now.every((id, i) => id === history[i]);
+    if (longer) for (const id of history.slice(now.length)) this.session.observe(id);
     else this.session = this.recommender.session(history);
     return this.session;
   }
 
-  /** The sub-catalogue of the titles that match a filter; null: no filter. */
-  private filtered(text: string): ItemTrie | null {
+  private within(text: string): ItemTrie | null {
     if (this.filter.text !== text) {
       const words = wordsOf(text);
       this.index ??= new TitleIndex(this.catalogue.titles);
@@ -101,13 +90,13 @@ class Model implements Calls {
   }
 
   async explain(history: readonly string[], items: readonly string[]): Promise<Reasons | null> {
-    const { queries } = this;
-    const proceed = async (): Promise<boolean> => {
-      await new Promise((resolve) => setTimeout(resolve)); // lets a newer query arrive
-      return queries === this.queries;
+    const { asked } = this;
+    const stillWanted = async (): Promise<boolean> => {
+      await new Promise((resolve) => setTimeout(resolve)); // lets a newer question in
+      return asked === this.asked;
     };
-    const explained = await this.recommender.explainAll(history, items, proceed);
-    if (queries !== this.queries) return null;
+    const explained = await this.recommender.explainAll(history, items, stillWanted);
+    if (asked !== this.asked) return null;
     return new Map(
       explained.map(({ itemId, history: changes }) => {
         const [id, change] = changes.reduce((best, pair) => (pair[1] > best[1] ? pair : best), ["", 0]);
@@ -117,16 +106,16 @@ class Model implements Calls {
   }
 }
 
-const model = new Model();
+const brain = new Brain();
 
-self.addEventListener("message", async ({ data }: MessageEvent<WorkerRequest>) => {
+self.addEventListener("message", async ({ data }: MessageEvent<Request>) => {
   const { id, name, args } = data;
-  let response: WorkerResponse;
+  let reply: Reply;
   try {
-    response = { id, value: await (model[name] as (...args: readonly unknown[]) => Promise<unknown>)(...args) };
+    reply = { id, value: await (brain[name] as (...args: readonly unknown[]) => Promise<unknown>)(...args) };
   } catch (error) {
     const { name: kind, message } = error instanceof Error ? error : new Error(String(error));
-    response = { id, error: { name: kind, message } };
+    reply = { id, error: { name: kind, message } };
   }
-  self.postMessage(response);
+  self.postMessage(reply);
 });

@@ -1,74 +1,70 @@
 /**
- * A recommender that moves to a newer bundle while it is in use.
+ * A recommender that goes over to a newer bundle while it is in use.
  *
- * A call in flight finishes on the version it began with; that version is closed when its last call ends. Sessions go on:
- * under the same model their state is kept as long as every read item still has its semantic ID.
+ * A call in flight finishes on the version it began with, which is closed when its last call ends. Sessions go on: with
+ * the same model, what it has read is kept as long as every item still has its semantic ID.
  */
 
 import type { Source } from "./bundle";
+import type { Ask } from "./control";
 import { ConfigError } from "./errors";
-import type { Recommendations } from "./recommendation";
-import { Recommender } from "./recommender";
-import type { Query } from "./retrieval";
-import { modelId } from "./saved_session";
-import type { Session } from "./session";
+import { type Recommendations, Recommender } from "./recommender";
+import { type Session, modelId } from "./session";
 
-interface Version {
+interface Held {
   readonly recommender: Recommender;
-  calls: number; // in flight
+  calls: number;
 }
 
 export class LiveRecommender {
-  private version: Version;
+  private held: Held;
   private closed = false;
 
   constructor(
     recommender: Recommender,
     private readonly options: { split?: boolean } = {},
   ) {
-    this.version = { recommender, calls: 0 };
+    this.held = { recommender, calls: 0 };
   }
 
-  /** Move to another bundle. It is opened first; if it is refused, the current version stays. */
+  /** Go over to another bundle; it is opened first, and if it is refused the version before stays. */
   async swap(source: Source): Promise<void> {
-    const next: Version = { recommender: await Recommender.load(source, this.options), calls: 0 };
-    if (this.closed) return next.recommender.close();
-    const old = this.version;
-    this.version = next;
+    const fresh: Held = { recommender: await Recommender.load(source, this.options), calls: 0 };
+    if (this.closed) return fresh.recommender.close();
+    const old = this.held;
+    this.held = fresh;
     if (old.calls === 0) await old.recommender.close();
   }
 
-  /** Run an action on the current version, which stays open until the action ends. */
+  /** Do something with the current version, which stays open meanwhile. */
   async using<T>(action: (recommender: Recommender) => Promise<T>): Promise<T> {
     if (this.closed) throw new ConfigError("this recommender was closed; load it again");
-    const { version } = this;
-    version.calls++;
+    const { held } = this;
+    held.calls++;
     try {
-      return await action(version.recommender);
+      return await action(held.recommender);
     } finally {
-      version.calls--;
-      if (version.calls === 0 && (this.closed || version !== this.version)) await version.recommender.close();
+      held.calls--;
+      if (held.calls === 0 && (this.closed || held !== this.held)) await held.recommender.close();
     }
   }
 
-  /** As `Recommender.recommend`. */
-  recommend(history: readonly string[], query: Query = {}): Promise<Recommendations> {
-    return this.using((recommender) => recommender.recommend(history, query));
+  recommend(history: readonly string[], ask: Ask = {}): Promise<Recommendations> {
+    return this.using((recommender) => recommender.recommend(history, ask));
   }
 
   /** Begin a session that goes on over swaps. */
   session(history: readonly string[] = []): LiveSession {
-    return new LiveSession(this, this.version.recommender.session(history), [...history]);
+    return new LiveSession(this, this.held.recommender.session(history), [...history]);
   }
 
-  /** Close the current version, once its last call has ended. */
   async close(): Promise<void> {
     this.closed = true;
-    if (this.version.calls === 0) await this.version.recommender.close();
+    if (this.held.calls === 0) await this.held.recommender.close();
   }
 }
 
-/** The growing history of one user, on the current version. */
+/** One user's history that grows, on whatever version is current. */
 export class LiveSession {
   constructor(
     private readonly live: LiveRecommender,
@@ -76,7 +72,7 @@ export class LiveSession {
     private readonly observed: string[],
   ) {}
 
-  /** Add an item to the history. Resolves to false if the current catalogue lacks it. */
+  /** Add an item to the history; tell whether the current catalogue has it. */
   observe(itemId: string): Promise<boolean> {
     return this.live.using(async (recommender) => {
       const known = (await this.on(recommender)).observe(itemId);
@@ -85,17 +81,16 @@ export class LiveSession {
     });
   }
 
-  /** As `Session.recommend`. */
-  recommend(query: Query = {}): Promise<Recommendations> {
-    return this.live.using(async (recommender) => (await this.on(recommender)).recommend(query));
+  recommend(ask: Ask = {}): Promise<Recommendations> {
+    return this.live.using(async (recommender) => (await this.on(recommender)).recommend(ask));
   }
 
-  /** The session on a version; after a swap it is moved there first. */
-  private async on({ bundle }: Recommender): Promise<Session> {
+  /** The session on a version; after a swap, brought over to it. */
+  private async on(recommender: Recommender): Promise<Session> {
     const before = this.inner;
-    if (before.bundle !== bundle) {
-      const [old, now] = await Promise.all([modelId(before.bundle.manifest), modelId(bundle.manifest)]);
-      if (this.inner === before) this.inner = before.movedTo(bundle, this.observed, old === now);
+    if (before.recommender !== recommender) {
+      const [old, now] = await Promise.all([modelId(before.recommender.manifest), modelId(recommender.manifest)]);
+      if (this.inner === before) this.inner = before.movedTo(recommender, this.observed, old === now);
     }
     return this.inner;
   }

@@ -1,4 +1,4 @@
-/** A short notice with an action (undo, reload); it disappears by itself unless it offers an update. */
+/** What has just happened, with a way back; it goes away by itself unless it asks for something. */
 
 import { h } from "../dom";
 import type { Notice, Store } from "../store";

@@ -9,7 +9,7 @@ internal const val MAX_LEVELS = 8L
 internal const val MAX_CODES = 1L shl 16
 internal const val REMEDY = "fetch the bundle again or re-export it"
 
-private const val SCHEMA_VERSION = 1L
+private const val SCHEMA_VERSION = 2L
 private const val MAX_FILES = 64
 private val FILE_NAME = Regex("[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 private val SHA256 = Regex("[0-9a-f]{64}")
@@ -46,9 +46,9 @@ class Manifest internal constructor(
             }
             val version = top.integer("schema_version", 1)
             if (version != SCHEMA_VERSION) {
+                val remedy = if (version < SCHEMA_VERSION) "export the bundle again" else "update pocketrec"
                 throw BundleException(
-                    "$MANIFEST_FILE has schema_version $version, and this pocketrec reads $SCHEMA_VERSION; " +
-                        "update pocketrec or export the bundle for this version",
+                    "$MANIFEST_FILE has schema_version $version, and this pocketrec reads $SCHEMA_VERSION; $remedy",
                 )
             }
             val files = files(top.fields("files"))
