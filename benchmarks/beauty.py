@@ -18,8 +18,8 @@ import numpy as np
 
 from pocketrec.config import load_config
 from pocketrec.distill.data.storage import load_split
-from pocketrec.distill.evaluation.metrics import evaluate
-from pocketrec.distill.evaluation.ranking import StudentRanker, UnconstrainedRanker
+from pocketrec.distill.evaluation.protocol import evaluate
+from pocketrec.distill.evaluation.student_ranker import StudentRanker, UnconstrainedRanker
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.distill.training.student_training import load_student
 from pocketrec.run.run_files import read_teachers, weights_stage

@@ -32,11 +32,12 @@ from pocketrec.distill.committee.soft_labels import SoftLabels
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.data.splits import Sequences, Split
 from pocketrec.distill.data.storage import load_catalogue, load_split
+from pocketrec.distill.evaluation.protocol import CONVENTIONS, sample
 from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import Progress
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.distill.training.preference import refine
-from pocketrec.distill.training.student_training import CONVENTIONS, load_student, sample, train_student
+from pocketrec.distill.training.student_training import load_student, train_student
 from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
 from pocketrec.export.measure import evaluate_bundle
 from pocketrec.run.run_files import write_text

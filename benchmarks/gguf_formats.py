@@ -24,10 +24,12 @@ from pocketrec.cli.console import RichProgress
 from pocketrec.config import load_config
 from pocketrec.distill.data.splits import EvalSet
 from pocketrec.distill.data.storage import load_catalogue, load_split
-from pocketrec.distill.evaluation.metrics import metrics_from_ranks, ranks_of, recommend
+from pocketrec.distill.evaluation.metrics import metrics_from_ranks, ranks_of
+from pocketrec.distill.evaluation.protocol import CONVENTIONS, sample
+from pocketrec.distill.evaluation.ranking import ranked_lists
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
-from pocketrec.distill.training.student_training import CONVENTIONS, load_student, sample
+from pocketrec.distill.training.student_training import load_student
 from pocketrec.export.formats import FORMATS
 from pocketrec.export.measure import BundleRanker, bundle_bytes
 from pocketrec.run.run_bundle import write_run_bundle
@@ -75,7 +77,7 @@ def measured(
         ranker = BundleRanker(recommender, item_ids)
         ranker.on_call = advance
         for convention, exclude in CONVENTIONS.items():
-            lists[convention] = recommend(
+            lists[convention] = ranked_lists(
                 ranker, asked, n_items=len(item_ids), max_history=recommender.manifest.model.max_history,
                 exclude_seen=exclude, list_length=SHOWN, batch_size=1024, progress=SILENT,
             )  # fmt: skip

@@ -29,8 +29,9 @@ from pocketrec.cli.console import RichProgress
 from pocketrec.config import load_config
 from pocketrec.distill.data.splits import Sequences
 from pocketrec.distill.data.storage import load_catalogue, load_split
+from pocketrec.distill.evaluation.protocol import CONVENTIONS, sample
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
-from pocketrec.distill.training.student_training import CONVENTIONS, load_student, sample
+from pocketrec.distill.training.student_training import load_student
 from pocketrec.export.measure import evaluate_bundle
 from pocketrec.export.quality_gates import measure_gates
 from pocketrec.export.quantize import SCHEMES, tensor_types

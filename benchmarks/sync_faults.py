@@ -7,7 +7,7 @@ drawn at random: answers that are refused, cut, short, too long, endless, corrup
 old metadata served again, a kill or a full disk at some file call. After each, these must hold, or the schedule counts
 as a fault of ours: the device recommends exactly the items of a release that it was allowed; every file of its current
 version has the signed hash; a refresh that failed changed nothing. At the end a refresh without faults must bring the
-newest release. The tests' own far side is used, without sockets. JSON goes to stdout.
+newest release. The server is the tests' own, in memory. JSON goes to stdout.
 """
 
 from __future__ import annotations
@@ -28,29 +28,30 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "runtime" / "sync")]
 
 import pytest  # noqa: E402
 
-import far_side as far  # noqa: E402
+import network_faults  # noqa: E402
 from file_faults import Killed, fail_at  # noqa: E402
 from pocketrec.export.publish.publish import releases  # noqa: E402
 from pocketrec.export.publish.repository import Repository  # noqa: E402
 from pocketrec.runtime.bundle.bundle import MANIFEST_FILE, describe_file  # noqa: E402
 from pocketrec.runtime.errors import SyncError  # noqa: E402
 from pocketrec.runtime.sync.store import Store  # noqa: E402
+from repository_server import World, make_bundles, still_recommends, unencrypted_keys  # noqa: E402
 
 REFRESHES = 12
 
 
-def line_fault(generator: random.Random) -> far.Fault:
-    """A fault of the line or the far side."""
+def network_fault(generator: random.Random) -> network_faults.Fault:
+    """A fault of the network or the server."""
     makers = (
-        lambda: far.refuses,
-        lambda: far.cut(generator.randrange(20_000)),
-        lambda: far.short(generator.randrange(1, 50)),
-        lambda: far.longer,
-        lambda: far.endless,
-        lambda: far.corrupt(generator.randrange(1 << 20), generator.randrange(1, 256)),
-        lambda: far.status(generator.choice((204, 301, 403, 404, 416, 500, 503))),
-        lambda: far.ignores_ranges,
-        lambda: far.wrong_range,
+        lambda: network_faults.refused,
+        lambda: network_faults.cut(generator.randrange(20_000)),
+        lambda: network_faults.truncated(generator.randrange(1, 50)),
+        lambda: network_faults.too_long,
+        lambda: network_faults.endless,
+        lambda: network_faults.corrupt(generator.randrange(1 << 20), generator.randrange(1, 256)),
+        lambda: network_faults.status(generator.choice((204, 301, 403, 404, 416, 500, 503))),
+        lambda: network_faults.ignores_ranges,
+        lambda: network_faults.wrong_range,
     )
     return generator.choice(makers)()
 
@@ -60,7 +61,7 @@ class Schedule:
 
     def __init__(self, folder: Path, bundles: list[Path], keys: list[Any], seed: int) -> None:
         self.random = random.Random(seed)
-        self.world = far.World(folder, bundles, keys)
+        self.world = World(folder, bundles, keys)
         self.bundle_of: dict[int, int] = {}
         self.had: int | None = None
         self.told: Counter[str] = Counter()
@@ -90,7 +91,7 @@ class Schedule:
                 self.withdraw()
             self.refresh(old)
             self.check()
-        self.world.far.plan, self.world.far.folder = {}, self.world.repo
+        self.world.server.plan, self.world.server.folder = {}, self.world.repo
         client = self.world.client()
         client.refresh()
         newest = max(releases(Repository(self.world.repo).load().targets.signed)["stable"])
@@ -101,12 +102,12 @@ class Schedule:
     def refresh(self, old: Path) -> None:
         """Refresh under faults.
 
-        :param old: the repository as it was at first, for a far side that serves old metadata again.
+        :param old: the repository as it was at first, for a server that replays old metadata.
         """
-        client, line = self.world.client(), self.world.far
+        client, server = self.world.client(), self.world.server
         share = self.random.choice((0.0, 0.1, 0.3))
-        line.plan = {n: line_fault(self.random) for n in range(60) if self.random.random() < share}
-        line.folder = old if self.random.random() < 0.1 else self.world.repo
+        server.plan = {n: network_fault(self.random) for n in range(60) if self.random.random() < share}
+        server.folder = old if self.random.random() < 0.1 else self.world.repo
         error = self.random.choice((None, None, Killed, OSError(28, "No space left on device")))
         with pytest.MonkeyPatch.context() as patch:
             if error is not None:
@@ -130,7 +131,7 @@ class Schedule:
             return
         store = self.world.folder / "store"
         bundle = self.world.bundles[self.bundle_of[self.had]]
-        assert far.still_recommends(store, bundle), f"release {self.had} does not recommend its items"
+        assert still_recommends(store, bundle), f"release {self.had} does not recommend its items"
         name = Store(store).current().current
         assert name is not None
         for path in (store / "versions" / name).iterdir():
@@ -147,8 +148,8 @@ def main() -> None:
     begun, told, faults = time.perf_counter(), Counter[str](), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundles = far.make_bundles(folder)
-        keys = far.plain_keys(folder / "keys")
+        bundles = make_bundles(folder)
+        keys = unencrypted_keys(folder / "keys")
         for seed in range(asked.seed, asked.seed + asked.schedules):
             (folder / "world").mkdir()
             schedule = Schedule(folder / "world", bundles, keys, seed)

@@ -31,12 +31,12 @@ from pocketrec.config import load_config
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.data.splits import Split
 from pocketrec.distill.data.storage import load_split
-from pocketrec.distill.evaluation.metrics import evaluate
+from pocketrec.distill.evaluation.protocol import CONVENTIONS, evaluate, sample
 from pocketrec.distill.models.presets import apply_preset
 from pocketrec.distill.models.teacher import Teacher, TeacherRanker
 from pocketrec.distill.progress import Progress
 from pocketrec.distill.training.history_selection import select_histories
-from pocketrec.distill.training.student_training import CONVENTIONS, load_sasrec, sample
+from pocketrec.distill.training.sasrec_training import load_sasrec
 from pocketrec.distill.training.teacher_training import history_scores, new_teacher, save_selection, train_teacher
 from pocketrec.run.run_files import write_text
 from pocketrec.run.run_sources import teacher_sources

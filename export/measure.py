@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from pocketrec.distill.config import DataConfig, EvaluationConfig
 from pocketrec.distill.data.load import load_dataset
 from pocketrec.distill.data.splits import EvalSet, Sequences, Split, split_users
-from pocketrec.distill.evaluation.metrics import evaluate
+from pocketrec.distill.evaluation.protocol import CONVENTIONS, evaluate, item_counts, sample
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.distill.training.student_training import CONVENTIONS, item_counts, sample
 from pocketrec.runtime.bundle.bundle import open_bundle
 from pocketrec.runtime.engines.registry import engine_for
 from pocketrec.runtime.recommender import Recommender

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.data.splits import EvalSet
-from pocketrec.distill.evaluation.metrics import metrics_from_ranks, ranks_of, recommend
+from pocketrec.distill.evaluation.metrics import metrics_from_ranks, ranks_of
+from pocketrec.distill.evaluation.ranking import ranked_lists
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.export.measure import WARM_UP, BundleRanker, bundle_bytes, open_files
 from pocketrec.runtime.bundle.bundle import open_bundle
@@ -143,7 +144,7 @@ def _ask(
     ranker.milliseconds.clear()
     with progress.track(f"measuring {name}", len(questions)) as advance:
         ranker.on_call = advance
-        lists = recommend(
+        lists = ranked_lists(
             ranker, questions, n_items=len(item_ids), max_history=recommender.manifest.model.max_history,
             exclude_seen=False, list_length=SHOWN, batch_size=1024, progress=SILENT,
         )  # fmt: skip

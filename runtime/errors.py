@@ -20,19 +20,19 @@ class SessionError(PocketRecError):
 
 
 class SyncError(PocketRecError):
-    """A release cannot be published, fetched, trusted or kept."""
+    """A release cannot be published, fetched, verified or stored."""
 
 
 class TrustError(SyncError):
-    """The far side sent what nobody vouched for: a wrong signature, hash, length or version, or something expired."""
+    """The repository sent invalid data: a wrong signature, hash, length or version, or expired metadata."""
 
 
-class LineError(SyncError):
-    """The line failed: no connection, a time-out, a cut, an answer that is none. Try again later."""
+class NetworkError(SyncError):
+    """A request failed: no connection, a time-out, a cut connection or an HTTP error. Try again later."""
 
 
 class StoreError(SyncError):
-    """The device cannot keep what was fetched: no space, no permission, or another process is at it."""
+    """The device cannot store a release: no space, no permission, or another process is writing."""
 
 
 class DataError(PocketRecError):

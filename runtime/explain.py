@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.engines.registry import Engine
+from pocketrec.runtime.engines.protocol import Engine
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from pocketrec.runtime.bundle.bundle import Bundle, Manifest, check_fit, open_bu
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.cold_items import RECENT, ColdItems, best_of_both
 from pocketrec.runtime.control import POOL, Ask, Control, diverse, history_ids, prepare
-from pocketrec.runtime.engines.registry import Engine, State, engine_for, fastest_engine, load_engine
+from pocketrec.runtime.engines.protocol import Engine, State
+from pocketrec.runtime.engines.registry import engine_for, fastest_engine, load_engine
 from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.recommendation import Recommendation, Recommendations
 
@@ -57,10 +58,9 @@ class Recommender:
         self.cold = cold
         self._named: dict[str, ItemTrie] = {}
         self._whole = Control(trie)
-        prepare_plain = getattr(engine, "plain", None)  # a shorter way for calls without further wishes
-        plain = prepare_plain(trie, Recommendation) if prepare_plain and cold is None else None
-        self._leaf: Callable[[str], int] | None = plain[0] if plain else None
-        self._plain: Callable[..., list[Recommendation] | None] | None = plain[1] if plain else None
+        fast = engine.fast_path(trie, Recommendation) if cold is None else None
+        self._leaf: Callable[[str], int] | None = fast.leaf_of if fast else None
+        self._plain: Callable[..., list[Recommendation] | None] | None = fast.recommend if fast else None
         self._closed = False
 
     @classmethod

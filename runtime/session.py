@@ -26,7 +26,7 @@ from pocketrec.runtime.files.atomic import atomic_write, open_plain
 from pocketrec.runtime.files.strict_json import parse_json
 
 if TYPE_CHECKING:
-    from pocketrec.runtime.engines.registry import State
+    from pocketrec.runtime.engines.protocol import State
     from pocketrec.runtime.recommendation import Recommendations
     from pocketrec.runtime.recommender import Recommender
 

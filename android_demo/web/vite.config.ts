@@ -5,12 +5,12 @@ import { listFiles } from "./scripts/service_worker.mjs";
 
 const CSP = [
   "default-src 'self'",
-  "script-src 'self' 'wasm-unsafe-eval'", // compiling ONNX Runtime, and no code from text
+  "script-src 'self' 'wasm-unsafe-eval'", // WebAssembly of ONNX Runtime; no eval of JavaScript
   "base-uri 'none'",
   "form-action 'none'",
 ].join("; ");
 
-/** The page may ask its own origin and nobody else; the development server needs more than that. */
+/** Allows requests to the page's own origin only. Only for builds: the development server needs more. */
 function contentPolicy(): Plugin {
   return {
     name: "content-policy",

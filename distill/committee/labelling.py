@@ -20,10 +20,10 @@ from pocketrec.distill.config import RunConfig, SoftLabelConfig
 from pocketrec.distill.data.augment import augment
 from pocketrec.distill.data.batches import Batch
 from pocketrec.distill.data.splits import Sequences, Split
+from pocketrec.distill.evaluation.protocol import measure
 from pocketrec.distill.models.item_model import ItemModel
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.training.losses import block_ends
-from pocketrec.distill.training.student_training import measure
 from pocketrec.runtime.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:

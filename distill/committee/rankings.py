@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from pocketrec.distill.committee.committee import Committee
 from pocketrec.distill.data.splits import Sequences
-from pocketrec.distill.evaluation.metrics import EMPTY
-from pocketrec.distill.evaluation.ranking import pad_rows
+from pocketrec.distill.evaluation.ranking import EMPTY
+from pocketrec.distill.evaluation.student_ranker import pad_rows
 from pocketrec.distill.models.item_model import BATCH, history_batch
 
 COMMITTEE = "committee"

@@ -6,7 +6,7 @@ and with several processes each takes its share of the same batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pocketrec.distill.config import TrainConfig
 from pocketrec.distill.data.splits import Sequences
 
 
@@ -128,6 +129,37 @@ class WindowBatches:
             stop, stride = min(first + self.batch_size, len(begin)), self.world * self.accumulate
             shares = [slice(first + self.rank + self.world * n, stop, stride) for n in range(self.accumulate)]
             yield [pack(self.train.items, begin[s], end[s], opens[s], self.max_history + 1, total) for s in shares]
+
+
+def window_batches(train: Sequences, max_history: int, settings: TrainConfig) -> Callable[[int, int], WindowBatches]:
+    """Return what the trainer's `fit` takes: (rank, world) -> that process's share of the training windows."""
+    return lambda rank, world: WindowBatches(
+        train,
+        max_history,
+        settings.batch_size,
+        settings.seed,
+        accumulate=settings.accumulate,
+        rank=rank,
+        world=world,
+    )
+
+
+def fixed_window_batches(train: Sequences, size: int, count: int) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
+    """Yield batches of `count` windows that make every event a target once, and each window's history, int64 [count].
+
+    Windows are cut as the trainer cuts them, but in order and always at the same places.
+    """
+    lengths = train.lengths
+    pieces = np.maximum(1, -(-(lengths - 1) // size)) * (lengths > 0)
+    owner = np.repeat(np.arange(len(lengths)), pieces)
+    begin = (np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)) * size
+    end = np.minimum(begin + size + 1, lengths[owner])
+    base = train.starts[owner]
+    for first in range(0, len(owner), count):
+        s = slice(first, first + count)
+        opens = begin[s] == 0
+        total = int((end[s] - begin[s]).sum() - (~opens).sum())
+        yield pack(train.items, (base + begin)[s], (base + end)[s], opens, size + 1, total), owner[s]
 
 
 def pack(

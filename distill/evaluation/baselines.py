@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array, diags_array, vstack
 
 from pocketrec.distill.data.splits import Sequences
-from pocketrec.distill.evaluation.metrics import EMPTY, RankingError
+from pocketrec.distill.evaluation.ranking import EMPTY, RankingError
 from pocketrec.runtime.errors import ConfigError, DataError
 
 CELLS = 1 << 22  # dense scores held at once (16 MB), whatever the catalogue's size

@@ -1,142 +1,118 @@
-"""The student as a `Ranker` and as an `Engine`, in torch.
+"""What a ranker must return, and the check that it did before its lists are measured.
 
-For validation while training, and as the torch side of the contract that every engine keeps. The search itself is the
-runtime's numpy reference, so there is one rule.
+On the path of the data: between anything that recommends (a trained model, a baseline, a bundle opened by the
+runtime) and the metrics. Histories are cut as the device cuts them; a malformed list raises `RankingError`, so that no
+metric is computed from one.
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from pocketrec.distill.data.splits import Sequences
-from pocketrec.distill.evaluation.metrics import INVALID
-from pocketrec.distill.models.student import Student
-from pocketrec.runtime.catalogue.beam import LevelScorer, beam_search
-from pocketrec.runtime.catalogue.trie import ItemTrie
-from pocketrec.runtime.engines.numpy_search import NumpySearch
+from pocketrec.distill.data.splits import EvalSet, Sequences
+from pocketrec.distill.evaluation.metrics import CUTOFFS
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.runtime.errors import ConfigError, DataError, PocketRecError
+
+EMPTY = -1  # an empty slot of a list; only empty slots may follow it
+INVALID = -2  # a slot with a semantic ID that no item has (from rankers that generate without the trie)
 
 
-class TorchEngine(NumpySearch):
-    """A student behind the runtime's engine protocol."""
-
-    name = "torch"
-
-    def __init__(self, student: Student) -> None:
-        """Take a student; it is put in eval mode."""
-        self.student = student.eval()
-
-    @property
-    def _device(self) -> torch.device:
-        return self.student.start.device
-
-    @torch.inference_mode()
-    def encode(self, sids: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Hidden states after histories: left-aligned SIDs [B, N, L] of the given lengths [B] -> float32 [B, D]."""
-        tokens = torch.from_numpy(np.pad(sids.astype(np.int64), ((0, 0), (1, 0), (0, 0)))).to(self._device)
-        hidden = self.student(tokens)
-        at = torch.from_numpy(np.asarray(lengths, np.int64)).to(self._device)
-        return hidden[torch.arange(len(at), device=self._device), at].float().cpu().numpy()  # type: ignore[no-any-return]
-
-    @torch.inference_mode()
-    def score_level(self, level: int, hidden: NDArray[np.float32], prefixes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log-probabilities of a level's codes: [B, D], [B, W, level] -> float32 [B, W, K]."""
-        h, codes = (torch.from_numpy(array).to(self._device) for array in (hidden, prefixes))
-        logits = self.student.code_logits(level, h, codes)
-        return logits.float().log_softmax(-1).cpu().numpy()
-
-    def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
-        return self.encode(history[None], np.array([len(history)]))
-
-    def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
-        """The SID decoder; the history is in h."""
-        return self.score_level
-
-    def close(self) -> None:
-        """Nothing to free."""
+class RankingError(PocketRecError):
+    """A ranker returned lists that break the contract of `Ranker`; metrics of them would mean nothing."""
 
 
-class StudentRanker:
-    """Ranks catalogue rows for many histories at once (a `Ranker` of `distill.evaluation`)."""
+class Ranker(Protocol):
+    """Anything that recommends items for histories."""
 
-    def __init__(self, student: Student, sids: NDArray[np.unsignedinteger], beam: int = 20) -> None:
-        """Build the trie of a catalogue.
+    def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
+        """Return the best `k` items for each history.
 
-        :param sids: [n_items, L], in catalogue order.
+        :param histories: catalogue rows, oldest first; a history may be empty.
+        :param k: length of the lists.
+        :param exclude_seen: leave out every item of the history.
+        :returns: int32 [n, k], catalogue rows, best first, none twice; EMPTY (-1) after the last item, INVALID (-2) for
+            a semantic ID that no item has.
         """
-        self.engine, self.sids, self.beam = TorchEngine(student), sids, beam
-        self.trie = rows_trie(sids, student.codes)
-        self._catalogue_row = np.array(self.trie.table.ids(np.arange(len(sids))), np.int32)
-        self._leaf = np.empty(len(sids), np.int32)
-        self._leaf[self._catalogue_row] = np.arange(len(sids), dtype=np.int32)
-
-    def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the best k rows of each history, int32 [n, k], -1 where nothing is left."""
-        cut = histories.last(self.engine.student.config.max_history)
-        padded = pad_rows(cut)  # [B, N]
-        hidden = self.engine.encode(self.sids[np.maximum(padded, 0)], cut.lengths)
-        exclude = None
-        if exclude_seen:
-            seen = pad_rows(histories)
-            exclude = np.where(seen >= 0, self._leaf[seen], -1).astype(np.int32)
-        found = beam_search(hidden, self.engine.score_level, self.trie, max(self.beam, k), exclude)
-        rows = found.rows[:, :k]
-        ranked = np.where(rows >= 0, self._catalogue_row[rows], -1).astype(np.int32)
-        return np.pad(ranked, ((0, 0), (0, k - ranked.shape[1])), constant_values=-1)
 
 
-def rows_trie(sids: NDArray[np.integer], codes: int) -> ItemTrie:
-    """Build the trie of a catalogue whose ids are its rows: [n_items, L], each code below `codes`."""
-    return ItemTrie.from_rows(sids, [str(row) for row in range(len(sids))], codes_per_level=codes)
+def ranked_lists(
+    ranker: Ranker,
+    cases: EvalSet,
+    *,
+    n_items: int,
+    max_history: int,
+    exclude_seen: bool,
+    list_length: int,
+    batch_size: int = 1024,
+    progress: Progress = SILENT,
+) -> NDArray[np.int32]:
+    """Return the ranker's lists for the histories of all cases, checked, int32 [n, list_length].
 
-
-def pad_rows(histories: Sequences) -> NDArray[np.int32]:
-    """Lay histories out left-aligned, int32 [n, longest], -1 behind the end."""
-    lengths = histories.lengths
-    out = np.full((len(histories), int(lengths.max(initial=0))), -1, np.int32)
-    out[np.arange(out.shape[1])[None] < lengths[:, None]] = histories.events()
-    return out
-
-
-class UnconstrainedRanker:
-    """The same student without the trie: it spells whatever is likeliest, items or not.
-
-    For comparison alone: it shows what the constraint is worth. A SID that no item has is `evaluation.INVALID`.
+    :param n_items: size of the catalogue.
+    :param max_history: the ranker sees the newest `max_history` items of each history.
+    :param exclude_seen: leave out the items that the ranker sees.
+    :param batch_size: histories per call of the ranker.
+    :raises DataError: if there are no cases, or a target is not a row of the catalogue.
+    :raises ConfigError: if `list_length` is shorter than the longest cutoff of the metrics, or `max_history` or
+        `batch_size` is below 1.
+    :raises RankingError: if a list breaks the contract of `Ranker`.
     """
-
-    def __init__(self, ranker: StudentRanker) -> None:
-        """Take the student and the catalogue of a constrained ranker."""
-        self.ranker = ranker
-        codes = ranker.engine.student.codes
-        keys = _keys(ranker.sids.astype(np.int64), codes)
-        self._order = np.argsort(keys)
-        self._keys = keys[self._order]
-
-    def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the `k` likeliest SIDs as catalogue rows, int32 [n, k]; seen items cannot be excluded."""
-        engine, sids = self.ranker.engine, self.ranker.sids
-        cut = histories.last(engine.student.config.max_history)
-        hidden = engine.encode(sids[np.maximum(pad_rows(cut), 0)], cut.lengths)
-        prefixes = np.zeros((len(cut), 1, 0), np.int64)
-        scores = np.zeros((len(cut), 1), np.float32)
-        for level in range(engine.student.levels):
-            log_p = engine.score_level(level, hidden, prefixes)  # [B, W, K]
-            codes = log_p.shape[2]
-            total = (scores[:, :, None] + log_p).reshape(len(cut), -1)
-            best = np.argsort(-total, axis=1, kind="stable")[:, : max(self.ranker.beam, k)]
-            scores = np.take_along_axis(total, best, axis=1)
-            parents = np.take_along_axis(prefixes, (best // codes)[:, :, None], axis=1)
-            prefixes = np.concatenate((parents, (best % codes)[:, :, None]), axis=2)
-        keys = _keys(prefixes[:, :k], engine.student.codes)
-        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.where(self._keys[at] == keys, self._order[at], INVALID).astype(np.int32)
+    if list_length < max(CUTOFFS):
+        raise ConfigError(f"list_length is {list_length}; the cutoffs need at least {max(CUTOFFS)}")
+    if max_history < 1 or batch_size < 1:
+        raise ConfigError(f"max_history ({max_history}) and batch_size ({batch_size}) must be at least 1")
+    if len(cases) == 0:
+        raise DataError("there are no evaluation cases; check the split")
+    low, high = cases.targets.min(), cases.targets.max()
+    if low < 0 or high >= n_items:
+        raise DataError(
+            f"targets are catalogue rows {low} to {high}, but this catalogue has rows 0 to {n_items - 1}; "
+            "use the catalogue that the split was made with"
+        )
+    histories = cases.histories.last(max_history)
+    lists = np.empty((len(cases), list_length), np.int32)
+    with progress.track("evaluating", len(cases)) as advance:
+        for start in range(0, len(cases), batch_size):
+            batch = histories.take(slice(start, start + batch_size))
+            found = ranker.rank(batch, list_length, exclude_seen)
+            _check_lists(found, (len(batch), list_length), n_items, type(ranker).__name__)
+            if exclude_seen:
+                _check_unseen(found, batch, n_items, type(ranker).__name__)
+            lists[start : start + len(batch)] = found
+            advance(len(batch))
+    return lists
 
 
-def _keys(sids: NDArray[np.int64], codes: int) -> NDArray[np.int64]:
-    """One number per SID: [..., L] -> int64 [...]."""
-    key = np.zeros(sids.shape[:-1], np.int64)
-    for level in range(sids.shape[-1]):
-        key = key * codes + sids[..., level]
-    return key
+def _check_lists(found: NDArray[np.int32], shape: tuple[int, int], n_items: int, who: str) -> None:
+    if found.shape != shape or not np.issubdtype(found.dtype, np.integer):
+        raise RankingError(f"{who}.rank returned {found.dtype} {list(found.shape)}, not int32 {list(shape)}")
+    outside = (found < INVALID) | (found >= n_items)
+    if outside.any():
+        row, place = np.argwhere(outside)[0]
+        raise RankingError(
+            f"{who}.rank put {found[row, place]} at place {place} of list {row}; "
+            f"rows of this catalogue are 0 to {n_items - 1} (-1: an empty slot, -2: an ID that no item has)"
+        )
+    if ((found[:, :-1] == EMPTY) & (found[:, 1:] != EMPTY)).any():
+        raise RankingError(f"{who}.rank left an empty slot (-1) before an item; empty slots may stand only at the end")
+    ordered = np.sort(found, axis=1)
+    twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    if twice.any():
+        row, place = np.argwhere(twice)[0]
+        raise RankingError(f"{who}.rank listed item {ordered[row, place]} twice in list {row}; an item may stand once")
+
+
+def _check_unseen(found: NDArray[np.int32], histories: Sequences, n_items: int, who: str) -> None:
+    def keys(rows: NDArray[np.int64], items: NDArray[np.int32]) -> NDArray[np.int64]:
+        return rows * n_items + items
+
+    seen = keys(np.repeat(np.arange(len(histories)), histories.lengths), histories.events())
+    row, place = np.nonzero(found >= 0)
+    again = np.flatnonzero(np.isin(keys(row, found[row, place]), seen))
+    if len(again):
+        item = found[row[again[0]], place[again[0]]]
+        raise RankingError(f"{who}.rank listed item {item} of the history although seen items are excluded")

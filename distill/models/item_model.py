@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pocketrec.distill.data.batches import Batch, pack
 from pocketrec.distill.data.splits import Sequences
-from pocketrec.distill.evaluation.metrics import EMPTY
+from pocketrec.distill.evaluation.ranking import EMPTY
 
 BATCH = 256  # histories scored at once
 

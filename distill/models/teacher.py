@@ -16,7 +16,6 @@ Shapes in comments: B rows, T tokens, D width, P prompt tokens, N items, S width
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,87 +28,12 @@ from pocketrec.distill.data.batches import Batch
 from pocketrec.distill.models.backbone import Backbone
 from pocketrec.distill.models.full_softmax import full_softmax_loss
 from pocketrec.distill.models.item_model import ItemRanker
-from pocketrec.runtime.errors import ConfigError, DataError, MissingExtraError
+from pocketrec.distill.models.source_table import ItemSources, SourceTable
+from pocketrec.runtime.errors import DataError, MissingExtraError
 
 HEAD = 256  # width in which items are scored
 HEAD_STD = 0.01  # of the head's first weights: logits start small, about 0.2
 LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-@dataclass(frozen=True)
-class ItemSources:
-    """What is known of items, in catalogue order.
-
-    text, collaborative, image: float32 [n, d]; sids: int [n, L]. None: not known, and then not to be asked for.
-    codes: size of a codebook; 0: as many as the largest code in `sids` needs.
-    """
-
-    text: NDArray[np.float32] | None = None
-    collaborative: NDArray[np.float32] | None = None
-    image: NDArray[np.float32] | None = None
-    sids: NDArray[np.integer] | None = None
-    codes: int = 0
-
-
-class SourceTable(nn.Module):
-    """The sources of every item side by side: rows -> [..., S].
-
-    Each frozen source is centred and scaled, so that its rows have length 1 on average over the training catalogue;
-    the learned ones begin at that length too. No source outweighs another before the first step.
-    """
-
-    frozen: Tensor
-    centre: Tensor
-    scale: Tensor
-    sids: Tensor
-
-    def __init__(self, config: TeacherConfig, sources: ItemSources, n_items: int) -> None:
-        """Build, with random embeddings.
-
-        :raises ConfigError: if a source is chosen but not given.
-        :raises DataError: if a source has not one row an item.
-        """
-        super().__init__()
-        self.chosen, dim = config.sources, config.source_dim
-        arrays = _frozen(config.sources, sources, n_items)
-        frozen = torch.cat(arrays, 1) if arrays else torch.zeros(n_items, 0)
-        # Lengths are those of the training catalogue, also for items that come later: hence kept with the weights.
-        self.register_buffer("centre", frozen.mean(0))
-        lengths = [(a - a.mean(0)).square().sum(1).mean().sqrt().clamp(min=1e-6).expand(a.shape[1]) for a in arrays]
-        self.register_buffer("scale", torch.cat(lengths) if lengths else torch.ones(0))
-        self.register_buffer("frozen", (frozen - self.centre) / self.scale, persistent=False)
-        self.register_buffer("sids", _sids(config.sources, sources, n_items), persistent=False)
-        self.ids = nn.Parameter(torch.randn(n_items, dim) / dim**0.5) if "id" in self.chosen else None
-        self.codes = None
-        if "sid" in self.chosen:
-            levels, codes = self.sids.shape[1], sources.codes or int(self.sids.max()) + 1
-            self.codes = nn.Parameter(torch.randn(levels, codes, dim) / (levels * dim) ** 0.5)
-        self.width = frozen.shape[1] + dim * (("id" in self.chosen) + ("sid" in self.chosen))
-
-    def forward(self, rows: Tensor | None = None) -> Tensor:
-        """Return the sources of catalogue rows, int64 [...] -> [..., S]; of all items [N, S] where `rows` is None."""
-        at = slice(None) if rows is None else rows
-        parts = [self.frozen[at]]
-        if self.ids is not None:
-            parts.append(self.ids[at])
-        if self.codes is not None:
-            sids = self.sids[at]  # [..., L]
-            parts.append(torch.stack([table[sids[..., level]] for level, table in enumerate(self.codes)]).sum(0))
-        return torch.cat(parts, -1)
-
-    @torch.no_grad()
-    def extend(self, sources: ItemSources, n_items: int) -> None:
-        """Take over a longer catalogue; see `Teacher.extend`."""
-        arrays = _frozen(self.chosen, sources, n_items)
-        frozen = torch.cat(arrays, 1) if arrays else torch.zeros(n_items, 0)
-        self.frozen = (frozen.to(self.centre) - self.centre) / self.scale
-        sids = _sids(self.chosen, sources, n_items).to(self.sids)
-        if self.codes is not None and int(sids.max()) >= self.codes.shape[1]:
-            raise DataError(f"a new item's code is {int(sids.max())}, but codebooks have {self.codes.shape[1]} codes")
-        self.sids = sids
-        if self.ids is not None:
-            unknown = self.ids.mean(0, keepdim=True).expand(n_items - len(self.ids), -1)
-            self.ids = nn.Parameter(torch.cat((self.ids, unknown)))
 
 
 class Teacher(nn.Module):
@@ -279,24 +203,3 @@ def _with_lora(body: nn.Module, config: TeacherConfig) -> nn.Module:
     shape = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules=LORA_LAYERS)
     wrapped: nn.Module = get_peft_model(body, shape)
     return wrapped
-
-
-def _frozen(chosen: tuple[str, ...], sources: ItemSources, n_items: int) -> list[Tensor]:
-    """Return the chosen vectors, float32 [N, d] each, in the order of `chosen`."""
-    names = [name for name in chosen if name in ("text", "collaborative", "image")]
-    return [torch.from_numpy(_array(name, getattr(sources, name), n_items).astype(np.float32)) for name in names]
-
-
-def _sids(chosen: tuple[str, ...], sources: ItemSources, n_items: int) -> Tensor:
-    """Return semantic IDs, int64 [N, L], or [N, 0] where they are not a source."""
-    if "sid" not in chosen:
-        return torch.zeros(n_items, 0, dtype=torch.int64)
-    return torch.from_numpy(_array("sid", sources.sids, n_items).astype(np.int64))
-
-
-def _array(name: str, array: NDArray[Any] | None, n_items: int) -> NDArray[Any]:
-    if array is None:
-        raise ConfigError(f"teacher.sources holds {name!r}, but there is none for these items; leave it out")
-    if array.ndim != 2 or len(array) != n_items:
-        raise DataError(f"the source {name!r} has shape {array.shape}; expected one row for each of {n_items} items")
-    return array

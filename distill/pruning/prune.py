@@ -34,8 +34,9 @@ from torch import Tensor, nn
 
 from pocketrec.distill.committee.soft_labels import SoftLabels
 from pocketrec.distill.config import DistillConfig, PruneConfig, StudentConfig, TrainConfig
-from pocketrec.distill.data.batches import Batch
+from pocketrec.distill.data.batches import Batch, window_batches
 from pocketrec.distill.data.splits import Split
+from pocketrec.distill.evaluation.protocol import student_scores
 from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.pruning.masks import (
@@ -53,7 +54,7 @@ from pocketrec.distill.pruning.rotation import rotate
 from pocketrec.distill.pruning.shape_plan import Budget, Curves, close, loss_curves, plan_shape, steps
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.distill.training.losses import Distillation, HardLabels
-from pocketrec.distill.training.student_training import save_student, student_loss, student_scores, window_batches
+from pocketrec.distill.training.student_training import save_student, student_loss
 from pocketrec.distill.training.trainer import LoopState, fit
 from pocketrec.runtime.errors import ConfigError
 

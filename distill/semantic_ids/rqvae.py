@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pocketrec.distill.config import SidConfig
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.distill.semantic_ids.semantic_ids import FIT_SAMPLE, Codebooks, Layers, fit_residual_kmeans
+from pocketrec.distill.semantic_ids.codebooks import FIT_SAMPLE, Codebooks, EncoderLayers, fit_residual_kmeans
 from pocketrec.runtime.errors import TrainingError
 
 HIDDEN = 256
@@ -140,7 +140,7 @@ class RqVae(nn.Module):
         if self.quantiser is None:
             raise TrainingError("this RQ-VAE has no codebooks yet; train it with train_rqvae")
         linear = [layer for layer in self.encoder if isinstance(layer, nn.Linear)]
-        encoder: Layers = tuple((_array(layer.weight.T), _array(layer.bias)) for layer in linear)
+        encoder: EncoderLayers = tuple((_array(layer.weight.T), _array(layer.bias)) for layer in linear)
         return Codebooks(_array(self.quantiser.centroids), encoder)
 
 

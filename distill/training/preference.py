@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pocketrec.distill.config import PreferenceConfig
-from pocketrec.distill.data.batches import Batch
+from pocketrec.distill.data.batches import Batch, window_batches
 from pocketrec.distill.data.splits import Split
-from pocketrec.distill.evaluation.ranking import TorchEngine, rows_trie
+from pocketrec.distill.evaluation.protocol import student_scores
+from pocketrec.distill.evaluation.student_ranker import TorchEngine, rows_trie
 from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.distill.training.losses import code_log_probs, item_log_probs
-from pocketrec.distill.training.student_training import student_scores, window_batches
 from pocketrec.distill.training.trainer import fit
 from pocketrec.runtime.catalogue.beam import beam_search
 from pocketrec.runtime.errors import ConfigError

@@ -24,21 +24,19 @@ from safetensors.torch import load_file
 from torch import nn
 
 from pocketrec.distill.config import TeacherConfig
+from pocketrec.distill.data.batches import window_batches
 from pocketrec.distill.data.splits import Sequences, Split
+from pocketrec.distill.evaluation.protocol import sample, validation_scores
 from pocketrec.distill.models.backbone import Backbone, read_backbone, save_shape, shape_only
 from pocketrec.distill.models.presets import apply_preset
 from pocketrec.distill.models.sasrec import Sasrec
-from pocketrec.distill.models.teacher import ItemSources, Teacher, TeacherRanker
+from pocketrec.distill.models.source_table import ItemSources
+from pocketrec.distill.models.teacher import Teacher, TeacherRanker
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.semantic_ids.collaborative import collaborative_vectors
-from pocketrec.distill.training.history_selection import (
-    combine,
-    effort_scores,
-    gradient_effort,
-    influence_scores,
-    select_histories,
-)
-from pocketrec.distill.training.student_training import sample, validation_scores, window_batches
+from pocketrec.distill.training.history_effort import effort_scores, gradient_effort
+from pocketrec.distill.training.history_influence import influence_scores
+from pocketrec.distill.training.history_selection import combine, select_histories
 from pocketrec.distill.training.trainer import CHECKPOINT, LoopState, fit
 from pocketrec.runtime.errors import ConfigError, TrainingError
 

@@ -1,13 +1,13 @@
-"""The student in C: encoder and search in one call, without ONNX Runtime.
+"""The native engine: encoder and search in compiled C, one call each, without ONNX Runtime.
 
-`pocketrec.runtime._native` is compiled when pocketrec is installed, where there is a C compiler; without it the ONNX
-engine does the same. It reads the weight file that the ONNX graphs refer to; in float32 it gives their answers to 1e-4.
+The extension module `pocketrec.runtime._native` is compiled when pocketrec is installed, if there is a C compiler;
+without it, the ONNX engine does the same. It reads the weight file of the ONNX graphs, and in float32 its scores agree
+with theirs to 1e-4.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,10 @@ from pocketrec.runtime.bundle.bundle import TOKENS_KIND, WEIGHTS_FILE, Bundle, M
 from pocketrec.runtime.bundle.weights import read_weights
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.compiled import native
-from pocketrec.runtime.engines.registry import Engine, State, load_engine
-from pocketrec.runtime.engines.validate import ROUNDING, sound_answer
+from pocketrec.runtime.engines.protocol import Engine, FastPath, Found, State
+from pocketrec.runtime.engines.reference import LazyReference
+from pocketrec.runtime.engines.validate import ROUNDING, TOO_HIGH, beam_width, check_search_output
 from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError
-
-Found = tuple[NDArray[np.int32], NDArray[np.float32]]
-Plain = tuple[Callable[[str], int], Callable[..., "list[Any] | None"]]
 
 
 def runs_here(bundle: Bundle) -> bool:
@@ -30,8 +28,8 @@ def runs_here(bundle: Bundle) -> bool:
     return WEIGHTS_FILE in bundle.manifest.files and native is not None
 
 
-class NativeEngine:
-    """Runs a bundle's weights. Thread-safe: a model never changes, and calls let go of the interpreter's lock.
+class NativeEngine(Engine):
+    """Runs a bundle's weights. Thread-safe: a model never changes, and calls release the interpreter's lock.
 
     Attributes: `kernels`, the instruction set that is used.
     """
@@ -40,9 +38,9 @@ class NativeEngine:
         """Read the weights and lay them out.
 
         :param bundle: an opened bundle.
-        :param threads: 1; a call is too short to share.
-        :param int8: multiply whole numbers, weights and activations rounded to 8 bits, if this processor has
-            instructions for it; else float32, exactly.
+        :param threads: 1; a call is too short to be shared between threads.
+        :param int8: round weights and activations to int8 before they are multiplied, if this processor has
+            instructions for it; otherwise float32 products.
         :param kernels: a name of `_native.kernels()`; None: the best that this processor has.
         :raises MissingExtraError: if pocketrec was installed without a C compiler.
         :raises ConfigError: on more than one thread.
@@ -59,9 +57,9 @@ class NativeEngine:
         if int8 and kernels is None:
             kernels = next((name for name in native.kernels() if name.endswith("int8")), None)
         self.name = "native-int8" if int8 else "native"
-        self._bundle, self._spec = bundle, spec
+        self._spec = spec
         self._llama = spec.kind == TOKENS_KIND
-        self._reference: Engine | None = None
+        self._reference = LazyReference(bundle)
         weights = read_weights(bundle.file(WEIGHTS_FILE), spec)
         bundle.check_unchanged()
         try:
@@ -71,18 +69,23 @@ class NativeEngine:
         self.kernels: str = self._model.kernels
 
     def search(
-        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int, most: int | None = None
+        self,
+        history: NDArray[np.int32],
+        trie: ItemTrie,
+        exclude: NDArray[np.int32],
+        beam: int,
+        limit: int | None = None,
     ) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        return self._find(self._model.recommend, history, None, trie, exclude, beam, None, most)
+        return self._find(self._model.recommend, history, None, trie, exclude, beam, None, limit)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
-        """Read a history, or go on with one at the cost of the new items (see `Engine.read`)."""
+        """Read a history, or continue from a state at the cost of the new items (see `Engine.read`)."""
         if state is not None and len(items) == 0:
             return state
         spec = self._spec
         if state is not None and state.items == 0 and self._llama and spec.prompt == 0:
-            state = None  # a token was read for nothing at all
+            state = None  # the start token stood for an empty history
         before = 0 if state is None else state.memory.shape[3]
         tokens = (
             before + (0 if before else self._leading(len(items))) + len(items) * (spec.levels if self._llama else 1)
@@ -94,7 +97,7 @@ class NativeEngine:
         return State(len(items) if state is None else state.items + len(items), hidden, present)
 
     def _leading(self, items: int) -> int:
-        """Tokens that come before the first item: a start, a prompt, or one for nothing at all."""
+        """Tokens before the first item; a Llama without a prompt has a start token only if there are no items."""
         return (self._spec.prompt or int(items == 0)) if self._llama else 1
 
     def search_from(
@@ -104,10 +107,10 @@ class NativeEngine:
         exclude: NDArray[np.int32],
         beam: int,
         bias: NDArray[np.float32] | None = None,
-        most: int | None = None,
+        limit: int | None = None,
     ) -> Found:
         """Return leaf rows and scores, best first (see `Engine.search_from`)."""
-        return self._find(self._model.search, state.hidden, state.memory, trie, exclude, beam, bias, most)
+        return self._find(self._model.search, state.hidden, state.memory, trie, exclude, beam, bias, limit)
 
     def _find(
         self,
@@ -118,45 +121,42 @@ class NativeEngine:
         exclude: NDArray[np.int32],
         beam: int,
         bias: NDArray[np.float32] | None,
-        most: int | None,
+        limit: int | None,
     ) -> Found:
-        beam = min(beam, max(trie.n_nodes, 1))  # which have room in memory, whatever was asked for
-        room = beam if most is None else min(beam, most)
+        beam = beam_width(beam, trie)
+        room = beam if limit is None else min(beam, limit)
         rows, scores = np.empty(room, np.int32), np.empty(room, np.float32)
         known = np.ascontiguousarray(given)
         count = call(known, cache, trie.first_child, trie.codes, exclude, beam, bias, rows, scores)
         rows, scores = rows[:count], scores[:count]
         if bias is not None:
-            return sound_answer(rows, scores, len(trie), exclude, bias[trie.n_internal :])
+            return check_search_output(rows, scores, len(trie), exclude, bias[trie.n_internal :])
         if count and scores[0] > ROUNDING:
-            raise BundleError(f"the bundle's model gives a score of {scores[0]:.3g}, which none is; export it again")
+            raise BundleError(f"the bundle's model {TOO_HIGH.format(scores[0])}; export the bundle again")
         return rows, scores
 
-    def plain(self, trie: ItemTrie, made: type) -> Plain | None:
-        """Prepare whole catalogues for the plainest calls; None for a part of one, or an empty one.
+    def fast_path(self, trie: ItemTrie, item_type: type) -> FastPath | None:
+        """Prepare compiled calls for a whole catalogue; None for a sub-catalogue or an empty one.
 
-        :param made: the NamedTuple of id, score and title to make of items.
-        :return: item id -> leaf row, -1 if there is none; and (item ids or None, hidden, cache, seen leaf rows, k,
-            beam, exclude seen) -> items, or None where the call is not plain (`answer` of
-            runtime/native/python/answer.c): then the other way has to be taken.
+        The C function is `answer` of the extension's `Model` (runtime/native/python/fast_path.c).
         """
         table = trie.table
         if trie.part is not None or len(trie) == 0:
             return None
         catalogue = native.Catalogue(  # type: ignore[union-attr]
             table.index, table.id_bytes, table.id_offsets, table.title_bytes, table.title_offsets, trie.rows,
-            trie.first_child, trie.codes, made,
+            trie.first_child, trie.codes, item_type,
         )  # fmt: skip
-        return catalogue.leaf, functools.partial(self._model.answer, catalogue)
+        return FastPath(catalogue.leaf, functools.partial(self._model.answer, catalogue))
 
     def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
         """Log-probability of each code of one semantic ID, float32 [L], by the numpy reference on the same weights."""
-        self._reference = self._reference or load_engine("reference", self._bundle)
         return self._reference.level_scores(history, sid)
 
     def close(self) -> None:
-        """Let go of the weights."""
-        self._model = self._reference = None
+        """Free the weights."""
+        self._model = None
+        self._reference.close()
 
 
 def sizes(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[int, ...]:

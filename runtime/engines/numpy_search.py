@@ -1,4 +1,4 @@
-"""Engines whose search is the numpy reference's: they say what h is and how a level scores; the rest is here."""
+"""Base of engines that use the numpy beam search: they compute the hidden state and a level's scores."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from pocketrec.runtime.catalogue.beam import LevelScorer, beam_search
 from pocketrec.runtime.catalogue.trie import ItemTrie
-from pocketrec.runtime.engines.registry import State
+from pocketrec.runtime.engines.protocol import Engine, Found, State
+from pocketrec.runtime.engines.validate import beam_width
 
-Found = tuple[NDArray[np.int32], NDArray[np.float32]]
 
-
-class NumpySearch(ABC):
-    """`Engine` but for its name and `close`. A state's memory is the history itself."""
+class NumpySearch(Engine, ABC):
+    """An `Engine` without its name and `close`. A state's memory is the history itself."""
 
     @abstractmethod
     def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
@@ -23,16 +22,21 @@ class NumpySearch(ABC):
 
     @abstractmethod
     def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
-        """How codes are scored after a history."""
+        """The scorer of codes after a history."""
 
     def search(
-        self, history: NDArray[np.int32], trie: ItemTrie, exclude: NDArray[np.int32], beam: int, most: int | None = None
+        self,
+        history: NDArray[np.int32],
+        trie: ItemTrie,
+        exclude: NDArray[np.int32],
+        beam: int,
+        limit: int | None = None,
     ) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        return self.search_from(self.read(history), trie, exclude, beam, None, most)
+        return self.search_from(self.read(history), trie, exclude, beam, None, limit)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
-        """Read everything anew (see `Engine.read`)."""
+        """Read the whole history again (see `Engine.read`)."""
         history = items if state is None else np.concatenate((state.memory, items))
         return State(len(history), self.hidden_of(history), history)
 
@@ -43,10 +47,10 @@ class NumpySearch(ABC):
         exclude: NDArray[np.int32],
         beam: int,
         bias: NDArray[np.float32] | None = None,
-        most: int | None = None,
+        limit: int | None = None,
     ) -> Found:
         """Return leaf rows and scores, best first (see `Engine.search_from`)."""
-        result = beam_search(state.hidden, self.scorer(state.memory), trie, beam, exclude[None], bias)
+        result = beam_search(state.hidden, self.scorer(state.memory), trie, beam_width(beam, trie), exclude[None], bias)
         found = result.rows[0] >= 0
         return result.rows[0][found], result.scores[0][found]
 

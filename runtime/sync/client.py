@@ -34,7 +34,7 @@ from pocketrec.runtime.sync.install import Assembly, BadReleaseError, candidates
 from pocketrec.runtime.sync.live import LiveRecommender
 from pocketrec.runtime.sync.release import check_channel
 from pocketrec.runtime.sync.store import Store
-from pocketrec.runtime.sync.transport import HttpLine, Line
+from pocketrec.runtime.sync.transport import HttpTransport, Transport
 from pocketrec.runtime.sync.trust import Trust
 
 MODES: Final = ("local", "latest", "local_then_background")
@@ -68,7 +68,7 @@ class SyncClient:
         allow_http: bool = False,
         conditions: Conditions | None = None,
         on_event: OnEvent | None = None,
-        line: Line | None = None,
+        transport: Transport | None = None,
         runtime: str | None = None,
     ) -> None:
         """Name a repository and a store; nothing is fetched or written yet.
@@ -83,19 +83,19 @@ class SyncClient:
         :param allow_http: allow addresses that are not https.
         :param conditions: asked with the bytes to fetch, before a release is fetched; False postpones it.
         :param on_event: told what a refresh does, in its thread.
-        :param line: what fetches; None: HTTP.
+        :param transport: what fetches; None: HTTP.
         :param runtime: version that releases are chosen for; None: that of pocketrec.
         :raises ConfigError: on an unknown mode, or an address that is not https.
         :raises SyncError: on an odd channel.
         """
         if mode not in MODES:
             raise ConfigError(f"there is no mode {mode!r}; choose of {', '.join(MODES)}")
-        if line is None:
-            line = HttpLine(allow_http=allow_http)
-            line.check_address(url)
+        if transport is None:
+            transport = HttpTransport(allow_http=allow_http)
+            transport.check_address(url)
         self.url, self.channel, self.mode = url, check_channel(channel), mode
         self.store = Store(store)
-        self._line, self._limits, self._root = line, limits or Limits(), trusted_root
+        self._transport, self._limits, self._root = transport, limits or Limits(), trusted_root
         self._conditions, self._on_event = conditions, on_event or _ignore
         self._runtime = runtime or installed("pocketrec")
         self._live: LiveRecommender | None = None
@@ -108,7 +108,7 @@ class SyncClient:
         """Ask for news, and swap to the newest release that this device may have.
 
         :raises TrustError: if the far side is not to be believed.
-        :raises LineError: if the line failed.
+        :raises NetworkError: if the line failed.
         :raises StoreError: if the store cannot be written, or another process is refreshing it.
         :raises SyncError: if a release does not work here. In every case, what was there goes on.
         """
@@ -116,7 +116,7 @@ class SyncClient:
             if self.mode == "local":
                 self._follow()
                 return Refreshed(False, self._release(), 0, 0, "unchanged")
-            fetcher = Fetcher(self._line, self._limits)
+            fetcher = Fetcher(self._transport, self._limits)
             with self.store.writing():
                 before = self.store.current()
                 how = self._update(fetcher)
@@ -272,8 +272,8 @@ class SyncClient:
             thread.join(timeout=5)
         if self._live is not None:
             self._live.close()
-        if isinstance(self._line, HttpLine):
-            self._line.close()
+        if isinstance(self._transport, HttpTransport):
+            self._transport.close()
 
     def __enter__(self) -> SyncClient:
         """Return the client itself; leaving the block closes it."""

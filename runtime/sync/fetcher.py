@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pocketrec.runtime.errors import LineError, StoreError, TrustError
+from pocketrec.runtime.errors import NetworkError, StoreError, TrustError
 from pocketrec.runtime.files.atomic import open_plain
-from pocketrec.runtime.sync.transport import Answer, Line
+from pocketrec.runtime.sync.transport import Response, Transport
 
 _T = TypeVar("_T")
 
@@ -39,7 +39,7 @@ class Limits:
     deadline: float = 900.0
 
 
-class NotThereError(LineError):
+class NotFoundError(NetworkError):
     """The server has no such file."""
 
 
@@ -47,7 +47,7 @@ class NotThereError(LineError):
 class Fetcher:
     """Fetches over a line. Attributes `requests` and `received` (bytes) count what went over it."""
 
-    line: Line
+    transport: Transport
     limits: Limits = field(default_factory=Limits)
     sleep: Callable[[float], None] = time.sleep
     random: random.Random = field(default_factory=random.Random)
@@ -58,8 +58,8 @@ class Fetcher:
         """Fetch something small whose length is not signed.
 
         :param most: bytes; more are refused.
-        :raises NotThereError: if the server has no such file.
-        :raises LineError: if the line fails at every attempt.
+        :raises NotFoundError: if the server has no such file.
+        :raises NetworkError: if the line fails at every attempt.
         :raises TrustError: if there is more than `most`.
         """
 
@@ -80,7 +80,7 @@ class Fetcher:
         """Fetch a file whose length and hashes are signed into `part`, going on with what is there.
 
         :param hashes: algorithm of hashlib → hex digits; all must hold, and there is one at least.
-        :raises LineError: if the line fails at every attempt; what came so far stays in `part`.
+        :raises NetworkError: if the line fails at every attempt; what came so far stays in `part`.
         :raises TrustError: if what came is not what is signed; `part` is gone then.
         :raises StoreError: if it cannot be written.
         """
@@ -125,26 +125,26 @@ class Fetcher:
                 if progress:
                     progress(have)
         if have < length:
-            raise LineError(f"{_name(url)} ended after {have} of {length} bytes")
+            raise NetworkError(f"{_name(url)} ended after {have} of {length} bytes")
 
     def _ask(self, url: str, begin: int, end: float) -> tuple[bool, Generator[bytes, None, None]]:
         """Ask; return whether the answer goes on at `begin` (else it is the whole file), and its pieces."""
         self.requests += 1
-        answer = self.line.ask(url, begin)
+        answer = self.transport.get(url, begin)
         pieces = self._counted(answer, url, end)
         goes_on = begin > 0 and answer.status == 206 and answer.begin == begin
         if answer.status == 200 or goes_on:
             return goes_on, pieces
         with closing(pieces):
             if answer.status in (403, 404, 410):
-                raise NotThereError(f"{_name(url)} is not there (HTTP {answer.status})")
-            raise LineError(f"the server answers {_name(url)} with HTTP {answer.status}")
+                raise NotFoundError(f"{_name(url)} is not there (HTTP {answer.status})")
+            raise NetworkError(f"the server answers {_name(url)} with HTTP {answer.status}")
 
-    def _counted(self, answer: Answer, url: str, end: float) -> Generator[bytes, None, None]:
+    def _counted(self, answer: Response, url: str, end: float) -> Generator[bytes, None, None]:
         for chunk in answer.chunks:
             self.received += len(chunk)
             if time.monotonic() > end:
-                raise LineError(f"{_name(url)} takes longer than {self.limits.deadline:.0f} seconds")
+                raise NetworkError(f"{_name(url)} takes longer than {self.limits.deadline:.0f} seconds")
             yield chunk
 
     def _try(self, once: Callable[[float], _T]) -> _T:
@@ -152,14 +152,14 @@ class Fetcher:
         for attempt in range(self.limits.attempts):
             try:
                 return once(end)
-            except NotThereError:
+            except NotFoundError:
                 raise
-            except LineError:
+            except NetworkError:
                 pause = self.limits.pause * 2**attempt * self.random.uniform(0.5, 1.5)
                 if attempt + 1 == self.limits.attempts or time.monotonic() + pause > end:
                     raise
                 self.sleep(pause)
-        raise LineError("no attempt was allowed")
+        raise NetworkError("no attempt was allowed")
 
 
 def matches(path: Path, length: int, hashes: Mapping[str, str]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pocketrec.runtime.errors import ConfigError, LineError, MissingExtraError, one_line
+from pocketrec.runtime.errors import ConfigError, MissingExtraError, NetworkError, one_line
 
 CHUNK_BYTES: Final = 1 << 16
 MAX_REDIRECTS: Final = 3
@@ -21,7 +21,7 @@ _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass
-class Answer:
+class Response:
     """A server's answer: its status, where in the file its bytes begin (None: it does not say), and the bytes."""
 
     status: int
@@ -29,19 +29,19 @@ class Answer:
     chunks: Iterator[bytes]
 
 
-class Line(Protocol):
+class Transport(Protocol):
     """What fetches. Tests put a server in memory behind it."""
 
-    def ask(self, url: str, begin: int = 0) -> Answer:
+    def get(self, url: str, begin: int = 0) -> Response:
         """Ask for a file, from a byte on.
 
-        :raises LineError: if there is no answer; the chunks may raise it later, too.
+        :raises NetworkError: if there is no answer; the chunks may raise it later, too.
         """
         ...
 
 
 @dataclass
-class HttpLine:
+class HttpTransport:
     """HTTP over urllib3. Attributes are seconds: until a connection stands, and between two pieces of an answer."""
 
     connect_timeout: float = 10.0
@@ -49,8 +49,8 @@ class HttpLine:
     allow_http: bool = False
     _pools: dict[str, Any] = field(default_factory=dict)
 
-    def ask(self, url: str, begin: int = 0) -> Answer:
-        """Ask for a file, from a byte on (see `Line.ask`).
+    def get(self, url: str, begin: int = 0) -> Response:
+        """Ask for a file, from a byte on (see `Transport.get`).
 
         :raises ConfigError: if the address is not https.
         """
@@ -66,12 +66,12 @@ class HttpLine:
                     "GET", url, headers=headers, preload_content=False, redirect=False, retries=False
                 )
                 if reply.status not in (301, 302, 303, 307, 308) or not reply.headers.get("Location"):
-                    return Answer(reply.status, _begins_at(reply.headers.get("Content-Range")), _chunks(reply))
+                    return Response(reply.status, _begins_at(reply.headers.get("Content-Range")), _chunks(reply))
                 reply.drain_conn()
                 url = urljoin(url, reply.headers["Location"])
         except urllib3.exceptions.HTTPError as error:
-            raise LineError(f"{urlsplit(url).netloc} does not answer ({one_line(error)})") from error
-        raise LineError(f"{urlsplit(url).netloc} sends from one address to the next")
+            raise NetworkError(f"{urlsplit(url).netloc} does not answer ({one_line(error)})") from error
+        raise NetworkError(f"{urlsplit(url).netloc} sends from one address to the next")
 
     def check_address(self, url: str) -> None:
         """Refuse what is not https, but for this machine.
@@ -126,7 +126,7 @@ def _chunks(reply: Any) -> Iterator[bytes]:
             yield piece
         whole = True
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise LineError(f"the line was cut ({one_line(error)})") from error
+        raise NetworkError(f"the line was cut ({one_line(error)})") from error
     finally:
         if whole:
             reply.release_conn()

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from pocketrec.runtime.errors import LineError, MissingExtraError, StoreError, SyncError, TrustError, one_line
+from pocketrec.runtime.errors import MissingExtraError, NetworkError, StoreError, SyncError, TrustError, one_line
 from pocketrec.runtime.files.atomic import sync_to_disk
-from pocketrec.runtime.sync.fetcher import Fetcher, NotThereError
+from pocketrec.runtime.sync.fetcher import Fetcher, NotFoundError
 
 if TYPE_CHECKING:
     from tuf.ngclient import FetcherInterface, Updater
@@ -77,7 +77,7 @@ class Trust:
     def is_news(self) -> bool:
         """Ask for the timestamp alone: whether it is another than the one that is kept.
 
-        :raises LineError: if the line fails.
+        :raises NetworkError: if the line fails.
         """
         data = self.fetcher.get(self.metadata_url + "timestamp.json", MAX_TIMESTAMP_BYTES)
         self._timestamp = data
@@ -97,7 +97,7 @@ class Trust:
         """Bring what is kept up to date, by the whole of TUF's rules.
 
         :raises TrustError: if the repository's metadata is not to be believed, or has expired.
-        :raises LineError: if the line fails.
+        :raises NetworkError: if the line fails.
         :raises StoreError: if the folder cannot be written.
         """
         with _told(self.folder):
@@ -174,9 +174,9 @@ def _tuf_fetcher(fetcher: Fetcher, ready: dict[str, bytes]) -> FetcherInterface:
                 return ready.pop(url)
             try:
                 return fetcher.get(url, max_length)
-            except NotThereError as error:
+            except NotFoundError as error:
                 raise DownloadHTTPError(str(error), 404) from error
-            except LineError as error:
+            except NetworkError as error:
                 raise DownloadError(str(error)) from error
             except TrustError as error:
                 raise DownloadLengthMismatchError(str(error)) from error
@@ -202,7 +202,7 @@ class _told:
         if isinstance(error, (RepositoryError, DownloadLengthMismatchError)):
             raise TrustError(f"the repository is not to be believed ({said}); nothing was changed") from error
         if isinstance(error, DownloadError):
-            raise LineError(f"the repository cannot be read ({said}); try again later") from error
+            raise NetworkError(f"the repository cannot be read ({said}); try again later") from error
         if isinstance(error, OSError):
             raise StoreError(f"{self.folder} cannot be written ({said})") from error
         if isinstance(error, ValueError):

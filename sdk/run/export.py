@@ -118,7 +118,7 @@ class TrainedStudent:
         self, bundles: Sequence[tuple[str, Path]], max_drop: float, questions: int, progress: Progress
     ) -> list[Gate]:
         from pocketrec.distill.data.storage import load_catalogue, load_split
-        from pocketrec.distill.training.student_training import sample
+        from pocketrec.distill.evaluation.protocol import sample
         from pocketrec.export.quality_gates import measure_gates, refuse_losses
 
         asked = sample(load_split(self.run / "data", self.config.data).valid, questions)

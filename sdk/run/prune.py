@@ -1,6 +1,6 @@
 """Prunes the student of a run: what `distill.prune` needs, gathered from the run's folder, and the notes it leaves.
 
-A checkpoint folder holds `best.safetensors` and `student.json` (an ordinary student: `distill.recipes.load_student`),
+A checkpoint folder holds `best.safetensors` and `student.json` (an ordinary student: `load_student` reads it),
 `curve.json`, and `prune.json`: what was cut from what to what, and the run that it belongs to.
 """
 

@@ -10,7 +10,7 @@ import numpy as np
 from pocketrec.distill.config import RunConfig
 
 if TYPE_CHECKING:
-    from pocketrec.distill.models.teacher import ItemSources
+    from pocketrec.distill.models.source_table import ItemSources
     from pocketrec.distill.semantic_ids.fusion import Sources
 
 
@@ -42,7 +42,7 @@ def teacher_sources(run: Path, config: RunConfig) -> ItemSources:
 
     :param run: a run whose stages up to `sids` are done.
     """
-    from pocketrec.distill.models.teacher import ItemSources
+    from pocketrec.distill.models.source_table import ItemSources
     from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 
     given, ids = item_sources(run, config), SemanticIds.load(run / "sids")

@@ -94,7 +94,7 @@ class StageWork:
 
     def sasrec(self, folder: Path) -> None:
         """Train SASRec."""
-        from pocketrec.distill.training.student_training import train_sasrec
+        from pocketrec.distill.training.sasrec_training import train_sasrec
 
         split, history = self._split(), self.config.evaluation.max_history
         _, state = train_sasrec(split, self._n_items(), self.config.sasrec, history, folder, self.progress)
@@ -102,7 +102,7 @@ class StageWork:
 
     def sasrec_folds(self, folder: Path) -> None:
         """Train SASRec without each fold of users."""
-        from pocketrec.distill.training.student_training import train_sasrec_folds
+        from pocketrec.distill.training.sasrec_training import train_sasrec_folds
 
         config, history = self.config, self.config.evaluation.max_history
         folds = config.soft_labels.sasrec_folds
@@ -110,7 +110,7 @@ class StageWork:
 
     def teacher(self, folder: Path) -> None:
         """Train the teacher LLM."""
-        from pocketrec.distill.training.student_training import load_sasrec
+        from pocketrec.distill.training.sasrec_training import load_sasrec
         from pocketrec.distill.training.teacher_training import train_teacher
 
         split, history, surrogate = self._split(), self.config.evaluation.max_history, None
@@ -170,7 +170,8 @@ class StageWork:
 
     def baselines(self, folder: Path) -> None:
         """Fit and measure the baselines."""
-        from pocketrec.distill.training.student_training import load_sasrec, measure_baselines
+        from pocketrec.distill.evaluation.protocol import measure_baselines
+        from pocketrec.distill.training.sasrec_training import load_sasrec
 
         config, n_items = self.config, self._n_items()
         history = config.evaluation.max_history
@@ -182,7 +183,7 @@ class StageWork:
         """The committee's members, trained."""
         from pocketrec.distill.committee.committee import cross_fitted_graph
         from pocketrec.distill.committee.labelling import labelled
-        from pocketrec.distill.training.student_training import cross_fitted_sasrec, load_sasrec
+        from pocketrec.distill.training.sasrec_training import cross_fitted_sasrec, load_sasrec
 
         config, history = self.config, self.config.evaluation.max_history
         folds, copies = config.soft_labels.sasrec_folds, labelled(split.train, config.soft_labels)

@@ -13,8 +13,8 @@ from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.data.splits import EvalSet, Split
 from pocketrec.distill.data.storage import StoredCatalogue, load_catalogue, load_split
+from pocketrec.distill.evaluation.protocol import item_counts
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
-from pocketrec.distill.training.student_training import item_counts
 from pocketrec.export.measure import BundleRanker, bundle_bytes
 from pocketrec.report.render import Artifact, Example, PopularityBias, RunSummary
 from pocketrec.report.render import SemanticIds as SemanticIdsPart

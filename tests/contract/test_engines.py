@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pocketrec.config import config_to_dict
-from pocketrec.distill.evaluation.ranking import TorchEngine
+from pocketrec.distill.evaluation.student_ranker import TorchEngine
 from pocketrec.runtime.bundle.bundle import open_bundle
 from pocketrec.runtime.catalogue.beam import beam_search
 from pocketrec.runtime.catalogue.trie import ItemTrie

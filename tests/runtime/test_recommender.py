@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pocketrec.runtime.bundle.bundle import CatalogueSpec, Manifest, ModelSpec
 from pocketrec.runtime.catalogue.beam import beam_search
 from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.engines.protocol import Engine
 from pocketrec.runtime.errors import BundleError, ConfigError
 from pocketrec.runtime.recommendation import Recommendation
 from pocketrec.runtime.recommender import Recommender
@@ -21,7 +22,7 @@ from pocketrec.runtime.recommender import Recommender
 LEVELS, CODES, MAX_HISTORY = 2, 6, 4
 
 
-class TableEngine:
+class TableEngine(Engine):
     """A whole model in tables: a code's score depends on the history (order included) and the prefix."""
 
     name = "table"
@@ -48,7 +49,7 @@ class TableEngine:
         logits = inner @ self.out[level].T
         return (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
 
-    def search(self, history, trie, exclude, beam, most=None):
+    def search(self, history, trie, exclude, beam, limit=None):
         result = beam_search(self.encode(history)[None], self.score_level, trie, beam, exclude[None])
         found = result.rows[0] >= 0
         return result.rows[0][found], result.scores[0][found]

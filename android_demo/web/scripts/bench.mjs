@@ -1,8 +1,8 @@
 /**
- * Measures the built page as a phone would run it: `npm run build && npm run bench [-- SLOWDOWN]`. Prints JSON.
+ * Measures the built page on a slowed processor: `npm run build && npm run bench [-- SLOWDOWN]`. Prints JSON.
  *
- * Answers are timed on a page's own thread, slowed down (4 times, unless told), because Chromium cannot slow workers
- * down; loads are timed with the demo itself, whose model opens in a worker, so only the page's part is slowed there.
+ * The slowdown is 4 by default. Calls are timed on the page's thread, because Chromium cannot slow down workers. Page
+ * loads are timed with the demo itself: its model runs in a worker, so only the page's share of a load is slowed down.
  */
 
 import { availableParallelism } from "node:os";
@@ -31,17 +31,17 @@ const report = { slowdown, processors: availableParallelism(), chromium: browser
 const pages = await serve({ "/": await buildTestPage(), "/bundle/": at("../dist/bundle") });
 const tab = await openTestPage(browser, pages.url);
 await tab.evaluate(() => window.page.open(true));
-const [items] = (await tab.evaluate(() => window.page.answers([[]], 20))).ids;
+const [items] = (await tab.evaluate(() => window.page.recommend([[]], 20))).ids;
 for (const rate of [1, slowdown]) {
   await slow(tab, rate);
   const times = { session: [], stateless: [] };
   for (let i = 0; i <= ROUNDS; i++) {
     const histories = items.map((_, n) => items.slice(0, n + 1));
-    const session = await tab.evaluate((history) => window.page.taps(history), items);
-    const stateless = (await tab.evaluate((asked) => window.page.answers(asked, 10), histories)).ms;
-    if (i > 0) for (const [name, ms] of Object.entries({ session, stateless })) times[name].push(...ms); // the first warms up
+    const session = await tab.evaluate((history) => window.page.observeAll(history), items);
+    const stateless = (await tab.evaluate((list) => window.page.recommend(list, 10), histories)).ms;
+    if (i > 0) for (const [name, ms] of Object.entries({ session, stateless })) times[name].push(...ms); // the first round is a warm-up
   }
-  report[`answer, slowed ${rate}x`] = { session: summary(times.session), stateless: summary(times.stateless) };
+  report[`call, slowed ${rate}x`] = { session: summary(times.session), stateless: summary(times.stateless) };
 }
 await pages.close();
 
@@ -65,7 +65,7 @@ for (let i = 0; i <= LOADS; i++) {
   const again = await opened(page);
   await context.setOffline(true);
   const offline = await opened(page);
-  if (i > 0) for (const [name, ms] of Object.entries({ first, again, offline })) loads[name].push(ms); // the first packs files
+  if (i > 0) for (const [name, ms] of Object.entries({ first, again, offline })) loads[name].push(ms); // in the first round the server compresses files
   await context.close();
 }
 for (const [name, times] of Object.entries(loads)) report[`load, ${name}`] = summary(times);

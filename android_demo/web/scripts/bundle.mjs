@@ -1,5 +1,5 @@
 /**
- * Copies a bundle to where the page looks for it: what a browser uses of it, and the model card.
+ * Copies a bundle into public/bundle, where the page looks for it, without the graph that the page does not use.
  *
  *     npm run bundle -- PATH
  */
@@ -15,7 +15,7 @@ if (!from) {
 }
 const to = fileURLToPath(new URL("../public/bundle", import.meta.url));
 const { files, graphs } = JSON.parse(readFileSync(join(from, "manifest.json"), "utf8"));
-// The page asks through sessions, which need the encoder and the search apart; the graph of both stays at home.
+// The page recommends through sessions. These use the encoder and the search graph, not the one that holds both.
 const names = ["manifest.json", ...Object.keys(files)].filter((name) => name !== graphs.recommender);
 rmSync(to, { recursive: true, force: true });
 mkdirSync(to, { recursive: true });

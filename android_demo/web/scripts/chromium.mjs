@@ -1,4 +1,4 @@
-/** Starts the Chromium of this machine without a window; CHROMIUM names another than Debian's. */
+/** Starts a headless Chromium: the one named in CHROMIUM, else one in a usual place. */
 
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
@@ -18,11 +18,11 @@ const candidates = [process.env.CHROMIUM, "/usr/bin/chromium", "/usr/bin/chromiu
 export const executablePath = candidates.find((path) => path && existsSync(path));
 
 export function launch() {
-  if (!executablePath) throw new Error("there is no Chromium; install one, or name it in CHROMIUM");
+  if (!executablePath) throw new Error("Chromium was not found; install it, or set CHROMIUM to its path");
   return chromium.launch({ executablePath, args: QUIET });
 }
 
-/** A phone: a middling Android one. */
+/** The screen and the browser of a mid-range Android phone. */
 export const PHONE = {
   viewport: { width: 412, height: 915 },
   deviceScaleFactor: 2.6,

@@ -1,11 +1,11 @@
-/** Draws the icons of the app from its SVG: `node scripts/icons.mjs`. */
+/** Draws the app's icons from its SVG: `node scripts/icons.mjs`. */
 
 import { readFile } from "node:fs/promises";
 import { launch } from "./chromium.mjs";
 
 const folder = new URL("../public/", import.meta.url);
 const svg = await readFile(new URL("icon.svg", folder), "utf8");
-const full = svg.replace('rx="116"', 'rx="0"'); // the system cuts its own corners
+const full = svg.replace('rx="116"', 'rx="0"'); // the system rounds the corners itself
 const smaller = full
   .replaceAll(/<rect x="158"/g, '<g transform="translate(51 51) scale(.8)"><rect x="158"')
   .replace("</svg>", "</g></svg>");

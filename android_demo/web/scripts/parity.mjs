@@ -1,5 +1,5 @@
 /**
- * Compares the best items after each history with Python's, in Chromium: `npm run parity -- FILE`, where FILE holds
+ * Compares recommendations in Chromium with those of Python: `npm run parity -- FILE`. FILE holds
  * `{"bundle": path, "histories": [[ids]], "expected": [[ids]]}`. Prints JSON; exits with 1 if a list differs.
  */
 
@@ -20,8 +20,8 @@ const tab = await openTestPage(browser, server.url);
 const k = Math.max(...expected.map((ids) => ids.length));
 const report = { histories: histories.length, k };
 for (const split of [false, true]) {
-  await tab.evaluate((how) => window.page.open(how), split);
-  const { ids } = await tab.evaluate(([asked, many]) => window.page.answers(asked, many), [histories, k]);
+  await tab.evaluate((apart) => window.page.open(apart), split);
+  const { ids } = await tab.evaluate(([lists, count]) => window.page.recommend(lists, count), [histories, k]);
   const same = (a, b) => a.length === b.length && a.every((id, i) => id === b[i]);
   const overlap = (a, b) => b.filter((id) => a.includes(id)).length / Math.max(1, b.length);
   report[split ? "encoder and search apart" : "one graph"] = {

@@ -1,4 +1,4 @@
-/** Pictures of the built page on a phone, light and dark: `npm run build && npm run screenshots`. */
+/** Takes screenshots of the built page, on a phone in both themes and on a desktop: `npm run build && npm run screenshots`. */
 
 import { mkdirSync } from "node:fs";
 import { PHONE, launch } from "./chromium.mjs";

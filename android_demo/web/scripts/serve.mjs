@@ -1,5 +1,5 @@
 /**
- * A small static server for trying and testing a built page: compressed, with validators, on this machine only.
+ * A small static server for previews and tests, on this machine only: compression and ETags.
  *
  *     node scripts/serve.mjs FOLDER [PORT]
  */
@@ -25,10 +25,11 @@ const TYPES = {
 const PACKED = /\.(html|js|mjs|css|json|webmanifest|svg|wasm|onnx|safetensors)$/;
 
 /**
- * Serve folders below paths, the longest path first: `{"/": "dist", "/vectors/": "…"}`. `sent` counts bytes of bodies.
+ * Serve folders by URL path: `{"/": "dist", "/vectors/": "…"}`; the longest matching path wins. `counts.sent` counts the
+ * bytes of response bodies.
  *
  * @param {Record<string, string>} roots
- * @param {number} port 0: any that is free
+ * @param {number} port 0: any free port
  */
 export async function serve(roots, port = 0) {
   const made = new Map();
@@ -71,7 +72,7 @@ export async function serve(roots, port = 0) {
 function headersOf(file, etag) {
   return {
     "content-type": TYPES[extname(file)] ?? "application/octet-stream",
-    "cache-control": "no-cache", // ask each time; the service worker answers anyway
+    "cache-control": "no-cache", // revalidate each time; the service worker has its own cache
     etag,
     ...(PACKED.test(file) ? { "content-encoding": "gzip" } : {}),
   };

@@ -1,4 +1,4 @@
-/** Writes the list of a built page's files, with their hashes, into its service worker. */
+/** Writes the list of a built page's files and their hashes into its service worker. */
 
 import { createHash } from "node:crypto";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";

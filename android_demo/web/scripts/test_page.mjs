@@ -1,4 +1,4 @@
-/** The page of tests/page, built as the demo is, so that the same code and the same WebAssembly run in a browser. */
+/** Builds and opens the page of tests/page, which runs the runtime in a browser for tests and measurements. */
 
 import { build } from "vite";
 
@@ -17,7 +17,7 @@ export async function buildTestPage() {
   return outDir;
 }
 
-/** Open the test page in a tab of its own. */
+/** Open the test page in a new tab. */
 export async function openTestPage(browser, url) {
   const tab = await browser.newPage();
   await tab.goto(url);

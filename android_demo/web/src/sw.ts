@@ -1,13 +1,13 @@
 /**
- * The service worker: the whole page, model and all, lies on the device after the first visit.
+ * The service worker: after the first visit the whole page, with the model, is on the device.
  *
- * Files are kept by their SHA-256, so that an update fetches what has changed and nothing else, and two versions can lie
- * side by side. A version is installed when every file of it is here and is what the build made; until then, and until
- * the last page of the version before is closed or asks for it, that one goes on.
+ * Files are cached by their SHA-256, so an update fetches only changed files, and two versions can be cached at once. A
+ * version is installed when all its files are cached and have the hashes of the build. It replaces the version before
+ * when the last page of that version is closed, or when the page sends "take over".
  */
 
 const worker = self as unknown as ServiceWorkerGlobalScope & {
-  FILES: readonly { url: string; sha256: string }[]; // written here by the build
+  FILES: readonly { url: string; sha256: string }[]; // filled in by the build
 };
 const CACHE = "pocketrec-files";
 const scope = new URL("./", worker.location.href);
@@ -21,15 +21,15 @@ worker.addEventListener("message", (event) => {
 });
 worker.addEventListener("fetch", (event) => {
   const url = new URL(event.request.url);
-  // Nothing that is tapped here leaves the device, whatever a library would like to send.
+  // No data leaves the device: requests to other origins are blocked, whichever library sends them.
   if (url.origin !== scope.origin) return event.respondWith(Response.error());
   if (event.request.method !== "GET") return;
   const page = event.request.mode === "navigate" && url.href.startsWith(scope.href);
   const sha256 = hashes.get(page ? new URL("index.html", scope).href : url.origin + url.pathname);
-  if (sha256) event.respondWith(answer(event.request, sha256));
+  if (sha256) event.respondWith(cachedOrFetched(event.request, sha256));
 });
 
-async function answer(request: Request, sha256: string): Promise<Response> {
+async function cachedOrFetched(request: Request, sha256: string): Promise<Response> {
   const cache = await caches.open(CACHE);
   return (await cache.match(keyOf(sha256))) ?? fetch(request);
 }
@@ -41,17 +41,17 @@ async function install(): Promise<void> {
   await Promise.all(missing.map(async ([url, sha256]) => cache.put(keyOf(sha256), await fetched(url, sha256))));
 }
 
-/** What the page has just loaded comes out of the browser's own cache; if that is of another build, from the server. */
+/** A file of this build: from the browser's cache if it holds this version, else from the server. */
 async function fetched(url: string, sha256: string): Promise<Response> {
   for (const cache of ["default", "reload"] as const) {
-    const answer = await fetch(url, { cache });
-    if (!answer.ok) continue;
-    const content = await answer.arrayBuffer();
+    const response = await fetch(url, { cache });
+    if (!response.ok) continue;
+    const content = await response.arrayBuffer();
     if ((await hash(content)) !== sha256) continue;
-    const type = answer.headers.get("content-type") ?? "application/octet-stream";
+    const type = response.headers.get("content-type") ?? "application/octet-stream";
     return new Response(content, { headers: { "content-type": type } });
   }
-  throw new Error(`${url} is not what the build made`);
+  throw new Error(`${url} does not have the SHA-256 of the build`);
 }
 
 async function hash(content: ArrayBuffer): Promise<string> {

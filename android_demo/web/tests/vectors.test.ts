@@ -1,4 +1,4 @@
-/** The shared vectors hold in Node, through the same WebAssembly as in a browser. */
+/** The shared vectors hold in Node, with the same WebAssembly as in a browser. */
 
 import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";

@@ -1,12 +1,12 @@
-/** Runs the shared vectors (tests/vectors of the repository) over this runtime; the same code in Node and in a browser. */
+/** Runs the shared vectors (tests/vectors of the repository) with this runtime; the same code in Node and in a browser. */
 
 import {
-  type Ask,
+  type ControlOptions,
   LiveRecommender,
+  type Query,
   type Recommendations,
   Recommender,
   type Source,
-  type Wishes,
 } from "../src/pocketrec/index";
 
 interface Item {
@@ -14,7 +14,7 @@ interface Item {
   score: number;
   title: string | null;
 }
-interface Wanted {
+interface Filters {
   allow?: string[] | null;
   deny?: string[];
   bias?: Record<string, number> | null;
@@ -27,7 +27,7 @@ interface Call {
   exclude_seen?: boolean;
   beam?: number | null;
   within?: string[] | null;
-  control?: Wanted | null;
+  control?: Filters | null;
 }
 interface Named {
   name: string;
@@ -64,7 +64,7 @@ export interface Vectors {
   argument_refusals: (Named & Refusal & { call: Call })[];
 }
 
-/** A file of the folder of vectors; null if there is none. */
+/** Reads a file of tests/vectors; null if it does not exist. */
 export type ReadVector = (path: string) => Promise<Uint8Array | null>;
 
 export interface Outcome {
@@ -104,7 +104,7 @@ class Runner {
     });
     await this.each("argument_refusals", v.argument_refusals, async (c) => {
       const recommender = await this.open(c.bundle);
-      await refused(c, async () => ask(recommender, c.call));
+      await refused(c, async () => recommend(recommender, c.call));
     });
     for (const recommender of await Promise.all(this.opened.values())) await recommender.close();
     return this.outcomes;
@@ -138,7 +138,7 @@ class Runner {
   }
 
   private async answer(c: Vectors["answers"][number], split: boolean): Promise<void> {
-    const found = await ask(await this.open(c.bundle, split), c);
+    const found = await recommend(await this.open(c.bundle, split), c);
     this.same(found, c.expected);
     equal(found.unknown, c.unknown, "unknown");
   }
@@ -193,8 +193,8 @@ class Runner {
   private async refusal(c: Vectors["refusals"][number]): Promise<void> {
     const source: Source = async (file) => {
       if (c.remove.includes(file)) return null;
-      const laid = c.overlay === null ? null : await this.read(`${c.overlay}/${file}`);
-      return laid ?? this.read(`bundles/${c.bundle}/${file}`);
+      const overlaid = c.overlay === null ? null : await this.read(`${c.overlay}/${file}`);
+      return overlaid ?? this.read(`bundles/${c.bundle}/${file}`);
     };
     await refused(c, async () => {
       const recommender = await Recommender.load(source);
@@ -221,13 +221,13 @@ class Runner {
   }
 }
 
-async function ask(recommender: Recommender, call: Call): Promise<Recommendations> {
+async function recommend(recommender: Recommender, call: Call): Promise<Recommendations> {
   const within = call.within && recommender.trie.filterIds(call.within);
-  const how: Ask = { k: call.k ?? 10, excludeSeen: call.exclude_seen ?? true, beam: call.beam ?? null };
-  if (!call.control) return recommender.recommend(call.history, { ...how, within: within ?? null });
+  const query: Query = { k: call.k ?? 10, excludeSeen: call.exclude_seen ?? true, beam: call.beam ?? null };
+  if (!call.control) return recommender.recommend(call.history, { ...query, within: within ?? null });
   const { min_score: minScore, ...rest } = call.control;
-  const wishes: Wishes = { ...rest, minScore: minScore ?? null, within: within ?? null };
-  return recommender.recommend(call.history, { ...how, control: recommender.control(wishes) });
+  const options: ControlOptions = { ...rest, minScore: minScore ?? null, within: within ?? null };
+  return recommender.recommend(call.history, { ...query, control: recommender.control(options) });
 }
 
 async function refused(c: Refusal, action: () => Promise<unknown>): Promise<void> {
@@ -237,7 +237,7 @@ async function refused(c: Refusal, action: () => Promise<unknown>): Promise<void
   } catch (caught) {
     error = caught;
   }
-  if (!(error instanceof Error)) throw new Error(`nothing was refused, where ${c.says} should be said`);
+  if (!(error instanceof Error)) throw new Error(`expected a ${c.error} with "${c.says}", but nothing was thrown`);
   equal(error.name, c.error, error.message);
   if (!error.message.includes(c.says)) throw new Error(`"${error.message}" does not say "${c.says}"`);
 }

@@ -1,11 +1,11 @@
-/* The encoder and the search for one instruction set: kernels_plain.c, kernels_avx2.c and kernels_avx512.c include this
-   after setting LANES, and give the result a name. */
+/* The encoder and the search for one instruction set: each file of ../kernels/ defines LANES, includes this, and names the
+   result. */
 #include "../kernels/vectors.h"
 
 #include "../kernels/products.h"
 
 #ifdef WHOLE
-#include "../kernels/linear_dots.h"
+#include "../kernels/linear_int8.h"
 #else
 #include "../kernels/linear.h"
 #endif
@@ -16,8 +16,8 @@
 
 #include "beams.h"
 
-#include "decoder.h"
+#include "student_decoder.h"
 
-#include "reading.h"
+#include "llama_decoder.h"
 
 #include "search.h"

@@ -17,7 +17,7 @@ static inline size_t padded(size_t n) { return (n + PAD - 1) / PAD * PAD; }
 #define MOST_BYTES 4096 /* rows of a matrix of whole numbers */
 
 /* A matrix [k, n], laid out in panels: PANEL columns of all k rows, then the next PANEL columns. Kernels that compute with
-   whole numbers have `bytes` (linear_dots.h) in place of `panels`, and for each column, padded, a scale and an offset. */
+   whole numbers have `bytes` (linear_int8.h) in place of `panels`, and for each column, padded, a scale and an offset. */
 typedef struct {
     size_t k, n;
     float *panels;
@@ -104,7 +104,7 @@ typedef struct {
                   size_t most, int32_t *rows, float *scores, size_t *found);
 } Kernels;
 
-extern const Kernels kernels_plain;
+extern const Kernels kernels_portable;
 #if defined(__x86_64__)
 extern const Kernels kernels_avx2, kernels_avx512, kernels_avx512_int8;
 #elif defined(__aarch64__)

@@ -25,7 +25,7 @@ const Kernels *const *available_kernels(void) {
     if (wide) list[n++] = &kernels_avx512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) list[n++] = &kernels_avx2;
 #endif
-    list[n++] = &kernels_plain;
+    list[n++] = &kernels_portable;
 #if defined(__x86_64__)
     if (wide && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni")) list[n++] = &kernels_avx512_int8;
 #elif defined(__aarch64__)

@@ -26,7 +26,7 @@ PyObject *model_encode(PyObject *object, PyObject *args);
 PyObject *model_search(PyObject *object, PyObject *args);
 PyObject *model_recommend(PyObject *object, PyObject *args);
 
-/* answer.c */
+/* fast_path.c */
 extern PyType_Spec catalogue_spec;
 PyObject *model_answer(PyObject *object, PyObject *args);
 

@@ -13,7 +13,9 @@ from hypothesis.extra.numpy import arrays
 from pocketrec.distill.config import DataConfig
 from pocketrec.distill.data.splits import Sequences, leave_one_out
 from pocketrec.distill.evaluation.baselines import CoOccurrence, Popularity, TransitionGraph, top_k
-from pocketrec.distill.evaluation.metrics import EMPTY, RankingError, evaluate, hits, paired_difference
+from pocketrec.distill.evaluation.metrics import paired_difference
+from pocketrec.distill.evaluation.protocol import evaluate, hits
+from pocketrec.distill.evaluation.ranking import EMPTY, RankingError
 from pocketrec.runtime.errors import ConfigError, DataError
 
 N_ITEMS = 9
@@ -158,9 +160,9 @@ def test_many_histories_at_once_and_one_by_one_give_the_same_lists(kind):
     n_items = 40_000  # more scores than are held at once
     log = Sequences.from_lists([rng.integers(0, 200, rng.integers(1, 9)).tolist() for _ in range(300)])
     baseline = kind.fit(log, n_items)
-    asked = log.take(slice(0, 250))
-    whole = baseline.rank(asked, 12, True)
-    single = [baseline.rank(asked.take(slice(i, i + 1)), 12, True)[0] for i in range(250)]
+    some = log.take(slice(0, 250))
+    whole = baseline.rank(some, 12, True)
+    single = [baseline.rank(some.take(slice(i, i + 1)), 12, True)[0] for i in range(250)]
     np.testing.assert_array_equal(whole, single)
 
 

@@ -8,7 +8,6 @@ import torch
 
 from pocketrec.distill.config import StudentConfig
 from pocketrec.distill.data.splits import Sequences
-from pocketrec.distill.evaluation.ranking import StudentRanker
 from pocketrec.distill.models.student import Student
 from pocketrec.runtime.errors import ConfigError
 from tiny import CODES, LEVELS, brute_force, random_rows, tiny_student
@@ -95,36 +94,9 @@ def test_code_embeddings_begin_as_far_apart_as_their_centroids():
         np.testing.assert_allclose(torch.cdist(ours, ours), torch.cdist(theirs, theirs), atol=1e-4)
 
 
-def test_the_ranker_gives_the_brute_force_ranking_in_catalogue_rows():
-    student, rows = tiny_student(), random_rows(25)
-    histories = Sequences.from_lists([[], [3], [1, 2, 3, 4, 5, 6, 7, 8]])
-    ranker = StudentRanker(student, rows, beam=25)
-    for exclude_seen in (False, True):
-        ranked = ranker.rank(histories, 25, exclude_seen)
-        for row, history in enumerate(histories):
-            truth = brute_force(student, rows[history[-6:]].astype(np.int64), rows)
-            expected = [i for i in np.argsort(-truth).tolist() if not (exclude_seen and i in history)]
-            assert ranked[row].tolist() == expected + [-1] * (25 - len(expected))
-
-
 @pytest.mark.parametrize(
     "shape", [{"dim": 30, "heads": 4}, {"dim": 12, "heads": 4}, {"heads": 4, "kv_heads": 3}, {"head_dim": 5}]
 )
 def test_widths_that_do_not_divide_are_refused(shape):
     with pytest.raises(ConfigError, match=r"student\.dim"):
         Student(StudentConfig(**{"dim": 16, "heads": 2, "kv_heads": 2, **shape}), LEVELS, CODES)
-
-
-def test_without_the_trie_the_likeliest_sids_come_back_and_those_of_no_item_are_invalid():
-    from pocketrec.distill.evaluation.metrics import INVALID
-    from pocketrec.distill.evaluation.ranking import UnconstrainedRanker
-
-    student, rows = tiny_student(), random_rows(25)
-    every = np.stack(np.unravel_index(np.arange(CODES**LEVELS), (CODES,) * LEVELS), 1).astype(np.uint8)
-    histories = Sequences.from_lists([[], [3], [1, 2, 3, 4, 5, 6, 7, 8]])
-    ranked = UnconstrainedRanker(StudentRanker(student, rows, beam=CODES**LEVELS)).rank(histories, 30, False)
-    named = {tuple(row): i for i, row in enumerate(rows.tolist())}
-    for row, history in enumerate(histories):
-        best = np.argsort(-brute_force(student, rows[history[-6:]].astype(np.int64), every))[:30]
-        assert ranked[row].tolist() == [named.get(tuple(sid), INVALID) for sid in every[best].tolist()]
-    assert (ranked == INVALID).any()

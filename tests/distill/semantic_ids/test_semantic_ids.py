@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pocketrec.distill.config import SidConfig
-from pocketrec.distill.semantic_ids.fusion import ItemSpace, Sources
-from pocketrec.distill.semantic_ids.placement import nearest_codes, place
-from pocketrec.distill.semantic_ids.quality import measure_quality
+from pocketrec.distill.semantic_ids.fusion import Sources
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds, build_semantic_ids, frozen_bytes
 from pocketrec.runtime.errors import BundleError, ConfigError, TrainingError
 
@@ -88,64 +82,6 @@ def test_a_new_item_that_equals_an_old_one_shares_all_but_its_last_code(ids):
     assert ids.assign(one)[0, :2].tolist() == ids.rows[5, :2].tolist()
 
 
-def test_an_unseen_item_stands_where_its_text_predicts():
-    # Collaborative vectors are a linear function of text, so the prediction can be exact.
-    text = clustered(200)
-    config = SidConfig(codes=8, text_dim=12, collaborative_dim=12)
-    collaborative = text.copy()
-    space = ItemSpace.fit(Sources(text, collaborative), config)
-    hidden = space.fuse(Sources(text, None))
-    shown = space.fuse(Sources(text, collaborative))
-    cosine = (hidden * shown).sum(1) / np.linalg.norm(hidden, axis=1) / np.linalg.norm(shown, axis=1)
-    assert cosine.min() > 0.95
-
-
-def brute_force_cost(latent, centroids, prefix):
-    """The least total distance of dealing distinct last codes to the items of one prefix."""
-    residual = latent - centroids[0][prefix]
-    cost = ((residual[:, None] - centroids[1][None]) ** 2).sum(-1)
-    n = len(latent)
-    return min(cost[np.arange(n), list(p)].sum() for p in itertools.permutations(range(len(centroids[1])), n))
-
-
-def test_the_last_codes_of_a_prefix_are_dealt_out_at_the_least_total_distance():
-    generator = np.random.default_rng(0)
-    centroids = generator.normal(size=(2, 5, 3)).astype(np.float32)
-    centroids[0, 1:] += 100.0  # everybody's first code is 0
-    latent = generator.normal(size=(4, 3)).astype(np.float32)
-    rows, _ = place(latent, centroids)
-    assert (rows[:, 0] == 0).all()
-    cost = ((latent - centroids[0][0] - centroids[1][rows[:, 1]]) ** 2).sum()
-    assert cost == pytest.approx(brute_force_cost(latent, centroids, 0), rel=1e-5)
-
-
-@settings(max_examples=30)
-@given(st.integers(1, 27), st.integers(0, 1000))
-def test_placement_is_unique_up_to_a_full_space(n, seed):
-    generator = np.random.default_rng(seed)
-    centroids = generator.normal(size=(3, 3, 2)).astype(np.float32)
-    latent = generator.normal(size=(n, 2)).astype(np.float32)
-    try:
-        rows, moved = place(latent, centroids)
-    except TrainingError:
-        assert n > 9  # a crowd can fill all prefixes that differ in their last code alone
-        return
-    assert len(np.unique(rows, axis=0)) == n
-    assert 0 <= moved <= n
-
-
-def test_items_beyond_a_prefix_full_of_them_go_to_the_next_nearest():
-    centroids = np.zeros((2, 2, 1), np.float32)
-    centroids[0] = [[0.0], [10.0]]
-    centroids[1] = [[-1.0], [1.0]]
-    latent = np.array([[0.0], [0.1], [0.2]], np.float32)
-    rows, moved = place(latent, centroids)
-    assert sorted(rows[:, 0].tolist()) == [0, 0, 1]
-    assert moved >= 1
-    with pytest.raises(TrainingError, match=r"raise sid\.codes"):
-        place(np.zeros((5, 1), np.float32), centroids)
-
-
 def test_a_catalogue_larger_than_the_space_is_refused_before_any_work():
     with pytest.raises(ConfigError, match="at most"):
         build_semantic_ids(Sources(text=clustered(10)), SidConfig(codes=2, levels=3))
@@ -161,22 +97,3 @@ def test_a_collapsed_codebook_fails():
 def test_without_any_source_there_are_no_sids():
     with pytest.raises(ConfigError, match="source"):
         build_semantic_ids(Sources(), SidConfig())
-
-
-def test_quality_counts_use_entropy_and_neighbours():
-    centroids = np.zeros((1, 4, 1), np.float32)
-    centroids[0, :, 0] = [0.0, 1.0, 2.0, 3.0]
-    latent = np.array([[0.0], [1.0]], np.float32)
-    quality = measure_quality(latent, centroids, np.array([[0], [1]], np.uint8), moved=1)
-    assert quality.use == [1.0]  # two items can use two codes at most
-    assert quality.entropy_bits == [1.0]
-    assert quality.counts == [[1, 1, 0, 0]]
-    assert quality.moved_share == 0.5
-    assert quality.neighbour_agreement == 1.0
-
-
-def test_nearest_codes_agree_with_trying_all():
-    generator = np.random.default_rng(0)
-    vectors, centroids = generator.normal(size=(50, 3)), generator.normal(size=(7, 3))
-    expected = ((vectors[:, None] - centroids[None]) ** 2).sum(-1).argmin(1)
-    assert nearest_codes(vectors.astype(np.float32), centroids.astype(np.float32)).tolist() == expected.tolist()

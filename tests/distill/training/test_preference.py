@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from pocketrec.distill.config import PreferenceConfig, TrainConfig
 from pocketrec.distill.data.batches import WindowBatches
 from pocketrec.distill.data.splits import Sequences, leave_one_out
-from pocketrec.distill.evaluation.ranking import StudentRanker
+from pocketrec.distill.evaluation.student_ranker import StudentRanker
+from pocketrec.distill.semantic_ids.codebooks import Codebooks
 from pocketrec.distill.semantic_ids.fusion import ItemSpace
 from pocketrec.distill.semantic_ids.quality import SidQuality
-from pocketrec.distill.semantic_ids.semantic_ids import Codebooks, SemanticIds
+from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.distill.training.preference import (
     group_advantages,
     group_rewards,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pocketrec.distill.evaluation.ranking import TorchEngine
+from pocketrec.distill.evaluation.student_ranker import TorchEngine
 from pocketrec.export.gguf.student import SCHEMES, gguf_tensor_types
 from pocketrec.runtime.bundle.bundle import describe_file, open_bundle, write_manifest
 from pocketrec.runtime.engines.registry import load_engine

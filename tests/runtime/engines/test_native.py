@@ -219,8 +219,8 @@ def test_ids_that_are_no_ids_are_reported_as_in_numpy():
             table.ids(rows)
 
 
-def test_the_short_way_gives_what_the_long_way_gives(bundle):
-    """A tuple takes the long way, a list the short one."""
+def test_the_fast_path_gives_what_the_general_way_gives(bundle):
+    """A tuple takes the general way, a list the fast path."""
     rng = np.random.default_rng(0)
     with Recommender.load(bundle.path) as rec:
         assert rec._plain is not None
@@ -238,7 +238,7 @@ def test_the_short_way_gives_what_the_long_way_gives(bundle):
                     np.testing.assert_allclose([i.score for i in session], [i.score for i in long], atol=1e-4)
 
 
-def test_the_short_way_refuses_what_the_long_way_refuses(plain):
+def test_the_fast_path_refuses_what_the_general_way_refuses(plain):
     rec = Recommender.load(plain.path)
     for wrong in (
         {"k": 0}, {"k": True}, {"k": 2.0}, {"beam": 0}, {"beam": "wide"}, {"history": "item-1"}, {"history": ["a", 3]},
@@ -251,10 +251,10 @@ def test_the_short_way_refuses_what_the_long_way_refuses(plain):
         rec.recommend(["item-1"])
 
 
-def test_a_part_of_a_catalogue_and_new_items_take_the_long_way(plain):
+def test_a_sub_catalogue_has_no_fast_path(plain):
     engine, trie = load_engine("native", plain), plain.load_trie()
-    assert engine.plain(trie.filter(np.arange(len(trie)) % 2 == 0), Recommendation) is None
-    assert engine.plain(trie.filter(np.zeros(len(trie), bool)), Recommendation) is None
+    assert engine.fast_path(trie.filter(np.arange(len(trie)) % 2 == 0), Recommendation) is None
+    assert engine.fast_path(trie.filter(np.zeros(len(trie), bool)), Recommendation) is None
 
 
 @pytest.mark.parametrize("field", range(9))

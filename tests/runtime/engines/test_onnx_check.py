@@ -11,7 +11,7 @@ from fuzz.mutate import sealed
 from onnx import TensorProto, helper, numpy_helper
 
 from pocketrec.runtime.engines.onnx_check import check_graph
-from pocketrec.runtime.engines.validate import sound_answer
+from pocketrec.runtime.engines.validate import check_search_output
 from pocketrec.runtime.errors import BundleError
 from pocketrec.runtime.recommender import Recommender
 from tiny import random_rows, tiny_bundle, tiny_student
@@ -168,16 +168,16 @@ def test_an_answer_that_is_none_never_reaches_the_caller(bundle, wrong):
     refused(bundle, r"the bundle's graph|recommender\.onnx has", use)
 
 
-def test_a_sound_answer_comes_through_without_its_empty_slots(bundle):
+def test_a_check_search_output_comes_through_without_its_empty_slots(bundle):
     (bundle / NAME).write_bytes(constants(i32(3, 9, 4, 0), f32(-1, np.nan, -2, -np.inf)))
     sealed(bundle)
     with load(bundle) as recommender:
         found = recommender.recommend([], 4)
         assert [item.item_id for item in found] == recommender.trie.table.ids([3, 4])
-    rows, scores = sound_answer(i32(3, 4), f32(1000.5, -2), 5, NONE, f32(0, 0, 0, 1000, 0))
+    rows, scores = check_search_output(i32(3, 4), f32(1000.5, -2), 5, NONE, f32(0, 0, 0, 1000, 0))
     assert (rows.tolist(), scores.tolist()) == ([3, 4], [1000.5, -2.0])
     with pytest.raises(BundleError, match="a score of 1e"):
-        sound_answer(i32(3, 4), f32(1005, -2), 5, NONE, f32(0, 0, 0, 1000, 0))
+        check_search_output(i32(3, 4), f32(1005, -2), 5, NONE, f32(0, 0, 0, 1000, 0))
 
 
 def test_a_graph_with_other_inputs_or_outputs_is_refused_when_it_is_opened(bundle):

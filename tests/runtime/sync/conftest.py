@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from far_side import World, make_bundles, plain_keys
+from repository_server import World, make_bundles, unencrypted_keys
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def sync_bundles(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def sync_keys(tmp_path_factory):
-    return plain_keys(tmp_path_factory.mktemp("keys"))
+    return unencrypted_keys(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The sync client against a well-behaved far side: what it fetches, keeps, chooses and tells."""
+"""The sync client against a server without faults: what it fetches, keeps, chooses and reports."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import shutil
 
 import pytest
 
-from far_side import URL, items_of, still_recommends
 from pocketrec import SyncClient
 from pocketrec.runtime.errors import BundleError, ConfigError, StoreError, SyncError
 from pocketrec.runtime.sync import Checking, Downloading, Failed, Swapped, Verifying
+from repository_server import URL, items_of, still_recommends
 
 
 def found(client):
     return {item.item_id for item in client.recommender(engine="reference").recommend([], k=1000)}
 
 
-def test_the_first_refresh_brings_the_bundle_and_the_next_asks_one_question(world):
+def test_the_first_refresh_fetches_the_bundle_and_the_next_makes_one_request(world):
     world.publish(0)
     client = world.client()
     first = client.refresh()
     assert (first.changed, first.release, first.how) == (True, 1, "files")
-    assert first.requests == len(world.far.asked)
+    assert first.requests == len(world.server.requests)
     assert found(client) == items_of(world.bundles[0])
-    world.far.asked.clear()
+    world.server.requests.clear()
     again = client.refresh()
     assert (again.changed, again.release, again.how, again.requests) == (False, 1, "unchanged", 1)
-    assert world.far.asked == ["/metadata/timestamp.json"]
+    assert world.server.requests == ["/metadata/timestamp.json"]
     assert again.bytes < 1000
 
 
@@ -36,10 +36,10 @@ def test_a_new_catalogue_comes_as_a_patch_and_nothing_else_is_fetched_again(worl
     client = world.client()
     client.refresh()
     world.publish(1)
-    world.far.asked.clear()
+    world.server.requests.clear()
     done = client.refresh()
     assert (done.changed, done.release, done.how) == (True, 2, "patch")
-    names = [path.rpartition("/")[2].split(".", 1)[1] for path in world.far.asked if path.startswith("/targets")]
+    names = [path.rpartition("/")[2].split(".", 1)[1] for path in world.server.requests if path.startswith("/targets")]
     assert sorted(name.split(".from")[0] for name in names) == ["manifest.json", "trie.safetensors"]
     assert any(".from-" in name for name in names)
     assert found(client) == items_of(world.bundles[1])
@@ -141,7 +141,7 @@ def test_a_release_that_does_not_work_here_is_not_tried_again(world, monkeypatch
     assert any(isinstance(event, Failed) for event in events)
     assert found(client) == items_of(world.bundles[0])
     assert len(client.status().bad) == 1
-    world.far.asked.clear()
+    world.server.requests.clear()
     assert client.refresh().requests == 1  # nothing is fetched for it again
     world.publish(2)
     assert client.refresh().release == 3
@@ -161,7 +161,7 @@ def test_conditions_postpone_a_download(world):
     assert asked[0] > sum(p.stat().st_size for p in world.bundles[0].iterdir()) * 0.8
 
 
-def test_events_tell_what_is_going_on(world):
+def test_events_report_the_steps_of_a_refresh(world):
     world.publish(0)
     events = []
     world.client(on_event=events.append).refresh()
@@ -172,13 +172,13 @@ def test_events_tell_what_is_going_on(world):
     assert sizes["trie.safetensors"].done == sizes["trie.safetensors"].total
 
 
-def test_local_mode_never_asks(world):
+def test_local_mode_never_makes_a_request(world):
     world.publish(0)
     world.client().refresh()
     client = world.client(mode="local")
     assert found(client) == items_of(world.bundles[0])
     assert client.refresh().requests == 0
-    assert world.far.asked == []
+    assert world.server.requests == []
 
 
 def test_local_mode_needs_something_in_the_store(world):
@@ -187,18 +187,18 @@ def test_local_mode_needs_something_in_the_store(world):
         world.client(mode="local").recommender()
 
 
-def test_latest_mode_asks_first_and_makes_do_without_a_line(world):
+def test_latest_mode_refreshes_first_and_works_without_a_network(world):
     world.publish(0)
     assert found(world.client(mode="latest")) == items_of(world.bundles[0])
     world.publish(1)
     assert found(world.client(mode="latest")) == items_of(world.bundles[1])
     client = world.client(mode="latest")
-    world.far.folder = world.folder / "nowhere"
+    world.server.folder = world.folder / "nowhere"
     assert found(client) == items_of(world.bundles[1])
     assert "not there" in client.status().error
 
 
-def test_background_mode_answers_at_once_and_follows(world):
+def test_background_mode_recommends_at_once_and_follows(world):
     world.publish(0)
     world.client().refresh()
     world.publish(1)
@@ -260,7 +260,7 @@ def test_a_damaged_note_of_what_is_current_loses_nothing(world, content):
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"bad": 3, "device": 4}'])
-def test_a_damaged_memory_begins_anew(world, content):
+def test_a_damaged_state_file_counts_as_none(world, content):
     world.publish(0)
     world.client().refresh()
     (world.folder / "store" / "state.json").write_text(content)
@@ -281,7 +281,7 @@ def test_a_full_disk_is_said_before_anything_is_fetched(world, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**6, 10**6, 1000))
     with pytest.raises(StoreError, match="free some space"):
         client.refresh()
-    assert not any("trie" in path for path in world.far.asked)
+    assert not any("trie" in path for path in world.server.requests)
     monkeypatch.undo()
     assert client.refresh().release == 1
 

@@ -16,112 +16,112 @@ from types import SimpleNamespace
 
 import pytest
 
-import far_side as far
-from far_side import QUICK, URL, items_of, still_recommends
+import network_faults as faults
 from file_faults import Killed, fail_at
 from pocketrec import SyncClient
 from pocketrec.export.publish.keys import create_keys, load_key
 from pocketrec.export.publish.publish import renew, rotate
 from pocketrec.export.publish.repository import Repository
-from pocketrec.runtime.errors import LineError, StoreError, SyncError, TrustError
+from pocketrec.runtime.errors import NetworkError, StoreError, SyncError, TrustError
+from repository_server import QUICK, URL, World, items_of, still_recommends, unencrypted_keys
 
 FAULTS = {
-    "refused": far.refuses,
-    "cut at once": far.cut(0),
-    "cut later": far.cut(700),
-    "ends early": far.short(1),
-    "too long": far.longer,
-    "endless": far.endless,
-    "first byte wrong": far.corrupt(0),
-    "middle byte wrong": far.corrupt(333, 0x01),
-    "server error": far.status(500),
-    "gone": far.status(404),
-    "empty": lambda url, begin, content: (200, None, iter([])),
-    "no content": far.status(204),
+    "refused": faults.refused,
+    "cut at once": faults.cut(0),
+    "cut later": faults.cut(700),
+    "ends early": faults.truncated(1),
+    "too long": faults.too_long,
+    "endless": faults.endless,
+    "first byte wrong": faults.corrupt(0),
+    "middle byte wrong": faults.corrupt(333, 0x01),
+    "server error": faults.status(500),
+    "gone": faults.status(404),
+    "empty": lambda url, offset, content: (200, None, iter([])),
+    "no content": faults.status(204),
 }
 
 
 @pytest.fixture
 def behind(world):
-    """A device that has release 1, and a far side that has release 2."""
+    """A device that has release 1, and a repository that has release 2."""
     world.publish(0)
     world.client().refresh()
     world.publish(1)
     return world
 
 
-def questions_of(world):
-    """What a refresh asks, in order, on a copy of the store."""
+def requests_of(world):
+    """What a refresh requests, in order, on a copy of the store."""
     shutil.copytree(world.folder / "store", world.folder / "count")
     world.client("count").refresh()
-    return list(world.far.asked)
+    return list(world.server.requests)
 
 
 def settles(world):
     """A later refresh without faults brings release 2."""
-    world.far.plan, world.far.always = {}, far.well
+    world.server.plan, world.server.always = {}, faults.no_fault
     assert world.client().refresh().release == 2
     assert still_recommends(world.folder / "store", world.bundles[1])
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
-def test_any_fault_at_any_question_leaves_a_version_that_works(behind, fault):
-    for number in range(len(questions_of(behind))):
+def test_any_fault_at_any_request_leaves_a_version_that_works(behind, fault):
+    for number in range(len(requests_of(behind))):
         store = f"store-{number}"
         shutil.copytree(behind.folder / "store", behind.folder / store)
         client = behind.client(store)
         # as often as the client tries, so that trying again does not help
-        behind.far.plan = {n: fault for n in range(number, number + 1)}
-        behind.far.always = far.well
+        behind.server.plan = {n: fault for n in range(number, number + 1)}
+        behind.server.always = faults.no_fault
         try:
             done = client.refresh().release
         except SyncError:
             done = 1
         assert done == client.status().release
         assert still_recommends(behind.folder / store, behind.bundles[done - 1])
-        behind.far.plan = {}
+        behind.server.plan = {}
         assert behind.client(store).refresh().release == 2
     settles(behind)
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 def test_any_fault_that_stays_is_one_error_and_changes_nothing(behind, fault):
-    behind.far.always = fault
+    behind.server.always = fault
     before = (behind.folder / "store" / "current").read_bytes()
-    with pytest.raises((LineError, TrustError)):
+    with pytest.raises((NetworkError, TrustError)):
         behind.client().refresh()
-    assert len(behind.far.asked) <= 4
+    assert len(behind.server.requests) <= 4
     assert (behind.folder / "store" / "current").read_bytes() == before
     assert still_recommends(behind.folder / "store", behind.bundles[0])
     settles(behind)
 
 
-def test_a_cut_at_every_kind_of_place_goes_on_where_it_stopped(world):
+def test_a_download_resumes_wherever_it_was_cut(world):
     world.publish(0)
     for after in (700, 5000, 20_000):
         client = world.client(f"store-{after}")
-        world.far.always = lambda url, begin, content, after=after: (
-            far.cut(after)(url, begin, content) if "/targets/" in url else far.well(url, begin, content)
+        world.server.always = lambda url, offset, content, after=after: (
+            faults.cut(after)(url, offset, content) if "/targets/" in url else faults.no_fault(url, offset, content)
         )
         for _ in range(200):
             try:
                 if client.refresh().changed:
                     break
-            except LineError:
+            except NetworkError:
                 continue
         else:
             pytest.fail(f"200 refreshes with a cut every {after} bytes did not suffice")
-        world.far.always = far.well
+        world.server.always = faults.no_fault
         assert still_recommends(world.folder / f"store-{after}", world.bundles[0])
 
 
 def test_what_was_fetched_before_a_cut_is_not_fetched_again(world):
     world.publish(0)
     size = (world.bundles[0] / "model.safetensors").stat().st_size
-    world.far.always = lambda url, begin, content: (
-        far.cut(size - 10)(url, begin, content)
-        if "model.safetensors" in url and not begin
-        else far.well(url, begin, content)
+    world.server.always = lambda url, offset, content: (
+        faults.cut(size - 10)(url, offset, content)
+        if "model.safetensors" in url and not offset
+        else faults.no_fault(url, offset, content)
     )
     done = world.client().refresh()
     total = sum(p.stat().st_size for p in world.bundles[0].iterdir())
@@ -129,18 +129,18 @@ def test_what_was_fetched_before_a_cut_is_not_fetched_again(world):
     assert done.bytes < total + 8000  # and the metadata
 
 
-@pytest.mark.parametrize("fault", [far.ignores_ranges, far.wrong_range])
-def test_a_server_that_does_not_go_on_is_begun_again(world, fault):
+@pytest.mark.parametrize("fault", [faults.ignores_ranges, faults.wrong_range])
+def test_a_server_that_cannot_resume_sends_the_whole_file(world, fault):
     world.publish(0)
-    world.far.always = lambda url, begin, content: (
-        (fault(url, begin, content) if begin else far.cut(3000)(url, begin, content))
+    world.server.always = lambda url, offset, content: (
+        (fault(url, offset, content) if offset else faults.cut(3000)(url, offset, content))
         if "/targets/" in url
-        else far.well(url, begin, content)
+        else faults.no_fault(url, offset, content)
     )
-    if fault is far.wrong_range:
-        with pytest.raises(LineError):
+    if fault is faults.wrong_range:
+        with pytest.raises(NetworkError):
             world.client().refresh()
-        world.far.always = far.well
+        world.server.always = faults.no_fault
     assert world.client().refresh().release == 1
     assert still_recommends(world.folder / "store", world.bundles[0])
 
@@ -157,8 +157,8 @@ def test_bytes_of_another_file_in_a_part_are_thrown_away(world):
 
 
 def test_a_damaged_patch_falls_back_to_the_whole_file(behind):
-    behind.far.always = lambda url, begin, content: (
-        far.corrupt(50)(url, begin, content) if ".from-" in url else far.well(url, begin, content)
+    behind.server.always = lambda url, offset, content: (
+        faults.corrupt(50)(url, offset, content) if ".from-" in url else faults.no_fault(url, offset, content)
     )
     done = behind.client().refresh()
     assert (done.release, done.how) == (2, "files")
@@ -173,7 +173,7 @@ def test_a_patch_of_a_damaged_base_falls_back_to_the_whole_file(behind):
     assert still_recommends(behind.folder / "store", behind.bundles[1])
 
 
-# --- a far side that lies ----------------------------------------------------------------------------------------
+# --- a server that lies -------------------------------------------------------------------------------------------
 
 
 def test_old_metadata_is_not_taken_back(behind):
@@ -181,7 +181,7 @@ def test_old_metadata_is_not_taken_back(behind):
     behind.publish(2)
     client = behind.client()
     assert client.refresh().release == 3
-    behind.far.folder = old
+    behind.server.folder = old
     with pytest.raises(TrustError):
         client.refresh()
     assert still_recommends(behind.folder / "store", behind.bundles[2])
@@ -203,7 +203,7 @@ def test_versions_that_do_not_belong_together_are_refused(behind, mixed):
 
 
 @pytest.mark.parametrize("name", ["timestamp.json", "3.snapshot.json", "3.targets.json"])
-def test_metadata_that_somebody_else_signed_is_refused(behind, name, tmp_path):
+def test_metadata_signed_with_other_keys_is_refused(behind, name, tmp_path):
     from tuf.api.metadata import Metadata
 
     create_keys(tmp_path / "thief", ["timestamp"])
@@ -259,7 +259,7 @@ def test_expired_metadata_is_refused_until_it_is_renewed(behind, monkeypatch):
     settles(behind)
 
 
-def test_an_unchanged_timestamp_that_has_expired_is_no_answer(world, monkeypatch):
+def test_an_unchanged_timestamp_that_has_expired_is_refused(world, monkeypatch):
     world.publish(0)
     client = world.client()
     client.refresh()
@@ -288,13 +288,13 @@ def test_a_device_that_slept_through_changes_of_keys_follows(behind, tmp_path):
 
 
 def test_a_root_that_is_not_ours_is_refused(behind, tmp_path):
-    stranger = far.World(tmp_path / "stranger", behind.bundles, far.plain_keys(tmp_path / "strange-keys"))
+    stranger = World(tmp_path / "stranger", behind.bundles, unencrypted_keys(tmp_path / "strange-keys"))
     stranger.publish(3)
-    client = SyncClient(URL, tmp_path / "fresh", stranger.root, line=behind.far, limits=QUICK)
+    client = SyncClient(URL, tmp_path / "fresh", stranger.root, transport=behind.server, limits=QUICK)
     with pytest.raises(TrustError):
         client.refresh()
     with pytest.raises(TrustError):
-        SyncClient(URL, tmp_path / "fresh2", b"no root", line=behind.far, limits=QUICK).refresh()
+        SyncClient(URL, tmp_path / "fresh2", b"no root", transport=behind.server, limits=QUICK).refresh()
 
 
 def test_signed_files_that_the_manifest_does_not_list_as_such_are_refused(behind):
@@ -365,20 +365,20 @@ SLOW_REFRESH = """
 import sys, time
 sys.path[:0] = [{tests!r}, {here!r}]
 from pathlib import Path
-from far_side import FarSide, URL, well
+from repository_server import RepositoryServer, URL
 from pocketrec import SyncClient
 
-def slowly(url, begin, content):
-    def pieces():
-        for at in range(begin, len(content), 512):
+def slowly(url, offset, content):
+    def chunks():
+        for at in range(offset, len(content), 512):
             time.sleep(0.002)
             yield content[at : at + 512]
-    return (206 if begin else 200), begin or None, pieces()
+    return (206 if offset else 200), offset or None, chunks()
 
-far = FarSide(Path({repo!r}), always=slowly)
+server = RepositoryServer(Path({repo!r}), always=slowly)
 root = Path({repo!r}, "metadata", "1.root.json").read_bytes()
 print("ready", flush=True)
-print(SyncClient(URL, {store!r}, root, line=far).refresh().release, flush=True)
+print(SyncClient(URL, {store!r}, root, transport=server).refresh().release, flush=True)
 """
 
 
@@ -428,8 +428,8 @@ def test_renewed_metadata_without_a_release_costs_no_download(world):
     client = world.client()
     client.refresh()
     renew(Repository(world.repo), world.keys)
-    world.far.asked.clear()
+    world.server.requests.clear()
     done = client.refresh()
     assert not done.changed
-    assert not any(path.startswith("/targets") for path in world.far.asked)
+    assert not any(path.startswith("/targets") for path in world.server.requests)
     assert json.loads((client.store.folder / "current").read_bytes())["current"].startswith("stable-1-")

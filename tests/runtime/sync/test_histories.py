@@ -11,23 +11,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import far_side as far
-from far_side import World, still_recommends
+import network_faults as faults
 from pocketrec.export.publish.publish import releases
 from pocketrec.export.publish.repository import Repository
 from pocketrec.runtime.errors import SyncError
+from repository_server import World, still_recommends
 
 FAULTS = (
-    far.refuses,
-    far.cut(0),
-    far.cut(900),
-    far.short(3),
-    far.longer,
-    far.corrupt(5),
-    far.corrupt(1234, 0x10),
-    far.status(503),
-    far.status(404),
-    far.ignores_ranges,
+    faults.refused,
+    faults.cut(0),
+    faults.cut(900),
+    faults.truncated(3),
+    faults.too_long,
+    faults.corrupt(5),
+    faults.corrupt(1234, 0x10),
+    faults.status(503),
+    faults.status(404),
+    faults.ignores_ranges,
 )
 STEPS = st.one_of(
     st.tuples(st.just("publish"), st.integers(0, 4), st.sampled_from([0.0, 0.3, 0.7, 1.0, 1.0])),
@@ -68,10 +68,10 @@ class Model:
             self.world.withdraw(numbers[choice % len(numbers)])
 
     def refresh(self, lossy=None):
-        client, self.world.far.plan = self.world.client(), {}
+        client, self.world.server.plan = self.world.client(), {}
         if lossy is not None:
             generator = random.Random(lossy)
-            self.world.far.plan = {n: generator.choice(FAULTS) for n in range(40) if generator.random() < 0.25}
+            self.world.server.plan = {n: generator.choice(FAULTS) for n in range(40) if generator.random() < 0.25}
         try:
             done = client.refresh()
         except SyncError:

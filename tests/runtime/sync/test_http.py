@@ -1,4 +1,4 @@
-"""The client over real HTTP on loopback: Python's server with faults and a narrow line, and nginx where it is."""
+"""The client over real HTTP on loopback: Python's server with faults, and nginx where it is installed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from far_side import QUICK, still_recommends
 from pocketrec import SyncClient
-from pocketrec.runtime.errors import LineError
+from pocketrec.runtime.errors import NetworkError
 from pocketrec.runtime.sync import Limits
-from pocketrec.runtime.sync.transport import HttpLine
+from pocketrec.runtime.sync.transport import HttpTransport
 from pocketrec.serving import _Handler, make_server
+from repository_server import QUICK, still_recommends
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_device_follows_over_http(served):
     assert still_recommends(served.folder / "store", served.bundles[1])
 
 
-def test_an_interrupted_download_goes_on_by_a_range(served, monkeypatch):
+def test_an_interrupted_download_resumes_by_a_range(served, monkeypatch):
     ranges = []
     real = _Handler.send_head
 
@@ -67,7 +67,7 @@ def test_an_interrupted_download_goes_on_by_a_range(served, monkeypatch):
     assert [asked for path, asked in ranges if "model.safetensors" in path] == [None, "bytes=5000-"]
 
 
-def test_a_line_that_stalls_is_given_up(served, monkeypatch):
+def test_a_stalled_download_is_given_up(served, monkeypatch):
     def stall(self, source, outputfile):
         outputfile.write(source.read(100))
         outputfile.flush()
@@ -75,12 +75,12 @@ def test_a_line_that_stalls_is_given_up(served, monkeypatch):
 
     monkeypatch.setattr(_Handler, "copyfile", stall)
     start = time.monotonic()
-    with pytest.raises(LineError):
-        device(served, line=HttpLine(read_timeout=0.2), limits=Limits(attempts=2, pause=0)).refresh()
+    with pytest.raises(NetworkError):
+        device(served, transport=HttpTransport(read_timeout=0.2), limits=Limits(attempts=2, pause=0)).refresh()
     assert time.monotonic() - start < 3
 
 
-def test_a_line_that_drips_is_given_up_at_the_deadline(served, monkeypatch):
+def test_a_trickling_download_is_given_up_at_the_deadline(served, monkeypatch):
     def drip(self, source, outputfile):
         while piece := source.read(1):
             outputfile.write(piece)
@@ -89,12 +89,12 @@ def test_a_line_that_drips_is_given_up_at_the_deadline(served, monkeypatch):
 
     monkeypatch.setattr(_Handler, "copyfile", drip)
     start = time.monotonic()
-    with pytest.raises(LineError):
+    with pytest.raises(NetworkError):
         device(served, limits=Limits(attempts=3, pause=0, deadline=0.5)).refresh()
     assert time.monotonic() - start < 3
 
 
-def test_a_narrow_line_is_only_slow(served, monkeypatch):
+def test_a_slow_network_only_takes_longer(served, monkeypatch):
     def narrow(self, source, outputfile):
         while piece := source.read(8192):
             outputfile.write(piece)
@@ -105,12 +105,12 @@ def test_a_narrow_line_is_only_slow(served, monkeypatch):
         assert client.refresh().release == 1
 
 
-def test_nobody_there_is_a_line_that_failed(world):
+def test_a_missing_server_is_a_network_error(world):
     world.publish(0)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         world.url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    with pytest.raises(LineError, match="does not answer"):
+    with pytest.raises(NetworkError, match="does not answer"):
         device(world).refresh()
 
 
@@ -134,7 +134,7 @@ def test_redirects_are_followed_a_few_times_and_only_to_where_may_be_asked(serve
     with pytest.raises(Exception, match="no https address"):
         device(served, "other").refresh()
     elsewhere[0] = "/round/and/round"
-    with pytest.raises(LineError):
+    with pytest.raises(NetworkError):
         device(served, "third").refresh()
 
 

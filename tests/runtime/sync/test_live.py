@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from far_side import items_of
 from pocketrec import Recommender
 from pocketrec.runtime.errors import ConfigError
+from repository_server import items_of
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_saved_session_is_restored_on_what_is_current(world, client, tmp_path)
     assert live.restore_session(tmp_path / "session").history == tuple(kept)
 
 
-def test_named_catalogues_and_wishes_hold_for_later_versions(world, client):
+def test_named_catalogues_and_controls_hold_for_later_versions(world, client):
     live = client.recommender(engine="reference")
     both = sorted(items_of(world.bundles[0]) & items_of(world.bundles[1]))
     live.add_catalogue("some", both[:10])

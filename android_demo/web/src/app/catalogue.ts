@@ -1,12 +1,12 @@
-/** The catalogue as the page shows it: titles by id, an order to browse in, the look of a cover. */
+/** The catalogue as the page shows it: titles by id, the order for browsing, the look of covers. */
 
 import type { Opened } from "./protocol";
 import { TitleIndex } from "./search";
 
-const GOLDEN = 0.618034; // neighbouring codes get far hues: their numbers mean nothing
-const NUANCE = 0.2; // how far the second code may shift the hue that the first one gives
+const GOLDEN = 0.618034; // code numbers have no order, so neighbouring codes get distant hues
+const NUANCE = 0.2; // how far the second code may shift the hue of the first code
 
-/** Numbers that a cover is drawn from; hue in degrees (no browns), the others 0 to 1. */
+/** The parameters of a cover: hue in degrees (no browns), the others 0 to 1. */
 export interface CoverLook {
   readonly hue: number;
   readonly turn: number;
@@ -25,7 +25,7 @@ export class PageCatalogue {
     return this.opened.catalogue.ids.length;
   }
 
-  /** A search over titles, which gives ids, the best first; of equals, what is popular comes first, then by title. */
+  /** A search over titles that returns ids, best match first; equal matches: popular items first, then by title. */
   finder(popular: readonly string[]): (query: string) => string[] {
     const { ids, titles } = this.opened.catalogue;
     const first = new Set(popular.map((id) => this.rows.get(id) ?? 0));
@@ -42,7 +42,7 @@ export class PageCatalogue {
     return this.opened.catalogue.titles[this.rows.get(id) ?? -1] ?? id;
   }
 
-  /** A look made of the item's semantic ID, so that what is alike to the model looks alike. */
+  /** A look derived from the item's semantic ID, so that items that are similar to the model look similar. */
   look(id: string): CoverLook {
     const { levels, codes } = this.opened.facts;
     const row = this.rows.get(id) ?? 0;

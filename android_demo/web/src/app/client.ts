@@ -1,6 +1,6 @@
-/** The worker's calls, as functions of the page. */
+/** Starts the worker and calls it. */
 
-import type { Calls, Reply, Request } from "./protocol";
+import type { Calls, WorkerRequest, WorkerResponse } from "./protocol";
 
 export function startWorker(): Calls {
   const worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
@@ -12,7 +12,7 @@ export function startWorker(): Calls {
     waiting.clear();
   };
   worker.addEventListener("error", (event) => fail(new Error(event.message || "the model's thread did not start")));
-  worker.addEventListener("message", ({ data }: MessageEvent<Reply>) => {
+  worker.addEventListener("message", ({ data }: MessageEvent<WorkerResponse>) => {
     const call = waiting.get(data.id);
     waiting.delete(data.id);
     if ("error" in data) call?.reject(Object.assign(new Error(data.error.message), { name: data.error.name }));
@@ -21,13 +21,13 @@ export function startWorker(): Calls {
 
   const call = <T>(name: keyof Calls, ...args: readonly unknown[]): Promise<T> =>
     new Promise((resolve, reject) => {
-      const request: Request = { id: ++last, name, args };
+      const request: WorkerRequest = { id: ++last, name, args };
       waiting.set(request.id, { resolve, reject });
       worker.postMessage(request);
     });
   return {
     open: (base, saved) => call("open", base, saved),
-    recommend: (question) => call("recommend", question),
+    recommend: (query) => call("recommend", query),
     popular: () => call("popular"),
     explain: (history, items) => call("explain", history, items),
   };

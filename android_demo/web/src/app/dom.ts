@@ -1,4 +1,4 @@
-/** Elements, without a framework: `h` makes one with its properties and children. */
+/** Builds page elements without a framework: `h` creates one with its properties and children. */
 
 type Child = Node | string | null;
 type Props = Record<string, string | number | boolean | null | ((event: never) => void)>;

@@ -1,4 +1,4 @@
-/** What stays on the device between visits. A browser that forbids it costs the memory, not the page. */
+/** Saves the session and the settings between visits. If the browser forbids storage, the page works without. */
 
 export interface Settings {
   readonly excludeSeen: boolean;
@@ -21,7 +21,7 @@ function write(name: string, text: string): void {
   try {
     localStorage.setItem(name, text);
   } catch {
-    // private windows, a full disk
+    // no storage (private window, full disk): the page works without
   }
 }
 
@@ -34,7 +34,7 @@ export function savedSettings(): Settings {
   try {
     found = (JSON.parse(read(SETTINGS) ?? "{}") as Partial<Settings> | null) ?? {};
   } catch {
-    // somebody else's text: as if there were none
+    // invalid JSON counts as no settings
   }
   return {
     excludeSeen: found.excludeSeen !== false,

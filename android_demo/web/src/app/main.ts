@@ -28,5 +28,5 @@ store.onChange(({ settings, items, refused }) => {
   root.dataset.state = refused !== null ? "refused" : items ? "ready" : "opening";
 });
 
-// What is shown first comes first: the copy for later is made when the model has answered.
+// The offline copy is made after the first recommendations, so that it does not delay them.
 void store.open(new URL("./bundle/", document.baseURI).href).then(() => (update = keepOffline(store)));

@@ -1,4 +1,4 @@
-/** Keeps the page on the device, says when it is there, and offers newer versions without forcing them. */
+/** Registers the service worker, reports whether the page works offline, and offers new versions. */
 
 import type { Store } from "./store";
 

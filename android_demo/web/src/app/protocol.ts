@@ -1,9 +1,9 @@
-/** What the page asks the worker, and what it answers. */
+/** The messages between the page and the worker. */
 
 export interface Facts {
   readonly items: number;
   readonly parameters: number;
-  readonly bytes: number; // of the files that the page uses
+  readonly bytes: number; // total size of the files that the page uses
   readonly quantization: string;
   readonly beam: number;
   readonly maxHistory: number;
@@ -23,10 +23,11 @@ export interface Opened {
   readonly facts: Facts;
   readonly catalogue: Catalogue;
   readonly history: readonly string[];
-  readonly notice: string | null; // why the saved history was not taken up
+  readonly notice: string | null; // why the saved session was not resumed
 }
 
-export interface Question {
+/** What the page wants recommended. */
+export interface PageQuery {
   readonly history: readonly string[];
   readonly k: number;
   readonly excludeSeen: boolean;
@@ -38,32 +39,32 @@ export interface Suggested {
   readonly score: number;
 }
 
-export interface Answered {
+export interface PageResult {
   readonly items: readonly Suggested[];
   readonly ms: number;
-  readonly candidates: number; // items that the filter lets through
-  readonly saved: string; // the session, for keeping
+  readonly candidates: number; // number of items that match the filter
+  readonly saved: string; // the session, to be saved by the page
 }
 
-/** For each item, the one of the history that helped it most; null where none did. */
+/** For each recommended item, the history item that raised its score most; null if none did. */
 export type Reasons = ReadonlyMap<string, string | null>;
 
 /** The calls of the worker, by name. */
 export interface Calls {
   open(base: string, saved: string | null): Promise<Opened>;
-  recommend(question: Question): Promise<Answered>;
-  /** Ids of what the model recommends to somebody it knows nothing of. */
+  recommend(query: PageQuery): Promise<PageResult>;
+  /** Ids that the model recommends for an empty history. */
   popular(): Promise<readonly string[]>;
-  /** Comes to nothing if another question arrives meanwhile. */
+  /** Null if another query arrived in the meantime. */
   explain(history: readonly string[], items: readonly string[]): Promise<Reasons | null>;
 }
 
-export interface Request {
+export interface WorkerRequest {
   readonly id: number;
   readonly name: keyof Calls;
   readonly args: readonly unknown[];
 }
 
-export type Reply =
+export type WorkerResponse =
   | { readonly id: number; readonly value: unknown }
   | { readonly id: number; readonly error: { readonly name: string; readonly message: string } };

@@ -1,4 +1,4 @@
-/** Searching titles: every word must stand in one, whatever its case and accents; titles that begin with it first. */
+/** Title search: a title matches if it has every word of the query; case and accents do not matter. */
 
 export function fold(text: string): string {
   return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
@@ -16,23 +16,23 @@ export class TitleIndex {
     this.folded = titles.map(fold);
   }
 
-  /** Rows of the titles that have every one of some words, rising. */
+  /** Rows of the titles that have all words, ascending. */
   matching(words: readonly string[]): number[] {
     return this.folded.flatMap((title, row) => (words.every((word) => title.includes(word)) ? [row] : []));
   }
 
-  /** Rows of the titles that have every word of a query, the best first; `rank`: the order of the rest, by row. */
+  /** Rows of the titles that match a query, best first. rank: order of equal matches, by row. */
   find(query: string, rank: ArrayLike<number>): number[] {
     const whole = fold(query.trim());
     const words = wordsOf(query);
     const rows = this.matching(words);
-    const place = (row: number): number => {
+    const quality = (row: number): number => {
       const title = this.folded[row] as string;
       if (!whole || title === whole) return 0;
       if (title.startsWith(whole)) return 1;
       return words.every((word) => ` ${title}`.includes(` ${word}`)) ? 2 : 3;
     };
-    const places = new Map(rows.map((row) => [row, place(row)]));
-    return rows.sort((a, b) => (places.get(a) ?? 0) - (places.get(b) ?? 0) || (rank[a] ?? 0) - (rank[b] ?? 0));
+    const qualities = new Map(rows.map((row) => [row, quality(row)]));
+    return rows.sort((a, b) => (qualities.get(a) ?? 0) - (qualities.get(b) ?? 0) || (rank[a] ?? 0) - (rank[b] ?? 0));
   }
 }

@@ -1,4 +1,4 @@
-/** The page's state, and everything that may happen to it. Views read it and are told when it has changed. */
+/** The page's state and its changes. Views read the state and are notified of every change. */
 
 import { PageCatalogue } from "./catalogue";
 import { type Settings, saveSession, saveSettings, savedSession, savedSettings } from "./keep";
@@ -6,7 +6,7 @@ import type { Calls, Facts, Reasons, Suggested } from "./protocol";
 
 export const SHOWN = 10;
 const LATENCIES = 60;
-const IDLE_MS = 150; // no tap for so long: time to look for reasons
+const IDLE_MS = 150; // after this time without a tap, explanations are computed
 
 export type Tab = "foryou" | "browse" | "device";
 export type Offline = "no" | "saving" | "ready" | "unavailable";
@@ -24,7 +24,7 @@ export interface State {
   readonly history: readonly string[];
   readonly canUndo: boolean;
   readonly settings: Settings;
-  readonly items: readonly Suggested[] | null; // null: none asked for yet
+  readonly items: readonly Suggested[] | null; // null: not recommended yet
   readonly reasons: Reasons | null;
   readonly candidates: number;
   readonly latencies: readonly number[]; // milliseconds, the newest last
@@ -56,7 +56,7 @@ export class Store {
   };
   private readonly listeners: ((state: State) => void)[] = [];
   private past: (readonly string[])[] = [];
-  private asked = 0;
+  private queries = 0; // how many were sent; the newest one counts
   private idle = 0;
 
   constructor(private readonly calls: Calls) {}
@@ -87,9 +87,9 @@ export class Store {
       this.set({ refused: (error as Error).message });
       return;
     }
-    await this.ask();
+    await this.recommend();
     if (this.current.refused !== null) return;
-    const popular = await this.calls.popular(); // after the first answer, which nobody should wait for
+    const popular = await this.calls.popular(); // after the first recommendations, so that it does not delay them
     this.set({ find: this.current.catalogue?.finder(popular) ?? null });
   }
 
@@ -101,7 +101,7 @@ export class Store {
     this.change(this.without(id), `Removed “${this.title(id)}”`);
   }
 
-  /** Put an item into the history or take it out, where what was tapped shows it and takes it back. */
+  /** Add an item to the history or remove it, without a notice: the tapped row shows the change and can undo it. */
   toggle(id: string): void {
     const { history } = this.current;
     this.change(history.includes(id) ? this.without(id) : [...history, id], null);
@@ -119,13 +119,13 @@ export class Store {
     const before = this.past.pop();
     if (!before) return;
     this.set({ history: before, canUndo: this.past.length > 0, notice: null });
-    void this.ask();
+    void this.recommend();
   }
 
   adjust(settings: Partial<Settings>): void {
     this.set({ settings: { ...this.current.settings, ...settings } });
     saveSettings(this.current.settings);
-    if ("excludeSeen" in settings || "filter" in settings) void this.ask();
+    if ("excludeSeen" in settings || "filter" in settings) void this.recommend();
   }
 
   private title(id: string): string {
@@ -135,35 +135,35 @@ export class Store {
   private change(history: readonly string[], text: string | null): void {
     this.past.push(this.current.history);
     this.set({ history, canUndo: true, notice: text === null ? null : { text, action: "undo" } });
-    void this.ask();
+    void this.recommend();
   }
 
-  private async ask(): Promise<void> {
-    const asked = ++this.asked;
+  private async recommend(): Promise<void> {
+    const query = ++this.queries;
     clearTimeout(this.idle);
     const { history, settings, facts } = this.current;
     if (!facts) return;
     const { excludeSeen, filter } = settings;
     try {
-      const answer = await this.calls.recommend({ history, k: SHOWN, excludeSeen, filter });
-      if (asked !== this.asked) return;
-      saveSession(answer.saved);
-      const latencies = [...this.current.latencies, answer.ms].slice(-LATENCIES);
-      this.set({ items: answer.items, candidates: answer.candidates, latencies, reasons: null });
+      const result = await this.calls.recommend({ history, k: SHOWN, excludeSeen, filter });
+      if (query !== this.queries) return;
+      saveSession(result.saved);
+      const latencies = [...this.current.latencies, result.ms].slice(-LATENCIES);
+      this.set({ items: result.items, candidates: result.candidates, latencies, reasons: null });
     } catch (error) {
       this.set({ refused: (error as Error).message });
       return;
     }
-    this.idle = window.setTimeout(() => void this.explain(asked), IDLE_MS);
+    this.idle = window.setTimeout(() => void this.explain(query), IDLE_MS);
   }
 
-  private async explain(asked: number): Promise<void> {
+  private async explain(query: number): Promise<void> {
     const { history, items } = this.current;
     if (!history.length || !items?.length) return;
     const reasons = await this.calls.explain(
       history,
       items.map((item) => item.id),
     );
-    if (asked === this.asked && reasons) this.set({ reasons });
+    if (query === this.queries && reasons) this.set({ reasons });
   }
 }

@@ -1,25 +1,35 @@
 /**
- * The model, in a thread of its own.
+ * Runs the model in a worker.
  *
- * One recommendation would fit into a frame of the page's own thread on most phones; opening the bundle (hashing,
- * compiling ONNX Runtime) and weighing the history for the reasons would not. The hop costs a fraction of a millisecond.
+ * A recommendation takes less than a frame on most phones, but opening the bundle (hashing, compiling ONNX Runtime) and
+ * explanations take longer and would block the page. A message to the worker costs a fraction of a millisecond.
  */
 
 import { Recommender, type Session, SessionError, httpSource } from "../pocketrec/index";
 import type { ItemTrie } from "../pocketrec/index";
-import type { Answered, Calls, Catalogue, Facts, Opened, Question, Reasons, Reply, Request } from "./protocol";
+import type {
+  Calls,
+  Catalogue,
+  Facts,
+  Opened,
+  PageQuery,
+  PageResult,
+  Reasons,
+  WorkerRequest,
+  WorkerResponse,
+} from "./protocol";
 import { TitleIndex, wordsOf } from "./search";
 
 const POPULAR = 60;
 const UNUSED = /\.md$/;
 
-class Brain implements Calls {
+class Model implements Calls {
   private recommender!: Recommender;
   private session!: Session;
   private catalogue!: Catalogue;
-  private index: TitleIndex | null = null; // made by the first filter
+  private index: TitleIndex | null = null; // built by the first filter
   private filter: { text: string; within: ItemTrie | null } = { text: "", within: null };
-  private asked = 0;
+  private queries = 0; // how many have arrived
 
   async open(base: string, saved: string | null): Promise<Opened> {
     this.recommender = await Recommender.load(httpSource(base), { split: true });
@@ -36,7 +46,7 @@ class Brain implements Calls {
     const ids = rows.map((row) => table.id(row));
     const titles = rows.map((row, i) => table.title(row) ?? (ids[i] as string));
     this.catalogue = { ids, titles, sids: Int32Array.from(this.recommender.trie.rows) };
-    await this.session.recommend({ k: 1 }); // the first run of a graph makes its plans, and takes many times what others do
+    await this.session.recommend({ k: 1 }); // warm-up: the first run of a graph is many times slower
     return { facts: this.facts(), catalogue: this.catalogue, history: this.session.history, notice };
   }
 
@@ -54,11 +64,11 @@ class Brain implements Calls {
     return { items: catalogue.items, bytes, files: listed, parameters, quantization, beam, maxHistory, levels, codes };
   }
 
-  async recommend({ history, k, excludeSeen, filter }: Question): Promise<Answered> {
-    this.asked++;
-    const within = this.within(filter);
+  async recommend({ history, k, excludeSeen, filter }: PageQuery): Promise<PageResult> {
+    this.queries++;
+    const within = this.filtered(filter);
     const start = performance.now();
-    const session = this.follow(history);
+    const session = this.sessionFor(history);
     const { items } = await session.recommend({ k, excludeSeen, within });
     const ms = performance.now() - start;
     return {
@@ -69,16 +79,17 @@ class Brain implements Calls {
     };
   }
 
-  /** The session with this history: a longer one goes on from what was read, any other begins anew. */
-  private follow(history: readonly string[]): Session {
+  /** The session with this history. A history that continues the last one only adds its new items; any other starts again. */
+  private sessionFor(history: readonly string[]): Session {
     const now = this.session.history;
-    const longer = now.length <= history.length && now.every((id, i) => id === history[i]);
-    if (longer) for (const id of history.slice(now.length)) this.session.observe(id);
+    const continues = now.length <= history.length && now.every((id, i) => id === history[i]);
+    if (continues) for (const id of history.slice(now.length)) this.session.observe(id);
     else this.session = this.recommender.session(history);
     return this.session;
   }
 
-  private within(text: string): ItemTrie | null {
+  /** The sub-catalogue of the titles that match a filter; null: no filter. */
+  private filtered(text: string): ItemTrie | null {
     if (this.filter.text !== text) {
       const words = wordsOf(text);
       this.index ??= new TitleIndex(this.catalogue.titles);
@@ -90,13 +101,13 @@ class Brain implements Calls {
   }
 
   async explain(history: readonly string[], items: readonly string[]): Promise<Reasons | null> {
-    const { asked } = this;
-    const stillWanted = async (): Promise<boolean> => {
-      await new Promise((resolve) => setTimeout(resolve)); // lets a newer question in
-      return asked === this.asked;
+    const { queries } = this;
+    const proceed = async (): Promise<boolean> => {
+      await new Promise((resolve) => setTimeout(resolve)); // lets a newer query arrive
+      return queries === this.queries;
     };
-    const explained = await this.recommender.explainAll(history, items, stillWanted);
-    if (asked !== this.asked) return null;
+    const explained = await this.recommender.explainAll(history, items, proceed);
+    if (queries !== this.queries) return null;
     return new Map(
       explained.map(({ itemId, history: changes }) => {
         const [id, change] = changes.reduce((best, pair) => (pair[1] > best[1] ? pair : best), ["", 0]);
@@ -106,16 +117,16 @@ class Brain implements Calls {
   }
 }
 
-const brain = new Brain();
+const model = new Model();
 
-self.addEventListener("message", async ({ data }: MessageEvent<Request>) => {
+self.addEventListener("message", async ({ data }: MessageEvent<WorkerRequest>) => {
   const { id, name, args } = data;
-  let reply: Reply;
+  let response: WorkerResponse;
   try {
-    reply = { id, value: await (brain[name] as (...args: readonly unknown[]) => Promise<unknown>)(...args) };
+    response = { id, value: await (model[name] as (...args: readonly unknown[]) => Promise<unknown>)(...args) };
   } catch (error) {
     const { name: kind, message } = error instanceof Error ? error : new Error(String(error));
-    reply = { id, error: { name: kind, message } };
+    response = { id, error: { name: kind, message } };
   }
-  self.postMessage(reply);
+  self.postMessage(response);
 });

@@ -1,8 +1,9 @@
 /**
- * A bundle: the files of a model and its catalogue, and the manifest that vouches for them.
+ * A bundle: a manifest, and the files of a model and its catalogue.
  *
- * Every file that is used is checked by size and SHA-256 before it is; files that the manifest does not list are never
- * asked for, nor those that a browser has no use for (the model card, graphs of other engines).
+ * Every file is checked against the size and the SHA-256 of the manifest before it is used. Files that the manifest does
+ * not list are never fetched, and neither are files that a browser does not need (the model card, graphs of other
+ * engines).
  */
 
 import { COLD_FILE, ColdItems } from "./cold_items";
@@ -14,16 +15,16 @@ import { quote } from "./quote";
 import { ItemTrie } from "./trie";
 import { TRIE_FILE } from "./trie_limits";
 
-/** Gives a file's content, null if there is none of that name. */
+/** Fetches a file of the bundle; null if there is no file of that name. */
 export type Source = (name: string) => Promise<Uint8Array | null>;
 
-/** Files below an address, which ends with a slash. */
+/** A source that fetches files below a URL, which ends with a slash. */
 export function httpSource(base: string): Source {
   return async (name) => {
-    const answer = await fetch(base + name);
-    if (answer.status === 404) return null;
-    if (!answer.ok) throw new Error(`the server says ${answer.status}`);
-    return new Uint8Array(await answer.arrayBuffer());
+    const response = await fetch(base + name);
+    if (response.status === 404) return null;
+    if (!response.ok) throw new Error(`the server says ${response.status}`);
+    return new Uint8Array(await response.arrayBuffer());
   };
 }
 
@@ -35,7 +36,7 @@ export class Bundle {
     private readonly source: Source,
   ) {}
 
-  /** A file's content, checked; it is fetched once. */
+  /** The checked content of a file; each file is fetched once. */
   file(name: string): Promise<Uint8Array> {
     let content = this.kept.get(name);
     if (!content) {
@@ -63,7 +64,7 @@ export class Bundle {
     return content;
   }
 
-  /** Name of the file with a role ("recommender", "encoder", "search"). */
+  /** Name of the graph with a role ("recommender", "encoder", "search"). */
   graph(role: string): string {
     const name = this.manifest.graphs.get(role);
     if (name === undefined) {
@@ -75,7 +76,7 @@ export class Bundle {
     return name;
   }
 
-  /** Load the catalogue and make sure that it fits the model. */
+  /** Load the catalogue and check that it fits the model. */
   async loadTrie(): Promise<ItemTrie> {
     const content = await this.file(TRIE_FILE);
     let trie: ItemTrie;
@@ -92,13 +93,13 @@ export class Bundle {
     return trie;
   }
 
-  /** Load what the catalogue's new items resemble; null where the bundle does not say. */
+  /** Load the cold items; null if the bundle has none. items: number of items in the catalogue. */
   async loadCold(items: number): Promise<ColdItems | null> {
     return this.manifest.files.has(COLD_FILE) ? ColdItems.load(await this.file(COLD_FILE), items) : null;
   }
 }
 
-/** Open a bundle by its manifest; its files are checked as they are asked for. */
+/** Read and check the manifest of a bundle; its files are checked when they are used. */
 export async function openBundle(source: Source): Promise<Bundle> {
   const content = await read(source, MANIFEST_FILE);
   if (content === null) {
@@ -121,7 +122,7 @@ function listed(names: ReadonlyMap<string, unknown>): string {
   return [...names.keys()].sort().join(", ") || "none";
 }
 
-/** Make sure that a model can search a catalogue: of the same codebooks, and no wider than the graph has room for. */
+/** Check that a model can search a catalogue: same codebooks, and no node with more children than the graph takes. */
 export function checkFit(model: ModelSpec, trie: ItemTrie): void {
   if (trie.sidSpace !== model.sidSpace) {
     throw new BundleError(

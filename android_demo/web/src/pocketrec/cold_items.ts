@@ -1,20 +1,21 @@
 /**
- * Cold items, which nobody has interacted with: they score a share of what the items that they resemble score.
+ * Cold items: items that the model has never seen in training. Each scores a share of the scores of similar items.
  *
- * Format "pocketrec.cold-items", version 1, safetensors: `items` int32 [m], rows of the table, rising; `counts` uint8 [m],
- * how many items each resembles; `neighbours` int32, these one after the other; `weights` float16, aligned.
+ * File format "pocketrec.cold-items", version 1, safetensors: `items` int32 [m], table rows of the cold items, ascending;
+ * `counts` uint8 [m], number of neighbours of each; `neighbours` int32 [sum of counts], table rows of the neighbours, one
+ * cold item after the other; `weights` float16 [sum of counts], 0 to 1.
  */
 
 import { BundleError, oneLine } from "./errors";
 import { quote } from "./quote";
-import { type Tensor, type TensorFile, readTensors } from "./tensor_header";
+import { type Tensor, type TensorFile, readTensors } from "./safetensors";
 
 export const COLD_FILE = "cold_items.safetensors";
 const FORMAT = "pocketrec.cold-items";
 const VERSION = "1";
-const FROM_FOUND = 0.25; // share of a recommended item's probability that those like it may get
-const FROM_RECENT = [0.025, 0.0125, 0.00625]; // like the history's last item, the one before, and the one before that
-/** How many of a history's last items pass something on. */
+const FROM_FOUND = 0.25; // share of a found item's probability that goes to its cold neighbours
+const FROM_RECENT = [0.025, 0.0125, 0.00625]; // probability that goes to cold neighbours of the last three history items
+/** Number of last history items whose cold neighbours score. */
 export const RECENT = FROM_RECENT.length;
 const TYPES: Record<string, string> = { items: "I32", counts: "U8", neighbours: "I32", weights: "F16" };
 const REMEDY = "fetch the bundle again or refresh the catalogue anew";
@@ -25,9 +26,9 @@ interface Share {
 }
 
 export class ColdItems {
-  private constructor(private readonly of: ReadonlyMap<number, readonly Share[]>) {}
+  private constructor(private readonly byNeighbour: ReadonlyMap<number, readonly Share[]>) {}
 
-  /** Read and check a file; `n`: items in the catalogue that it belongs to. */
+  /** Read and check a file. n: number of items in the catalogue. */
   static load(content: Uint8Array, n: number): ColdItems {
     let file: TensorFile;
     try {
@@ -53,17 +54,22 @@ export class ColdItems {
     return new ColdItems(shares(file, n));
   }
 
-  /** New items, rising, and their log-probabilities. recent: the history's last rows, the newest first; found, scores: the search's. */
+  /**
+   * Table rows of cold items, ascending, and their log-probabilities.
+   *
+   * recent: table rows of the last history items, newest first. found, scores: table rows and log-probabilities from the
+   * search.
+   */
   scored(recent: readonly number[], found: readonly number[], scores: readonly number[]): Map<number, number> {
-    const gained = new Map<number, number>();
-    const pass = (from: number, worth: number): void => {
-      for (const { item, weight } of this.of.get(from) ?? [])
-        gained.set(item, (gained.get(item) ?? 0) + worth * weight);
+    const totals = new Map<number, number>(); // probabilities
+    const share = (neighbour: number, probability: number): void => {
+      for (const { item, weight } of this.byNeighbour.get(neighbour) ?? [])
+        totals.set(item, (totals.get(item) ?? 0) + probability * weight);
     };
-    FROM_RECENT.slice(0, recent.length).forEach((worth, i) => pass(recent[i] as number, worth));
-    found.forEach((row, i) => pass(row, FROM_FOUND * Math.exp(scores[i] as number)));
-    const rising = [...gained].sort(([a], [b]) => a - b);
-    return new Map(rising.map(([item, total]) => [item, Math.fround(Math.log(Math.max(total, 1e-38)))]));
+    FROM_RECENT.slice(0, recent.length).forEach((probability, i) => share(recent[i] as number, probability));
+    found.forEach((row, i) => share(row, FROM_FOUND * Math.exp(scores[i] as number)));
+    const ascending = [...totals].sort(([a], [b]) => a - b);
+    return new Map(ascending.map(([item, total]) => [item, Math.fround(Math.log(Math.max(total, 1e-38)))]));
   }
 }
 
@@ -107,7 +113,7 @@ function shares(file: TensorFile, n: number): Map<number, Share[]> {
   return out;
 }
 
-/** A number of two bytes (IEEE 754 binary16). */
+/** A float16 number (IEEE 754 binary16) from its bits. */
 function half(bits: number): number {
   const exponent = (bits >> 10) & 31;
   const fraction = bits & 1023;

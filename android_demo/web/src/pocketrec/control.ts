@@ -1,8 +1,8 @@
 /**
- * What an app may ask of the recommendations: which items, how much they are favoured, how different they are.
+ * Control over recommendations: which items may come back, how much each is favoured, how different they are.
  *
- * A `Control` is prepared once and used in any number of calls. A bias is exact inside the beam search: every node holds
- * the largest bias of the leaves under it, so a prefix that leads to a favoured item is favoured from the first level on.
+ * A `Control` is prepared once and used in any number of calls. A bias acts inside the beam search: every node holds the
+ * largest bias of the leaves below it, so a prefix of a favoured item is favoured from the first level on.
  */
 
 import { ConfigError } from "./errors";
@@ -10,28 +10,19 @@ import { quote } from "./quote";
 import type { ItemTrie } from "./trie";
 
 const MAX_BIAS = 1e6;
-export const POOL = 4; // times k items to choose different ones from
 
-/** The arguments that every way to recommend takes. */
-export interface Ask {
-  k?: number; // fewer come back only if the catalogue, less the excluded, has fewer
-  excludeSeen?: boolean; // leave out every item of the history
-  within?: ItemTrie | string | null; // a sub-catalogue, or the name of one
-  beam?: number | null; // prefixes the search keeps; null: the model's own, never fewer than k
-  control?: Control | null;
-}
-
-export interface Wishes {
-  allow?: readonly string[] | null; // the only items that may come back; null: all
-  deny?: readonly string[]; // items that may not
-  within?: ItemTrie | string | null;
+/** The arguments of `Recommender.control`. */
+export interface ControlOptions {
+  allow?: readonly string[] | null; // ids of the only items that may come back; null: all
+  deny?: readonly string[]; // ids of items that may not
+  within?: ItemTrie | string | null; // a sub-catalogue, or its name
   bias?: Readonly<Record<string, number>> | null; // added to scores, by item id; with segments, by segment
   segments?: Readonly<Record<string, string>> | null; // the segment of each item id
-  minScore?: number | null; // items that score less do not come back
-  diversity?: number; // 0: by score alone; up to 1: ever more different from those before
+  minScore?: number | null; // items with a lower score do not come back
+  diversity?: number; // 0: by score alone; up to 1: each item as different as possible from those before it
 }
 
-/** Checked wishes, for the catalogue they were prepared for. */
+/** Checked options, for the catalogue they were prepared for. */
 export class Control {
   constructor(
     readonly catalogue: ItemTrie, // the items that may come back
@@ -41,9 +32,9 @@ export class Control {
   ) {}
 }
 
-/** Check wishes and prepare them. whole: the catalogue; within: the part of it that is asked for. */
-export function prepare(whole: ItemTrie, within: ItemTrie, wishes: Wishes): Control {
-  const { allow = null, deny = [], bias = null, segments = null, minScore = null, diversity = 0 } = wishes;
+/** Check options and prepare them. whole: the whole catalogue; within: the sub-catalogue to choose from. */
+export function prepare(whole: ItemTrie, within: ItemTrie, options: ControlOptions): Control {
+  const { allow = null, deny = [], bias = null, segments = null, minScore = null, diversity = 0 } = options;
   if (typeof diversity !== "number" || !(diversity >= 0 && diversity <= 1)) {
     throw new ConfigError(`diversity is ${quote(diversity)}; give a number from 0 to 1`);
   }
@@ -59,8 +50,12 @@ export function prepare(whole: ItemTrie, within: ItemTrie, wishes: Wishes): Cont
   return new Control(catalogue, nodes, minScore ?? -Infinity, diversity);
 }
 
-/** Bias of every item by table row; ids that the catalogue lacks, and segments without a bias, count for nothing. */
-function itemBias(whole: ItemTrie, bias: NonNullable<Wishes["bias"]>, segments: Wishes["segments"]): Float32Array {
+/** Bias of every item by table row; ids that the catalogue lacks and segments without a bias are ignored. */
+function itemBias(
+  whole: ItemTrie,
+  bias: NonNullable<ControlOptions["bias"]>,
+  segments: ControlOptions["segments"],
+): Float32Array {
   if (!isMapping(bias) || !(segments == null || isMapping(segments))) {
     throw new ConfigError("a bias is a mapping from item id (or segment) to a number; so are segments, from item id");
   }
@@ -83,7 +78,7 @@ function isMapping(value: unknown): boolean {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** The largest bias under every node, 0 at the root; items: by table row. */
+/** The largest bias below every node, float32 [nNodes], 0 at the root. items: bias by table row. */
 function nodeBias(trie: ItemTrie, items: Float32Array): Float32Array {
   const out = new Float32Array(trie.nNodes);
   for (let leaf = 0; leaf < trie.length; leaf++) out[trie.nInternal + leaf] = items[trie.tableRow(leaf)] as number;
@@ -95,10 +90,11 @@ function nodeBias(trie: ItemTrie, items: Float32Array): Float32Array {
 }
 
 /**
- * Choose k of n candidates by maximal marginal relevance (Carbonell & Goldstein 1998); their places, as chosen.
+ * Choose k of n candidates by maximal marginal relevance (Carbonell & Goldstein 1998); returns their indices, in order.
  *
- * Relevance is the score, scaled to [0, 1] over the candidates; two items are as similar as the share of levels that
- * their semantic IDs have in common from the first on. Rounded to float32 where numpy rounds, so that ties fall alike.
+ * scores: float32 [n], best first. sids: int32 [n, levels]. Relevance is the score scaled to [0, 1] over the candidates;
+ * the similarity of two items is the share of levels in their common prefix. Values are rounded to float32 where numpy
+ * rounds, so that ties break as in Python.
  */
 export function diverse(scores: Float32Array, sids: Int32Array, k: number, diversity: number): number[] {
   const n = scores.length;
@@ -111,25 +107,26 @@ export function diverse(scores: Float32Array, sids: Int32Array, k: number, diver
   const left = new Set(Array(n).keys());
   const chosen: number[] = [];
   while (chosen.length < k && left.size > 0) {
-    let [best, most] = [-1, -Infinity];
+    let [best, highest] = [-1, -Infinity];
     for (const i of left) {
       const worth = (value[i] as number) - diversity * (nearest[i] as number);
-      if (worth > most) [best, most] = [i, worth];
+      if (worth > highest) [best, highest] = [i, worth];
     }
     chosen.push(best);
     left.delete(best);
-    for (const i of left) nearest[i] = Math.max(nearest[i] as number, alike(sids, levels, best, i));
+    for (const i of left) nearest[i] = Math.max(nearest[i] as number, similarity(sids, levels, best, i));
   }
   return chosen;
 }
 
-function alike(sids: Int32Array, levels: number, a: number, b: number): number {
+/** The share of levels that two semantic IDs have in common, from the first on. */
+function similarity(sids: Int32Array, levels: number, a: number, b: number): number {
   let same = 0;
   while (same < levels && sids[a * levels + same] === sids[b * levels + same]) same++;
   return same / levels;
 }
 
-/** Make sure of a list of item ids; `what` names it in the error. */
+/** Check that `ids` is a list of item ids; `what` names it in the error. */
 export function idList(what: string, ids: unknown): string[] {
   if (!Array.isArray(ids)) throw new ConfigError(`${what} is ${quote(ids, 60)}; give a list of item ids`);
   const place = ids.findIndex((id) => typeof id !== "string");
@@ -139,7 +136,7 @@ export function idList(what: string, ids: unknown): string[] {
   return ids as string[];
 }
 
-/** Make sure of a history: a list of item ids, oldest first. */
+/** Check that `history` is a list of item ids. */
 export function historyIds(history: unknown): string[] {
   if (!Array.isArray(history)) {
     throw new ConfigError(`the history is ${quote(history, 60)}; give a list of item ids, oldest first`);

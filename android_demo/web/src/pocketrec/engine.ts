@@ -1,23 +1,24 @@
 /**
- * ONNX Runtime Web over the bundle's graphs: one call for `recommender.onnx`, or encoder and search apart.
+ * The engine: ONNX Runtime Web runs the bundle's graphs, either `recommender.onnx` in one call or encoder and search in
+ * two.
  *
- * The beam search runs inside the graphs. One thread, so that a page needs no cross-origin isolation. Each graph is
- * opened when it is first needed.
+ * The beam search is inside the graphs. One thread is used, so a page needs no cross-origin isolation. Each graph is
+ * opened on first use.
  */
 
-import { type Found, NOTHING, soundAnswer } from "./answers";
 import type { Bundle } from "./bundle";
 import { BundleError, oneLine } from "./errors";
-import { checkGraph } from "./graph_check";
+import { checkGraph } from "./onnx_check";
 import { type ModelSpec, TOKENS_KIND } from "./manifest";
 import { ort } from "./ort";
 import { quote } from "./quote";
 import type { ItemTrie } from "./trie";
+import { type Found, NOTHING, validated } from "./validate";
 
 const REMEDY = "export the bundle again";
 const NO_BIAS = new Float32Array(1);
 
-/** What graphs may take and give: types and number of dimensions. */
+/** Inputs and outputs that a graph may have: types and number of dimensions. */
 const PORTS: Record<string, [types: string[], dimensions: number]> = {
   history: [["int32"], 2],
   past: [["float32"], 5],
@@ -37,9 +38,9 @@ const RESULTS = ["rows", "scores"] as const;
 type Role = "recommender" | "encoder" | "search";
 type Feed = Record<string, ort.Tensor>;
 
-/** What a model has read. States never change, so one may be gone on from twice. */
+/** The state of the model after a history. It never changes, so any number of calls can continue from it. */
 export interface State {
-  readonly items: number; // how many it has read
+  readonly items: number; // how many items were read
   readonly hidden: ort.Tensor; // float32 [1, D]
   readonly memory: ort.Tensor; // keys and values, float32 [layers, 2, G, S, d]
 }
@@ -55,7 +56,7 @@ export class Engine {
     this.spec = bundle.manifest.model;
   }
 
-  /** Open the graphs that `search` needs; `split`: encoder and search in place of the recommender. */
+  /** Open the graphs that `search` needs. split: encoder and search in place of the recommender. */
   static async open(bundle: Bundle, split: boolean): Promise<Engine> {
     const engine = new Engine(bundle, split);
     const roles: Role[] = split ? ["encoder", "search"] : ["recommender"];
@@ -72,21 +73,21 @@ export class Engine {
     return graph;
   }
 
-  /** Find the best items after a history: semantic IDs, int32 [N, levels], oldest first; at most `beam` of them. */
-  async search(history: Int32Array, trie: ItemTrie, exclude: Int32Array, beam: number): Promise<Found> {
-    if (this.split) return this.searchFrom(await this.read(history), trie, exclude, beam, null);
+  /** The best leaves after a history (semantic IDs, int32 [n, levels], oldest first), at most `beam` of them. */
+  async search(history: Int32Array, trie: ItemTrie, excluded: Int32Array, beam: number): Promise<Found> {
+    if (this.split) return this.searchFrom(await this.read(history), trie, excluded, beam, null);
     if (trie.length === 0) return NOTHING;
-    const feed = { history: this.historyTensor(history), ...trieFeed(trie, exclude, beam) };
+    const feed = { history: this.historyTensor(history), ...trieFeed(trie, excluded, beam) };
     const { rows, scores } = await run(await this.graph("recommender"), RESULTS, feed);
-    return soundAnswer(rows, scores, trie.length, exclude, null);
+    return validated(rows, scores, trie.length, excluded, null);
   }
 
-  /** Read a history, or go on with one at the cost of the new items. */
+  /** The state after more items (semantic IDs, int32 [n, levels]); the cost is that of the new items only. */
   async read(items: Int32Array, state: State | null = null): Promise<State> {
     if (state && items.length === 0) return state;
     const { layers, kvHeads, headDim, kind, prompt } = this.spec;
     const count = state?.items ?? 0;
-    const restarts = kind === TOKENS_KIND && prompt === 0; // a start token is read for nothing at all
+    const restarts = kind === TOKENS_KIND && prompt === 0; // a start token stands for an empty history
     const past =
       state && !(count === 0 && restarts)
         ? state.memory
@@ -96,11 +97,11 @@ export class Engine {
     return { items: count + items.length / this.spec.levels, hidden, memory: present };
   }
 
-  /** Find the best items after what was read. bias: what scores gain on the way to each node, float32 [nNodes]. */
+  /** The best leaves after a state. bias: the largest bias below each node, float32 [nNodes]. */
   async searchFrom(
     state: State,
     trie: ItemTrie,
-    exclude: Int32Array,
+    excluded: Int32Array,
     beam: number,
     bias: Float32Array | null,
   ): Promise<Found> {
@@ -115,10 +116,10 @@ export class Engine {
       present: state.memory,
       bias: new ort.Tensor("float32", biases, [biases.length]),
     };
-    const taken = Object.entries(known).filter(([name]) => graph.inputNames.includes(name));
-    const feed = { ...Object.fromEntries(taken), ...trieFeed(trie, exclude, beam) };
+    const accepted = Object.entries(known).filter(([name]) => graph.inputNames.includes(name));
+    const feed = { ...Object.fromEntries(accepted), ...trieFeed(trie, excluded, beam) };
     const { rows, scores } = await run(graph, RESULTS, feed);
-    return soundAnswer(rows, scores, trie.length, exclude, bias && bias.subarray(trie.nInternal));
+    return validated(rows, scores, trie.length, excluded, bias && bias.subarray(trie.nInternal));
   }
 
   private historyTensor(sids: Int32Array): ort.Tensor {
@@ -133,12 +134,12 @@ export class Engine {
   }
 }
 
-function trieFeed(trie: ItemTrie, exclude: Int32Array, beam: number): Feed {
+function trieFeed(trie: ItemTrie, excluded: Int32Array, beam: number): Feed {
   const { firstChild, codes } = trie;
   return {
     first_child: new ort.Tensor("int32", firstChild, [firstChild.length]),
     codes: new ort.Tensor(codes instanceof Uint8Array ? "uint8" : "uint16", codes, [codes.length]),
-    exclude: new ort.Tensor("int32", exclude, [exclude.length]),
+    exclude: new ort.Tensor("int32", excluded, [excluded.length]),
     beam: new ort.Tensor("int64", BigInt64Array.of(BigInt(beam)), [1]),
   };
 }
@@ -168,7 +169,7 @@ async function openSession(
     return await ort.InferenceSession.create(graph, {
       executionProviders: ["wasm"],
       externalData,
-      logSeverityLevel: 4, // what is wrong is thrown
+      logSeverityLevel: 4, // fatal only: errors are thrown
       extra: { session: { load_model_format: "ONNX" } },
     });
   } catch (error) {
@@ -176,7 +177,7 @@ async function openSession(
   }
 }
 
-/** Refuse a graph that takes or gives anything but what this engine knows, by name, type and dimensions. */
+/** Refuse a graph with an unknown input, or without a result that is needed. */
 function checkPorts(graph: ort.InferenceSession, role: Role, name: string): void {
   const results: readonly string[] = role === "encoder" ? ENCODED : RESULTS;
   const given = graph.outputMetadata.filter((port) => results.includes(port.name));

@@ -1,4 +1,4 @@
-/** SHA-256 as lower-case hex, by the browser itself. */
+/** SHA-256 as lower-case hex, computed by the browser. */
 
 export async function sha256(content: Uint8Array): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content as Uint8Array<ArrayBuffer>));

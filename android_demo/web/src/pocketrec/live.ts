@@ -1,70 +1,74 @@
 /**
- * A recommender that goes over to a newer bundle while it is in use.
+ * A recommender that moves to a newer bundle while it is in use.
  *
- * A call in flight finishes on the version it began with, which is closed when its last call ends. Sessions go on: with
- * the same model, what it has read is kept as long as every item still has its semantic ID.
+ * A call in flight finishes on the version it began with; that version is closed when its last call ends. Sessions go on:
+ * under the same model their state is kept as long as every read item still has its semantic ID.
  */
 
 import type { Source } from "./bundle";
-import type { Ask } from "./control";
 import { ConfigError } from "./errors";
-import { type Recommendations, Recommender } from "./recommender";
-import { type Session, modelId } from "./session";
+import type { Recommendations } from "./recommendation";
+import { Recommender } from "./recommender";
+import type { Query } from "./retrieval";
+import { modelId } from "./saved_session";
+import type { Session } from "./session";
 
-interface Held {
+interface Version {
   readonly recommender: Recommender;
-  calls: number;
+  calls: number; // in flight
 }
 
 export class LiveRecommender {
-  private held: Held;
+  private version: Version;
   private closed = false;
 
   constructor(
     recommender: Recommender,
     private readonly options: { split?: boolean } = {},
   ) {
-    this.held = { recommender, calls: 0 };
+    this.version = { recommender, calls: 0 };
   }
 
-  /** Go over to another bundle; it is opened first, and if it is refused the version before stays. */
+  /** Move to another bundle. It is opened first; if it is refused, the current version stays. */
   async swap(source: Source): Promise<void> {
-    const fresh: Held = { recommender: await Recommender.load(source, this.options), calls: 0 };
-    if (this.closed) return fresh.recommender.close();
-    const old = this.held;
-    this.held = fresh;
+    const next: Version = { recommender: await Recommender.load(source, this.options), calls: 0 };
+    if (this.closed) return next.recommender.close();
+    const old = this.version;
+    this.version = next;
     if (old.calls === 0) await old.recommender.close();
   }
 
-  /** Do something with the current version, which stays open meanwhile. */
+  /** Run an action on the current version, which stays open until the action ends. */
   async using<T>(action: (recommender: Recommender) => Promise<T>): Promise<T> {
     if (this.closed) throw new ConfigError("this recommender was closed; load it again");
-    const { held } = this;
-    held.calls++;
+    const { version } = this;
+    version.calls++;
     try {
-      return await action(held.recommender);
+      return await action(version.recommender);
     } finally {
-      held.calls--;
-      if (held.calls === 0 && (this.closed || held !== this.held)) await held.recommender.close();
+      version.calls--;
+      if (version.calls === 0 && (this.closed || version !== this.version)) await version.recommender.close();
     }
   }
 
-  recommend(history: readonly string[], ask: Ask = {}): Promise<Recommendations> {
-    return this.using((recommender) => recommender.recommend(history, ask));
+  /** As `Recommender.recommend`. */
+  recommend(history: readonly string[], query: Query = {}): Promise<Recommendations> {
+    return this.using((recommender) => recommender.recommend(history, query));
   }
 
   /** Begin a session that goes on over swaps. */
   session(history: readonly string[] = []): LiveSession {
-    return new LiveSession(this, this.held.recommender.session(history), [...history]);
+    return new LiveSession(this, this.version.recommender.session(history), [...history]);
   }
 
+  /** Close the current version, once its last call has ended. */
   async close(): Promise<void> {
     this.closed = true;
-    if (this.held.calls === 0) await this.held.recommender.close();
+    if (this.version.calls === 0) await this.version.recommender.close();
   }
 }
 
-/** One user's history that grows, on whatever version is current. */
+/** The growing history of one user, on the current version. */
 export class LiveSession {
   constructor(
     private readonly live: LiveRecommender,
@@ -72,7 +76,7 @@ export class LiveSession {
     private readonly observed: string[],
   ) {}
 
-  /** Add an item to the history; tell whether the current catalogue has it. */
+  /** Add an item to the history. Resolves to false if the current catalogue lacks it. */
   observe(itemId: string): Promise<boolean> {
     return this.live.using(async (recommender) => {
       const known = (await this.on(recommender)).observe(itemId);
@@ -81,16 +85,17 @@ export class LiveSession {
     });
   }
 
-  recommend(ask: Ask = {}): Promise<Recommendations> {
-    return this.live.using(async (recommender) => (await this.on(recommender)).recommend(ask));
+  /** As `Session.recommend`. */
+  recommend(query: Query = {}): Promise<Recommendations> {
+    return this.live.using(async (recommender) => (await this.on(recommender)).recommend(query));
   }
 
-  /** The session on a version; after a swap, brought over to it. */
-  private async on(recommender: Recommender): Promise<Session> {
+  /** The session on a version; after a swap it is moved there first. */
+  private async on({ bundle }: Recommender): Promise<Session> {
     const before = this.inner;
-    if (before.recommender !== recommender) {
-      const [old, now] = await Promise.all([modelId(before.recommender.manifest), modelId(recommender.manifest)]);
-      if (this.inner === before) this.inner = before.movedTo(recommender, this.observed, old === now);
+    if (before.bundle !== bundle) {
+      const [old, now] = await Promise.all([modelId(before.bundle.manifest), modelId(bundle.manifest)]);
+      if (this.inner === before) this.inner = before.movedTo(bundle, this.observed, old === now);
     }
     return this.inner;
   }

@@ -1,8 +1,8 @@
 /**
- * The manifest of a bundle: what the model is, which files belong to it, where it comes from.
+ * The manifest of a bundle: the model's shape, the files with their hashes, provenance and measures.
  *
- * Every field has the right type and a sane value, or a BundleError names it. Fields that this version does not know
- * are passed over; a change of meaning raises the schema version, and that is refused.
+ * Every field is checked for its type and range; a BundleError names a field that is wrong. Unknown fields are ignored.
+ * A change of meaning raises the schema version, and other schema versions are refused.
  */
 
 import { BundleError, oneLine } from "./errors";
@@ -25,20 +25,20 @@ const MAX_PAIR_CODES = 1 << 12;
 const FILE_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$/;
 const SHA256 = /^[0-9a-f]{64}$/;
 
-/** Shape of the model and of its search; sizes are counts of numbers unless they say otherwise. */
+/** Shape of the model and of its search. */
 export interface ModelSpec {
   readonly kind: string;
   readonly sidSpace: string; // hash of the codebooks
   readonly levels: number; // codes in a semantic ID
   readonly codes: number; // codes per level
   readonly maxHistory: number; // items
-  readonly beam: number; // prefixes kept by the search, unless the caller asks for more items
-  readonly maxBranch: readonly number[]; // children of a node that the graph has room for, by depth
+  readonly beam: number; // default beam width
+  readonly maxBranch: readonly number[]; // largest number of children of a node that the graph takes, by depth
   readonly layers: number;
   readonly kvHeads: number;
   readonly headDim: number;
   readonly parameters: number;
-  readonly quantization: string; // how the weights are stored
+  readonly quantization: string; // type of the stored weights
   readonly prompt: number; // tokens that a "llama-tokens" model reads before the history
 }
 
@@ -57,7 +57,7 @@ export interface Manifest {
   readonly gates: readonly JsonObject[];
 }
 
-/** Check the content of a manifest.json and return it typed; a BundleError names the field that is wrong. */
+/** Check the content of a manifest.json; a BundleError names a field that is wrong. */
 export function parseManifest(content: Uint8Array): Manifest {
   if (content.length > MAX_MANIFEST_BYTES) {
     throw new BundleError(`${MANIFEST_FILE} is over the limit of ${MAX_MANIFEST_BYTES} bytes; ${REMEDY}`);
@@ -154,7 +154,7 @@ function parseModel(fields: Fields): ModelSpec {
     quantization: fields.data.has("quantization") ? fields.text("quantization") : "none",
     prompt: tokens ? fields.integer("prompt", 0, MAX_HISTORY) : 0,
   };
-  // The graphs hold the rest; a manifest that says nonsense about it is refused all the same.
+  // Fields that this runtime does not use (the graphs hold these numbers) are checked all the same.
   for (const width of ["dim", "ffn"]) fields.integer(width, 1, MAX_WIDTH);
   for (const number of ["rope_theta", "norm_eps"]) fields.number(number);
   fields.integer("decoder_dim", tokens ? 0 : 1, tokens ? 0 : MAX_WIDTH);

@@ -1,4 +1,4 @@
-/** A JSON object of the manifest whose fields are taken out with their types checked. */
+/** Reads fields of a JSON object of the manifest, checking types and ranges. */
 
 import { BundleError } from "./errors";
 import { quote } from "./quote";
@@ -7,7 +7,7 @@ import { Fraction, type Json, type JsonObject } from "./strict_json";
 export const MANIFEST_FILE = "manifest.json";
 export const REMEDY = "fetch the bundle again or re-export it";
 export const MAX_TEXT = 256;
-export const MAX_SIZE = 2 ** 24; // no count of a model on a device comes near
+export const MAX_SIZE = 2 ** 24; // far above any count of a model on a device
 const MAX_NUMBER = 1e30;
 
 export class Fields {

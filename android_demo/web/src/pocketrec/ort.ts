@@ -1,4 +1,4 @@
-/** ONNX Runtime Web, its processor backend alone, set up for one thread. */
+/** ONNX Runtime Web with its WebAssembly backend only, set up for one thread. */
 
 import * as ort from "onnxruntime-web/wasm";
 
@@ -6,7 +6,7 @@ ort.env.wasm.numThreads = 1;
 ort.env.wasm.proxy = false;
 ort.env.logLevel = "fatal";
 
-/** Fetch and compile ONNX Runtime while a bundle is on its way: no graph at all is refused, but not before that. */
+/** Load and compile ONNX Runtime while the bundle is fetched. The empty graph is refused, after ONNX Runtime is ready. */
 export async function startRuntime(): Promise<void> {
   await ort.InferenceSession.create(new Uint8Array(0)).catch(() => undefined);
 }

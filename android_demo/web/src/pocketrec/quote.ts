@@ -1,8 +1,8 @@
-/** Values as the Python runtime writes them in its messages, so that one fault reads the same on every device. */
+/** Formats values as the Python runtime does, so that an error reads the same in every runtime. */
 
 import { Fraction } from "./strict_json";
 
-/** A text in quotes, a truth as True or False, nothing as None; anything else by its JSON. */
+/** Strings in quotes; True, False and None; anything else as JSON. At most `longest` characters. */
 export function quote(value: unknown, longest = Infinity): string {
   return written(value).slice(0, longest);
 }

@@ -1,14 +1,14 @@
 /**
- * JSON from files that nobody vouches for: one meaning only, and every fault an Error.
+ * A strict JSON parser for files that are not trusted: ambiguous or invalid JSON is an Error.
  *
- * `JSON.parse` takes the last of two equal names and forgets whether a number was written as a whole one, so this is a
- * parser of its own. Objects become Maps (no name is special), numbers with a point or an exponent become `Fraction`.
+ * `JSON.parse` accepts an object with a name twice, and does not tell 1 from 1.0; hence this parser. Objects become Maps
+ * (so that no name is special), and numbers with a point or an exponent become `Fraction`.
  */
 
 const MAX_DEPTH = 500;
 const MAX_DIGITS = 4300;
 
-/** A number that was not written as a whole one. */
+/** A number with a point or an exponent. */
 export class Fraction {
   constructor(readonly value: number) {}
 }
@@ -27,7 +27,7 @@ const ESCAPES: Record<string, string> = {
   t: "\t",
 };
 
-/** Parse UTF-8 JSON whose objects have distinct names; the caller bounds its length. */
+/** Parse UTF-8 JSON. The caller limits its length. */
 export function parseJson(content: Uint8Array): Json {
   const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(content);
   const parser = new Parser(text);
@@ -54,8 +54,8 @@ class Parser {
     while (/[ \t\n\r]/.test(this.text[this.at] ?? "")) this.at++;
   }
 
-  /** Step over `mark` if it comes next. */
-  private took(mark: string): boolean {
+  /** Skip `mark` if it comes next; returns whether it did. */
+  private skip(mark: string): boolean {
     this.space();
     if (this.text[this.at] !== mark) return false;
     this.at++;
@@ -64,9 +64,9 @@ class Parser {
 
   private value(depth: number): Json {
     if (depth > MAX_DEPTH) throw new Error("it is nested too deeply");
-    if (this.took("{")) return this.object(depth);
-    if (this.took("[")) return this.array(depth);
-    if (this.took('"')) return this.string();
+    if (this.skip("{")) return this.object(depth);
+    if (this.skip("[")) return this.array(depth);
+    if (this.skip('"')) return this.string();
     for (const [word, value] of [
       ["true", true],
       ["false", false],
@@ -82,34 +82,34 @@ class Parser {
 
   private object(depth: number): JsonObject {
     const out: JsonObject = new Map();
-    if (this.took("}")) return out;
+    if (this.skip("}")) return out;
     do {
-      if (!this.took('"')) this.fail("a name is missing");
+      if (!this.skip('"')) this.fail("a name is missing");
       const name = this.string();
       if (out.has(name)) throw new Error("an object has a name twice");
-      if (!this.took(":")) this.fail("a colon is missing");
+      if (!this.skip(":")) this.fail("a colon is missing");
       out.set(name, this.value(depth + 1));
-    } while (this.took(","));
-    if (!this.took("}")) this.fail("an object has no end");
+    } while (this.skip(","));
+    if (!this.skip("}")) this.fail("an object has no end");
     return out;
   }
 
   private array(depth: number): Json[] {
     const out: Json[] = [];
-    if (this.took("]")) return out;
+    if (this.skip("]")) return out;
     do out.push(this.value(depth + 1));
-    while (this.took(","));
-    if (!this.took("]")) this.fail("a list has no end");
+    while (this.skip(","));
+    if (!this.skip("]")) this.fail("a list has no end");
     return out;
   }
 
   private string(): string {
     let out = "";
     for (;;) {
-      const plain = /[^"\\\u0000-\u001f]*/y;
-      plain.lastIndex = this.at;
-      out += plain.exec(this.text)?.[0] ?? "";
-      this.at = plain.lastIndex;
+      const unescaped = /[^"\\\u0000-\u001f]*/y;
+      unescaped.lastIndex = this.at;
+      out += unescaped.exec(this.text)?.[0] ?? "";
+      this.at = unescaped.lastIndex;
       const mark = this.text[this.at++];
       if (mark === '"') return out;
       if (mark !== "\\") this.fail("a text has no end");

@@ -1,4 +1,4 @@
-/** Texts that lie one after the other in a byte array: text i is bytes[offsets[i]] to bytes[offsets[i + 1]]. */
+/** Strings stored in one byte array: string i is bytes[offsets[i]] to bytes[offsets[i + 1]], UTF-8. */
 
 export interface Texts {
   readonly bytes: Uint8Array;
@@ -11,7 +11,7 @@ export function textAt(texts: Texts, row: number): string {
   return decoder.decode(texts.bytes.subarray(texts.offsets[row], texts.offsets[row + 1]));
 }
 
-/** Tell whether every text is valid UTF-8: the whole is, and no text starts inside a character. */
+/** Whether every string is valid UTF-8: the whole array is, and no string starts inside a character. */
 export function checkTexts({ bytes, offsets }: Texts): boolean {
   try {
     new TextDecoder("utf-8", { fatal: true }).decode(bytes);

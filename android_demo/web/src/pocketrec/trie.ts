@@ -1,13 +1,13 @@
 /**
- * The item trie: which semantic IDs exist, and which item each one is. The graph walks it, so that nothing else can be
- * recommended.
+ * The item trie: the semantic IDs of all items, as a tree. The search graph walks it, so only existing items come back.
  *
- * Nodes are numbered breadth-first, root 0, siblings by rising code. The children of an internal node v are nodes
- * firstChild[v] to firstChild[v + 1] - 1. The leaves come last, in the order of the sorted rows. Nothing ever changes.
+ * Nodes are numbered breadth-first: the root is 0, siblings are in order of their codes. The children of an internal node
+ * v are nodes firstChild[v] to firstChild[v + 1] - 1. The leaves come last, in the order of the sorted rows. A trie is
+ * immutable.
  */
 
 import { TrieError } from "./errors";
-import type { ItemTable } from "./items";
+import type { ItemTable } from "./item_table";
 import { type Codes, type TrieContent, readTrieFile, refusal } from "./trie_file";
 import { quote } from "./quote";
 
@@ -19,25 +19,25 @@ export class ItemTrie {
   readonly nInternal: number;
   readonly nNodes: number;
 
-  /** rows: [n, levels], sorted; part: leaf row -> table row, null where they are the same, as in the whole. */
+  /** rows: semantic IDs [n, levels], sorted. tableRows: table row of each leaf row; null: the same (whole catalogue). */
   private constructor(
     readonly rows: Codes,
     readonly levels: number,
-    readonly part: Int32Array | null,
+    private readonly tableRows: Int32Array | null,
     readonly table: ItemTable,
     readonly codesPerLevel: number,
     readonly sidSpace: string,
   ) {
     this.length = rows.length / levels;
-    const made = structure(rows, levels);
-    this.firstChild = made.firstChild;
-    this.codes = made.codes;
-    this.maxBranch = made.maxBranch;
-    this.nInternal = made.firstChild.length - 1;
-    this.nNodes = made.codes.length;
+    const nodes = buildNodes(rows, levels);
+    this.firstChild = nodes.firstChild;
+    this.codes = nodes.codes;
+    this.maxBranch = nodes.maxBranch;
+    this.nInternal = nodes.firstChild.length - 1;
+    this.nNodes = nodes.codes.length;
   }
 
-  /** Read a trie file, checking all of it; a TrieError says what is wrong. */
+  /** Read and check a trie file; a TrieError says what is wrong. */
   static load(content: Uint8Array): ItemTrie {
     const file: TrieContent = readTrieFile(content);
     try {
@@ -49,25 +49,25 @@ export class ItemTrie {
   }
 
   tableRow(leaf: number): number {
-    return this.part === null ? leaf : (this.part[leaf] ?? -1);
+    return this.tableRows === null ? leaf : (this.tableRows[leaf] ?? -1);
   }
 
   /** The leaf row of each table row, -1 where the trie lacks it. */
-  leavesOf(tableRows: Int32Array): Int32Array {
-    const { part, length } = this;
-    if (part === null) return tableRows.map((row) => (row < length ? row : -1));
-    return tableRows.map((row) => {
-      const place = lowerBound(part, row);
-      return part[place] === row ? place : -1;
+  leavesOf(rows: Int32Array): Int32Array {
+    const { tableRows, length } = this;
+    if (tableRows === null) return rows.map((row) => (row < length ? row : -1));
+    return rows.map((row) => {
+      const leaf = lowerBound(tableRows, row);
+      return tableRows[leaf] === row ? leaf : -1;
     });
   }
 
-  /** Leaf rows of the ids that this trie has. */
+  /** Leaf rows of ids; ids that this trie lacks are ignored. */
   leavesOfIds(ids: readonly string[]): Int32Array {
     return this.leavesOf(this.table.find(ids)).filter((leaf) => leaf >= 0);
   }
 
-  /** Semantic IDs of leaf rows, as the graph takes a history: int32 [leaves, levels]. */
+  /** Semantic IDs of leaf rows, int32 [leaves, levels]: the history input of the graphs. */
   sids(leaves: ArrayLike<number>): Int32Array {
     const out = new Int32Array(leaves.length * this.levels);
     for (let i = 0; i < leaves.length; i++) out.set(this.sid(leaves[i] ?? 0), i * this.levels);
@@ -78,7 +78,7 @@ export class ItemTrie {
     return this.rows.subarray(leaf * this.levels, (leaf + 1) * this.levels);
   }
 
-  /** The sub-catalogue of the leaves whose mask is not 0; it shares this trie's table. */
+  /** The sub-catalogue of the leaves whose mask is not 0. mask: uint8 [length]. It shares this trie's table. */
   filter(mask: Uint8Array): ItemTrie {
     if (mask.length !== this.length) {
       throw new TrieError(
@@ -88,11 +88,11 @@ export class ItemTrie {
     const leaves = Int32Array.from(mask.keys()).filter((leaf) => mask[leaf] !== 0);
     const rows = this.rows.slice(0, leaves.length * this.levels);
     leaves.forEach((leaf, i) => rows.set(this.sid(leaf), i * this.levels));
-    const part = leaves.map((leaf) => this.tableRow(leaf));
-    return new ItemTrie(rows, this.levels, part, this.table, this.codesPerLevel, this.sidSpace);
+    const tableRows = leaves.map((leaf) => this.tableRow(leaf));
+    return new ItemTrie(rows, this.levels, tableRows, this.table, this.codesPerLevel, this.sidSpace);
   }
 
-  /** The sub-catalogue of the given items; ids that this trie does not have are passed over. */
+  /** The sub-catalogue of the given items; ids that this trie lacks are ignored. */
   filterIds(ids: readonly string[]): ItemTrie {
     if (typeof ids === "string") throw new TrieError(`the ids are one string, ${quote(ids)}; give a list of ids`);
     const mask = new Uint8Array(this.length);
@@ -101,24 +101,25 @@ export class ItemTrie {
   }
 }
 
-/** The first place of a rising array whose number is at least `value`. */
-export function lowerBound(rising: Int32Array, value: number): number {
-  let [low, high] = [0, rising.length];
+/** The first index of an ascending array whose number is at least `value`. */
+function lowerBound(ascending: Int32Array, value: number): number {
+  let [low, high] = [0, ascending.length];
   while (low < high) {
     const middle = (low + high) >>> 1;
-    if ((rising[middle] as number) < value) low = middle + 1;
+    if ((ascending[middle] as number) < value) low = middle + 1;
     else high = middle;
   }
   return low;
 }
 
-interface Structure {
+interface Nodes {
   firstChild: Int32Array;
   codes: Codes;
   maxBranch: number[];
 }
 
-function structure(rows: Codes, levels: number): Structure {
+/** Number the nodes of sorted semantic IDs. */
+function buildNodes(rows: Codes, levels: number): Nodes {
   const n = rows.length / levels;
   const Kind = rows instanceof Uint8Array ? Uint8Array : Uint16Array;
   if (n === 0) return { firstChild: Int32Array.of(1, 1), codes: new Kind(1), maxBranch: Array<number>(levels).fill(0) };
@@ -149,7 +150,7 @@ function structure(rows: Codes, levels: number): Structure {
   return { firstChild, codes, maxBranch };
 }
 
-/** Of every row, the first level at which it differs from the row before; they must be sorted and distinct. */
+/** For every row, the first level at which it differs from the row before. Rows must be sorted and distinct. */
 function depthsOf(rows: Codes, n: number, levels: number): Uint8Array {
   const depths = new Uint8Array(n);
   for (let row = 1; row < n; row++) {

@@ -1,14 +1,14 @@
 /**
- * The trie file: one catalogue as safetensors, checked in full before use.
+ * The trie file: a catalogue as safetensors, checked in full before use.
  *
- * Format "pocketrec.trie", version 2: `codes` uint8 or uint16 [n, L], sorted; `id_bytes` and `id_lengths`, and both or
- * neither of `title_bytes` and `title_lengths`. Metadata: format, version, sid_space, codes_per_level.
+ * Format "pocketrec.trie", version 2: `codes` uint8 or uint16 [n, levels], sorted; `id_bytes` uint8 and `id_lengths`
+ * uint16 [n]; optionally `title_bytes` and `title_lengths`. Metadata: format, version, sid_space, codes_per_level.
  */
 
 import { TrieError, oneLine } from "./errors";
-import { ItemTable } from "./items";
+import { ItemTable } from "./item_table";
 import { quote } from "./quote";
-import { type Tensor, type TensorFile, readTensors } from "./tensor_header";
+import { type Tensor, type TensorFile, readTensors } from "./safetensors";
 import { type Texts, checkTexts } from "./texts";
 import {
   MAX_CODES,
@@ -27,7 +27,7 @@ const FETCH = "fetch it again or re-publish it";
 
 export type Codes = Uint8Array | Uint16Array;
 
-/** What a trie file holds. codes: [n, levels], row after row. */
+/** The content of a trie file. codes: [n, levels], row by row. */
 export interface TrieContent {
   readonly codes: Codes;
   readonly levels: number;
@@ -36,12 +36,12 @@ export interface TrieContent {
   readonly sidSpace: string;
 }
 
-/** A refusal of the trie file. */
+/** An error about the trie file. */
 export function refusal(wrong: string, remedy = FETCH): TrieError {
   return new TrieError(`${TRIE_FILE} ${wrong}; ${remedy}`);
 }
 
-/** Read a trie file and check everything but the order of its codes, which the trie's builder sees anyway. */
+/** Read a trie file and check all but the order of its codes, which `ItemTrie` checks while it builds the nodes. */
 export function readTrieFile(content: Uint8Array): TrieContent {
   if (content.length > MAX_FILE_BYTES)
     throw refusal(`is over the limit of ${MAX_FILE_BYTES} bytes`, "split the catalogue");
@@ -92,7 +92,7 @@ function readMetadata(metadata: ReadonlyMap<string, string>): { sidSpace: string
   return { sidSpace, codesPerLevel: Number(text) };
 }
 
-/** A tensor whose type and number of dimensions are as they must be. */
+/** A tensor, checked for its type and number of dimensions. */
 function readTensor(file: TensorFile, name: string, dtype: string, dimensions: number): Tensor {
   const tensor = file.tensors.get(name) as Tensor;
   if (tensor.dtype !== dtype) {
@@ -116,7 +116,7 @@ function readCodes(file: TensorFile, codesPerLevel: number): { codes: Codes; n: 
   return { codes, n, levels };
 }
 
-/** Little-endian uint16, wherever the bytes lie. */
+/** Little-endian uint16; the bytes need no alignment. */
 function words(bytes: Uint8Array): Uint16Array {
   return new Uint16Array(bytes.slice().buffer);
 }
@@ -126,14 +126,15 @@ function readTexts(file: TensorFile, what: string, n: number, shortest: number, 
   const lengths = words(readTensor(file, `${what}_lengths`, "U16", 1).bytes);
   if (lengths.length !== n) throw refusal(`has ${lengths.length} ${what}_lengths for ${n} items`);
   const offsets = new Uint32Array(n + 1);
-  let [least, most, sum] = [Infinity, 0, 0];
+  let sum = 0;
   lengths.forEach((length, row) => {
-    [least, most, sum] = [Math.min(least, length), Math.max(most, length), sum + length];
+    sum += length;
     offsets[row + 1] = sum;
   });
   if (sum !== bytes.length) throw refusal(`has ${what}_lengths that sum to ${sum}, but ${bytes.length} ${what}_bytes`);
-  if (n && (least < shortest || most > longest)) {
-    throw refusal(`has ${what}s of ${least} to ${most} bytes; ${shortest} to ${longest} are allowed`);
+  const [low, high] = [lengths.reduce((a, b) => Math.min(a, b), Infinity), lengths.reduce((a, b) => Math.max(a, b), 0)];
+  if (n && (low < shortest || high > longest)) {
+    throw refusal(`has ${what}s of ${low} to ${high} bytes; ${shortest} to ${longest} are allowed`);
   }
   const texts = { bytes, offsets };
   if (!checkTexts(texts)) throw refusal(`has ${what}s that are not valid UTF-8`);

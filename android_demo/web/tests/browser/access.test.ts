@@ -1,4 +1,4 @@
-/** The built demo can be read, touched and understood; a bundle that is refused is not the end of the page. */
+/** The built demo is accessible in both themes, and shows why a bundle was refused. */
 
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -8,7 +8,7 @@ import { open, recommended, serveDemo, tab } from "./demo";
 
 const TABS = ["For you", "Browse", "On device"];
 
-/** What can be seen and is smaller than a finger, or has no name. */
+/** Visible controls that are too small to tap (below 44 px) or have no name. */
 function badControls(): string[] {
   const controls = document.querySelectorAll<HTMLElement>("button, label, input[type=search]");
   return [...controls]
@@ -21,7 +21,7 @@ function badControls(): string[] {
     });
 }
 
-/** Texts that differ from their ground by less than 4.5 to 1 (WCAG 2). */
+/** Texts with a contrast below 4.5 to 1 (WCAG 2). */
 function faintTexts(): string[] {
   const canvas = document.createElement("canvas").getContext("2d") as CanvasRenderingContext2D;
   const rgba = (color: string): number[] => {
@@ -69,14 +69,14 @@ describe.skipIf(!executablePath)("the demo", () => {
     await page.locator(".cards button").first().tap();
     for (const name of TABS) {
       await tab(page, name);
-      await page.waitForTimeout(300); // until what moves is there
+      await page.waitForTimeout(300); // until animations have ended
       expect(await page.evaluate(badControls)).toEqual([]);
       expect(await page.evaluate(faintTexts)).toEqual([]);
       expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(412);
     }
   });
 
-  test("a theme that was chosen stays", async () => {
+  test("a chosen theme is kept", async () => {
     const page = await phone();
     await open(page, server.url);
     await page.getByRole("button", { name: "Switch to the dark theme" }).tap();
@@ -102,11 +102,11 @@ describe.skipIf(!executablePath)("the demo", () => {
       "trie.safetensors is not the file of the manifest",
     ],
     ["model.safetensors", (body: Buffer) => body.subarray(1), "the manifest says"],
-  ])("says in one sentence what is wrong with %s", async (file, damage, says) => {
+  ])("shows in one sentence what is wrong with %s", async (file, damage, says) => {
     const page = await phone();
     await page.route(`**/bundle/${file}`, async (route) => {
-      const answer = await route.fetch();
-      await route.fulfill({ body: damage(await answer.body()), contentType: "application/octet-stream" });
+      const response = await route.fetch();
+      await route.fulfill({ body: damage(await response.body()), contentType: "application/octet-stream" });
     });
     await page.goto(server.url);
     const refusal = page.getByRole("alert");
@@ -114,7 +114,7 @@ describe.skipIf(!executablePath)("the demo", () => {
     expect(await page.locator(".card").first().isVisible()).toBe(false);
   });
 
-  test("a saved session that is damaged is said to be, and a new one begins", async () => {
+  test("a damaged saved session is reported, and a new one begins", async () => {
     const page = await phone();
     await page.addInitScript(() => localStorage.setItem("pocketrec.session", "{"));
     await open(page, server.url);

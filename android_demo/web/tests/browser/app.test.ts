@@ -1,4 +1,4 @@
-/** The built demo in Chromium, as a phone opens it: from the first visit to one without a network. */
+/** The built demo in Chromium as on a phone, from the first visit to a visit without a network. */
 
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Browser, BrowserContext, Page } from "playwright-core";
@@ -13,15 +13,15 @@ describe.skipIf(!executablePath)("the demo on a phone", () => {
   let server: Server;
   let context: BrowserContext;
   let page: Page;
-  const asked: string[] = [];
-  const faults: string[] = [];
+  const requests: string[] = [];
+  const errors: string[] = [];
 
   beforeAll(async () => {
     [browser, server] = await Promise.all([launch(), serveDemo()]);
     context = await browser.newContext(PHONE);
-    context.on("request", (request) => asked.push(request.url()));
+    context.on("request", (request) => requests.push(request.url()));
     page = await context.newPage();
-    page.on("pageerror", (error) => faults.push(String(error)));
+    page.on("pageerror", (error) => errors.push(String(error)));
     await open(page, server.url);
   }, 120_000);
   afterAll(async () => {
@@ -29,7 +29,7 @@ describe.skipIf(!executablePath)("the demo on a phone", () => {
     await server?.close();
   });
 
-  test("the first visit recommends, and says how large and how quick it is", async () => {
+  test("the first visit recommends, and shows size and latency", async () => {
     expect(await recommended(page)).toHaveLength(10);
     expect(await page.locator(".badge").textContent()).toMatch(/^\d+\.\d ms$/);
     await tab(page, "On device");
@@ -37,7 +37,7 @@ describe.skipIf(!executablePath)("the demo on a phone", () => {
     await tab(page, "For you");
   });
 
-  test("a search finds titles, and taps on them change what is recommended", async () => {
+  test("a search finds titles, and taps on them change the recommendations", async () => {
     const before = await recommended(page);
     await tab(page, "Browse");
     const title = (await page.locator(".rows .title").nth(3).textContent()) ?? "";
@@ -54,7 +54,7 @@ describe.skipIf(!executablePath)("the demo on a phone", () => {
     await expect.poll(() => recommended(page)).not.toEqual(before);
   });
 
-  test("a tap on a recommendation takes it into the history and out of the list; undo takes it back", async () => {
+  test("a tap on a recommendation moves it into the history; undo moves it back", async () => {
     const before = await recommended(page);
     await page.locator(".cards button").first().tap();
     await expect.poll(async () => (await recommended(page)).includes(before[0] ?? "")).toBe(false);
@@ -64,7 +64,7 @@ describe.skipIf(!executablePath)("the demo on a phone", () => {
     expect(await history(page)).toHaveLength(3);
   });
 
-  test("seen items come back when they are let, and only then", async () => {
+  test("items of the history come back only if the switch allows it", async () => {
     const seen = await page.evaluate(
       () => (JSON.parse(localStorage.getItem("pocketrec.session") ?? "{}") as { items: string[] }).items,
     );
@@ -77,7 +77,7 @@ describe.skipIf(!executablePath)("the demo on a phone", () => {
     await expect.poll(() => recommended(page)).toEqual(before);
   });
 
-  test("a filter leaves only titles that have its words", async () => {
+  test("a filter leaves only titles with its words", async () => {
     const before = await recommended(page);
     const word = ((await page.locator(".cards .title").first().textContent()) ?? "").match(/\p{L}+|\p{N}+/u)?.[0] ?? "";
     await page.locator("#filter").fill(word);
@@ -93,7 +93,7 @@ describe.skipIf(!executablePath)("the demo on a phone", () => {
     await expect.poll(() => recommended(page)).toEqual(before);
   });
 
-  test("every recommendation says why, of the history or that it is liked in general", async () => {
+  test("every recommendation has a reason: an item of the history, or a general favourite", async () => {
     const titles = await history(page);
     const because = [...titles.map((title) => `Because of ${title}`), "A general favourite"];
     await expect
@@ -101,12 +101,12 @@ describe.skipIf(!executablePath)("the demo on a phone", () => {
       .toBe(true);
   });
 
-  test("it may be installed", async () => {
+  test("the page can be installed", async () => {
     await offlineReady(page);
     const devtools = await context.newCDPSession(page);
     const { installabilityErrors } = await devtools.send("Page.getInstallabilityErrors");
     const errors = installabilityErrors.map((error) => error.errorId);
-    expect(errors.filter((id) => id !== "in-incognito")).toEqual([]); // as test profiles are
+    expect(errors.filter((id) => id !== "in-incognito")).toEqual([]); // test profiles are incognito
     const manifest = JSON.parse(readFileSync(`${APP}/app.webmanifest`, "utf8")) as {
       icons: { sizes: string; src: string }[];
     };
@@ -114,14 +114,14 @@ describe.skipIf(!executablePath)("the demo on a phone", () => {
     expect(manifest.icons.map((icon) => icon.sizes)).toEqual(expect.arrayContaining(["192x192", "512x512"]));
   });
 
-  test("a reload keeps the history and the answer", async () => {
+  test("a reload keeps the history and the recommendations", async () => {
     const [chosen, before] = [await history(page), await recommended(page)];
     await open(page, server.url);
     expect(await history(page)).toEqual(chosen);
     expect(await recommended(page)).toEqual(before);
   });
 
-  test("a new version is offered, and taken when that is wished", async () => {
+  test("a new version is offered, and used after a tap", async () => {
     writeFileSync(`${APP}/index.html`, readFileSync(`${APP}/index.html`, "utf8").replace("<title>", "<title>new "));
     listFiles(APP);
     await page.evaluate(async () => (await navigator.serviceWorker.getRegistration())?.update());
@@ -133,7 +133,7 @@ describe.skipIf(!executablePath)("the demo on a phone", () => {
     await page.waitForSelector("#app[data-state=ready]");
   });
 
-  test("without a network it opens, recommends and learns", async () => {
+  test("without a network it opens, recommends and follows taps", async () => {
     const before = await recommended(page);
     await context.setOffline(true);
     await server.close();
@@ -145,9 +145,9 @@ describe.skipIf(!executablePath)("the demo on a phone", () => {
     expect(await history(page)).toHaveLength(4);
   });
 
-  test("nobody but its own origin was asked, and nothing failed", () => {
-    expect(asked.length).toBeGreaterThan(10);
-    expect(asked.filter((url) => !url.startsWith(server.url))).toEqual([]);
-    expect(faults).toEqual([]);
+  test("all requests went to its own origin, and nothing failed", () => {
+    expect(requests.length).toBeGreaterThan(10);
+    expect(requests.filter((url) => !url.startsWith(server.url))).toEqual([]);
+    expect(errors).toEqual([]);
   });
 });

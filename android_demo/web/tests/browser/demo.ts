@@ -1,4 +1,4 @@
-/** The demo, built for tests: with the bundle at hand, else with a small one of the vectors. */
+/** Builds the demo for tests: with the bundle in public/bundle, else with a small bundle of the vectors. */
 
 import { existsSync } from "node:fs";
 import { cp } from "node:fs/promises";
@@ -31,7 +31,7 @@ export const offlineReady = (page: Page): Promise<unknown> =>
 export const tab = (page: Page, name: string): Promise<void> =>
   page.locator(".tabs").getByRole("button", { name }).tap();
 
-/** Ids of what is recommended, best first. */
+/** Ids of the recommended items, best first. */
 export const recommended = (page: Page): Promise<(string | null)[]> =>
   page.locator(".cards button").evaluateAll((cards) => cards.map((card) => card.getAttribute("data-id")));
 

@@ -1,4 +1,4 @@
-/** The runtime inside a page, on the page's own thread; tests and measurements call what it leaves on `window`. */
+/** The runtime on a page's own thread; tests and measurements call `window.page`. */
 
 import { Recommender, httpSource } from "../../src/pocketrec/index";
 import { type Outcome, runVectors } from "../vectors";
@@ -6,8 +6,8 @@ import { type Outcome, runVectors } from "../vectors";
 export interface TestPage {
   vectors(): Promise<Outcome[]>;
   open(split: boolean): Promise<number>;
-  answers(histories: string[][], k: number): Promise<{ ids: string[][]; ms: number[] }>;
-  taps(history: string[]): Promise<number[]>;
+  recommend(histories: string[][], k: number): Promise<{ ids: string[][]; ms: number[] }>;
+  observeAll(history: string[]): Promise<number[]>;
 }
 
 let recommender: Recommender | null = null;
@@ -20,11 +20,11 @@ async function timed<T>(action: () => Promise<T>): Promise<[T, number]> {
 const page: TestPage = {
   vectors: () =>
     runVectors(async (path) => {
-      const answer = await fetch(new URL(`/vectors/${path}`, location.href));
-      return answer.ok ? new Uint8Array(await answer.arrayBuffer()) : null;
+      const response = await fetch(new URL(`/vectors/${path}`, location.href));
+      return response.ok ? new Uint8Array(await response.arrayBuffer()) : null;
     }),
 
-  /** Open the bundle that is served beside the page; milliseconds. */
+  /** Open the bundle of the server; returns milliseconds. */
   async open(split) {
     await recommender?.close();
     const source = httpSource(new URL("/bundle/", location.href).href);
@@ -33,8 +33,8 @@ const page: TestPage = {
     return ms;
   },
 
-  /** The best ids after each history, and milliseconds of each call. */
-  async answers(histories, k) {
+  /** The recommended ids for each history, and the milliseconds of each call. */
+  async recommend(histories, k) {
     const out: { ids: string[][]; ms: number[] } = { ids: [], ms: [] };
     for (const history of histories) {
       const [found, ms] = await timed(() => (recommender as Recommender).recommend(history, { k }));
@@ -44,8 +44,8 @@ const page: TestPage = {
     return out;
   },
 
-  /** Milliseconds of each answer of a session to which a history is told item by item. */
-  async taps(history) {
+  /** Observe a history in a session, item by item; returns the milliseconds of each recommendation. */
+  async observeAll(history) {
     const session = (recommender as Recommender).session();
     const out: number[] = [];
     for (const id of history) {

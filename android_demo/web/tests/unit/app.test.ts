@@ -7,7 +7,7 @@ describe("searching titles", () => {
   const rank = Int32Array.from(titles.keys());
   const found = (query: string): (string | undefined)[] => index.find(query, rank).map((row) => titles[row]);
 
-  test("the title itself first, then what begins with it, then what has it as a word", () => {
+  test("order: the exact title, titles that begin with the query, titles with its words", () => {
     expect(found("alien")).toEqual(["Alien", "Aliens", "Resurrection of an Alien"]);
     expect(found("mars")).toEqual(["Mars Attacks", "Star Mars"]);
   });
@@ -18,7 +18,7 @@ describe("searching titles", () => {
     expect(fold("ÅÉ")).toBe("ae");
   });
 
-  test("nothing asked for gives everything in its order, nonsense gives nothing", () => {
+  test("an empty query gives all titles in order; an unknown word gives none", () => {
     expect(found(" ")).toEqual(titles);
     expect(found("zzz")).toEqual([]);
   });

@@ -4,7 +4,7 @@ import { Fraction, parseJson } from "../../src/pocketrec/strict_json";
 const parse = (text: string): unknown => parseJson(new TextEncoder().encode(text));
 
 describe("strict JSON", () => {
-  test("values are what they are elsewhere", () => {
+  test("valid JSON is read", () => {
     expect(parse(' {"a": [1, -2, true, null, "x\\u0041\\n"], "b": {}} ')).toEqual(
       new Map<string, unknown>([
         ["a", [1, -2, true, null, "xA\n"]],
@@ -36,7 +36,7 @@ describe("strict JSON", () => {
     "[".repeat(3000),
   ])("%j is refused", (text) => expect(() => parse(text)).toThrow());
 
-  test("bytes that are no UTF-8 are refused", () => {
+  test("bytes that are not UTF-8 are refused", () => {
     expect(() => parseJson(Uint8Array.of(0x22, 0xff, 0x22))).toThrow();
   });
 });

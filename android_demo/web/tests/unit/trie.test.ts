@@ -6,7 +6,7 @@ import { ItemTrie } from "../../src/pocketrec/trie";
 const FILE = new URL("../../../../tests/vectors/bundles/wide/trie.safetensors", import.meta.url);
 const trie = ItemTrie.load(new Uint8Array(readFileSync(FILE)));
 
-/** Every leaf's codes, by walking the nodes. */
+/** The codes of every leaf, found by walking the nodes. */
 function walked(of: ItemTrie): number[][] {
   const out: number[][] = [];
   const visit = (node: number, codes: number[]): void => {
@@ -23,7 +23,7 @@ function walked(of: ItemTrie): number[][] {
 
 const rowsOf = (of: ItemTrie): number[][] => Array.from({ length: of.length }, (_, leaf) => [...of.sid(leaf)]);
 
-test("walking the trie gives every item's semantic ID, of the whole and of parts", () => {
+test("walking the trie gives every semantic ID, in the whole catalogue and in sub-catalogues", () => {
   expect(walked(trie)).toEqual(rowsOf(trie));
   const odd = trie.filter(Uint8Array.from({ length: trie.length }, (_, leaf) => leaf % 2));
   expect(walked(odd)).toEqual(rowsOf(odd));
@@ -37,17 +37,17 @@ test("maxBranch is the largest number of children at each depth", () => {
   expect(trie.maxBranch).toEqual([byFirst.size, Math.max(...byFirst.values())]);
 });
 
-test("ids are found, and only those that there are", () => {
+test("known ids are found, unknown ones are not", () => {
   const ids = Array.from({ length: trie.length }, (_, row) => trie.table.id(row));
   expect([...trie.table.find(ids)]).toEqual([...ids.keys()]);
   expect([...trie.table.find(["", "nobody", "\ud800", `${ids[0]} `])]).toEqual([-1, -1, -1, -1]);
   expect(ids.some((id) => id.includes("☃"))).toBe(true);
 });
 
-test("a part keeps the table of the whole", () => {
+test("a sub-catalogue keeps the table of the whole catalogue", () => {
   const ids = [trie.table.id(7), "nobody", trie.table.id(3)];
-  const part = trie.filterIds(ids);
-  expect([part.tableRow(0), part.tableRow(1), part.length]).toEqual([3, 7, 2]);
-  expect([...part.leavesOf(Int32Array.of(3, 4, 7))]).toEqual([0, -1, 1]);
+  const few = trie.filterIds(ids);
+  expect([few.tableRow(0), few.tableRow(1), few.length]).toEqual([3, 7, 2]);
+  expect([...few.leavesOf(Int32Array.of(3, 4, 7))]).toEqual([0, -1, 1]);
   expect(() => trie.filterIds("7" as unknown as string[])).toThrow(TrieError);
 });

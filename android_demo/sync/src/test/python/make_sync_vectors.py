@@ -28,7 +28,6 @@ from securesystemslib.signer import CryptoSigner
 ROOT = Path(__file__).resolve().parents[5]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "runtime" / "sync")]
 
-from far_side import FarSide  # noqa: E402 - among the tests, and not on the path before
 from pocketrec.export.publish import repository as signed  # noqa: E402
 from pocketrec.export.publish.keys import ROLES, SigningKey  # noqa: E402
 from pocketrec.export.publish.publish import PublishSettings, publish  # noqa: E402
@@ -36,10 +35,10 @@ from pocketrec.runtime.recommender import Recommender  # noqa: E402
 from pocketrec.runtime.sync import SyncClient  # noqa: E402
 from pocketrec.runtime.sync.release import ReleaseInfo, runtime_opens  # noqa: E402
 from pocketrec.runtime.sync.store import State, Store  # noqa: E402
+from repository_server import URL, RepositoryServer  # noqa: E402 - among the tests, and not on the path before
 from tiny import random_rows, tiny_bundle, tiny_refresh, tiny_student  # noqa: E402
 
 NEVER = datetime(2126, 1, 1, tzinfo=timezone.utc)
-URL = "https://far.side/repo"
 DEVICE = "5f" * 16
 MARK = {"sigstore": {"status": "Active", "usage": "pocketrec"}}
 RELEASES = 3
@@ -75,7 +74,7 @@ def follow(repo: Path, store: Path) -> None:
     store.mkdir(exist_ok=True)
     if not (store / "state.json").exists():
         Store(store).remember(State(DEVICE))
-    with SyncClient(URL, store, root, mode="latest", line=FarSide(repo)) as client:
+    with SyncClient(URL, store, root, mode="latest", transport=RepositoryServer(repo)) as client:
         client.refresh()
 
 

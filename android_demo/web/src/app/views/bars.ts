@@ -37,7 +37,7 @@ function statusOf({ refused, items, offline, connected }: State): [text: string,
   if (!items) return ["Opening…", "busy"];
   if (offline === "ready") return [connected ? "Offline ready" : "Offline", "good"];
   if (offline === "saving") return ["Saving for offline…", "busy"];
-  return ["On this device", "plain"];
+  return ["On this device", "neutral"];
 }
 
 export function tabBar(store: Store): HTMLElement {

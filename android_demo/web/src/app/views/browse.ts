@@ -1,4 +1,4 @@
-/** The catalogue: a search over titles, in pages; a tap puts an item into the history, another takes it out. */
+/** The catalogue with a title search, in pages. A tap adds an item to the history, another tap removes it. */
 
 import type { PageCatalogue } from "../catalogue";
 import { h, icon, setAttribute } from "../dom";
@@ -28,7 +28,7 @@ export function browse(store: Store): HTMLElement {
 
   let found: readonly string[] = [];
   let catalogue: PageCatalogue | null = null;
-  const more = (): void => {
+  const showMore = (): void => {
     const at = list.childElementCount;
     list.append(...found.slice(at, at + PAGE).map((id) => row(store, catalogue as PageCatalogue, id)));
     mark(store, list);
@@ -42,10 +42,10 @@ export function browse(store: Store): HTMLElement {
       ? `${count} ${found.length === 1 ? "title" : "titles"}`
       : `${count} titles, popular ones first`;
     list.replaceChildren();
-    more();
+    showMore();
     document.getElementById("main")?.scrollTo({ top: 0 });
   };
-  new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && more(), {
+  new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && showMore(), {
     rootMargin: "600px",
   }).observe(end);
 
@@ -86,10 +86,10 @@ function row(store: Store, catalogue: PageCatalogue, id: string): HTMLElement {
   return h("li", {}, button);
 }
 
-/** Show which rows are in the history. */
+/** Mark the rows whose items are in the history. */
 function mark(store: Store, list: HTMLElement): void {
-  const seen = new Set(store.state.history);
+  const chosen = new Set(store.state.history);
   for (const button of list.querySelectorAll<HTMLElement>(".item")) {
-    setAttribute(button, "aria-pressed", String(seen.has(button.dataset.id ?? "")));
+    setAttribute(button, "aria-pressed", String(chosen.has(button.dataset.id ?? "")));
   }
 }

@@ -1,4 +1,4 @@
-/** A cover for an item: letters on colours made of its semantic ID. */
+/** A cover for an item: letters on colours from its semantic ID. */
 
 import type { PageCatalogue } from "../catalogue";
 import { h } from "../dom";

@@ -1,4 +1,4 @@
-/** What lies on the device, and how fast it is. */
+/** The model and its files on this device, and the latency. */
 
 import { h, icon } from "../dom";
 import type { State, Store } from "../store";
@@ -25,7 +25,7 @@ export function device(store: Store): HTMLElement {
     h(
       "p",
       { class: "faint" },
-      "Every file was held against the size and the SHA-256 of the manifest before it was used. Covers are drawn from semantic IDs: what is alike to the model looks alike.",
+      "Every file was checked against the size and the SHA-256 in the manifest before it was used. Covers are drawn from semantic IDs: items that are similar to the model look similar.",
     ),
   );
   store.onChange((state) => {
@@ -51,22 +51,24 @@ function factsOf({ facts, latencies, openMs, offline }: State): [string, string]
     ["items", facts.items.toLocaleString("en")],
     ["parameters", facts.parameters.toLocaleString("en")],
     ["weights", facts.quantization === "none" ? "float32" : facts.quantization],
-    ["median answer", `${median(latencies).toFixed(1)} ms`],
+    ["median latency", `${median(latencies).toFixed(1)} ms`],
     ["opened in", `${Math.round(openMs)} ms`],
     ["semantic ID", `${facts.levels} × ${facts.codes}`],
     ["without network", offline === "ready" ? "ready" : offline === "saving" ? "saving…" : "not yet"],
   ];
 }
 
-/** A bar for each of the last answers. */
+/** A bar for each of the last calls. */
 function latencyChart(latencies: readonly number[]): HTMLElement[] {
-  const most = Math.max(...latencies, 1);
+  const slowest = Math.max(...latencies, 0);
+  const scale = Math.max(slowest, 1);
   const bars = latencies.map((ms) => {
     const bar = h("i", { title: `${ms.toFixed(1)} ms` });
-    bar.style.setProperty("--height", (ms / most).toFixed(3));
+    bar.style.setProperty("--height", (ms / scale).toFixed(3));
     return bar;
   });
-  const label = `The last ${latencies.length} answers: median ${median(latencies).toFixed(1)}, slowest ${most.toFixed(1)} ms`;
+  const calls = latencies.length === 1 ? "The last call" : `The last ${latencies.length} calls`;
+  const label = `${calls}: median ${median(latencies).toFixed(1)} ms, slowest ${slowest.toFixed(1)} ms`;
   return [h("div", { class: "bars", role: "img", "aria-label": label }, ...bars), h("p", { class: "faint" }, label)];
 }
 

@@ -1,4 +1,4 @@
-/** The recommendations, what they are narrowed to, and why each is there. */
+/** The recommendations, the filters, and the reason for each item. */
 
 import type { PageCatalogue } from "../catalogue";
 import { h, icon } from "../dom";
@@ -18,7 +18,7 @@ export function forYou(store: Store): HTMLElement {
     "section",
     { class: "view", "aria-label": "For you" },
     historyStrip(store),
-    narrowing(store),
+    filters(store),
     head,
     list,
     none,
@@ -36,10 +36,10 @@ export function forYou(store: Store): HTMLElement {
       moveSmoothly(list, () => draw(store, catalogue, items, cards, list));
       heading.textContent = history.length ? "For you" : "Good to start with";
       speed.replaceChildren(icon("bolt"), `${(latencies.at(-1) ?? 0).toFixed(1)} ms`);
-      speed.title = "What this list took, on this device";
+      speed.title = "Time to compute this list, on this device";
       none.hidden = items.length > 0;
       none.textContent = settings.filter
-        ? `No title left that has “${settings.filter}”.`
+        ? `No title with “${settings.filter}” is left to recommend.`
         : "Nothing is left to recommend.";
     }
     for (const [id, card] of cards) {
@@ -59,7 +59,7 @@ export function forYou(store: Store): HTMLElement {
   return view;
 }
 
-/** Put the cards of `items` into the list, keeping those that are there. */
+/** Show the cards of `items` in the list; existing cards are reused. */
 function draw(
   store: Store,
   catalogue: PageCatalogue,
@@ -83,7 +83,7 @@ function draw(
 function makeCard(store: Store, catalogue: PageCatalogue, id: string): HTMLElement {
   const title = catalogue.title(id);
   const text = h("span", { class: "texts" }, h("span", { class: "title" }, title), h("span", { class: "why" }));
-  const score = h("span", { class: "score", title: "Log-probability that this comes next" });
+  const score = h("span", { class: "score", title: "Log-probability that this item comes next" });
   const button = h(
     "button",
     {
@@ -101,8 +101,8 @@ function makeCard(store: Store, catalogue: PageCatalogue, id: string): HTMLEleme
   return h("li", {}, button);
 }
 
-/** The filter by title, and whether what was seen may come back. */
-function narrowing(store: Store): HTMLElement {
+/** The title filter, and the switch that hides items of the history. */
+function filters(store: Store): HTMLElement {
   const input = h("input", {
     type: "search",
     id: "filter",

@@ -1,4 +1,4 @@
-/** Moves the rows of a list from where they were to where they are, so that the eye can follow a change. */
+/** Animates a change of a list: every row moves from its old place to its new one. */
 
 const MOVE = { duration: 260, easing: "cubic-bezier(.2,.8,.2,1)" };
 

@@ -1,4 +1,4 @@
-/** What has just happened, with a way back; it goes away by itself unless it asks for something. */
+/** A short notice with an action (undo, reload); it disappears by itself unless it offers an update. */
 
 import { h } from "../dom";
 import type { Notice, Store } from "../store";

@@ -1,4 +1,4 @@
-/** The header of a safetensors file: short, of one meaning, its tensors side by side until the end of the file. */
+/** Reads safetensors files strictly: a short header, and tensors that fill the rest of the file without gaps. */
 
 import { type Json, parseJson } from "./strict_json";
 import { quote } from "./quote";
@@ -24,7 +24,7 @@ const BITS: Record<string, number> = {
   F64: 64,
 };
 
-/** Where a tensor lies: type as the format names it, shape, and its bytes. */
+/** A tensor: its type in the names of the format ("F32", …), its shape, its bytes. */
 export interface Tensor {
   readonly dtype: string;
   readonly shape: readonly number[];
@@ -36,7 +36,7 @@ export interface TensorFile {
   readonly tensors: ReadonlyMap<string, Tensor>;
 }
 
-/** Read a safetensors file that is held whole; tensors are views. Throws an Error whose message is the reason alone. */
+/** Read a safetensors file; tensors are views of it. An Error's message says only what is wrong, without the file's name. */
 export function readTensors(file: Uint8Array): TensorFile {
   if (file.length < 8) throw new Error("it is too short for a header");
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
@@ -91,7 +91,7 @@ function isSizes(value: Json | undefined): value is number[] {
   return Array.isArray(value) && value.every((v) => typeof v === "number" && v >= 0 && v <= MAX_LENGTH);
 }
 
-/** Make sure that the tensors cover every byte once. */
+/** Check that the tensors cover every byte exactly once. */
 function checkFill(places: readonly Place[], bytes: number): void {
   let end = 0;
   for (const place of [...places].sort((a, b) => a.begin - b.begin || a.end - b.end)) {

@@ -1,8 +1,8 @@
 /**
- * Item ids and titles, for large catalogues without a string per item.
+ * The item table: ids and titles by row, stored without a string per item so that large catalogues fit.
  *
- * Finding rows by id uses a table of rows by the hash of their id. The hash is seeded anew each time, so that nobody can
- * make a catalogue whose ids all fall into one place.
+ * Rows are looked up by id in a hash table. Its hash has a random seed, so nobody can prepare a catalogue whose ids all
+ * collide.
  */
 
 import { TrieError } from "./errors";
@@ -14,7 +14,7 @@ const encoder = new TextEncoder();
 export class ItemTable {
   readonly length: number;
   private readonly seed = crypto.getRandomValues(new Uint32Array(1))[0] ?? 1;
-  private slots: Int32Array | null = null; // row + 1; 0: free
+  private slots: Int32Array | null = null; // row + 1; 0: empty slot
 
   constructor(
     private readonly idTexts: Texts,
@@ -49,7 +49,7 @@ export class ItemTable {
     });
   }
 
-  /** Make the index that `find` needs; two items of one id are refused. */
+  /** Build the index for `find`; a TrieError if two items have the same id. */
   checkUnique(): void {
     this.index();
   }
@@ -72,7 +72,7 @@ export class ItemTable {
     return slots;
   }
 
-  /** Where an id stands in the index, or the free place where it would. */
+  /** The slot of an id, or the empty slot where it would go. */
   private slot(slots: Int32Array, id: Uint8Array): number {
     const mask = slots.length - 1;
     let place = hash(id, this.seed) & mask;
@@ -89,7 +89,7 @@ export class ItemTable {
   }
 }
 
-/** FNV-1a over bytes, its bits mixed at the end as MurmurHash3 does. */
+/** FNV-1a over the bytes, with the final mixing step of MurmurHash3. */
 function hash(bytes: Uint8Array, seed: number): number {
   let h = seed;
   for (const byte of bytes) h = Math.imul(h ^ byte, 0x01000193);

@@ -1,8 +1,8 @@
 /**
- * Looks into an ONNX file before ONNX Runtime opens it: its weights may lie in listed files, and nowhere else.
+ * Checks where an ONNX file stores its weights, before ONNX Runtime opens it: only files of the manifest are allowed.
  *
- * Only what leads to the name of another file is followed (onnx.proto: TensorProto.external_data); messages without the
- * word cannot hold one and are passed over. The rest is ONNX Runtime's to judge.
+ * The check looks for the names of external files (onnx.proto: TensorProto.external_data). Messages without the word
+ * "location" cannot hold one and are skipped. ONNX Runtime checks the rest of the file.
  */
 
 import { quote } from "./quote";
@@ -12,8 +12,8 @@ const MAX_DEPTH = 64;
 const DAMAGED = "is damaged or no ONNX file";
 type Kind = "model" | "training" | "function" | "graph" | "node" | "attribute" | "sparse" | "tensor" | "place";
 
-/** Message -> its fields that hold messages on the way to a tensor, by number. */
-const INTO: Record<Kind, Record<number, Kind>> = {
+/** For each kind of message: the fields, by number, that can lead to a tensor, and the kind of message in them. */
+const SUBMESSAGES: Record<Kind, Record<number, Kind>> = {
   model: { 7: "graph", 20: "training", 25: "function" },
   training: { 1: "graph", 2: "graph" },
   function: { 7: "node", 11: "attribute" },
@@ -26,10 +26,10 @@ const INTO: Record<Kind, Record<number, Kind>> = {
 };
 
 /**
- * Make sure that a graph refers only to listed files, and to bytes that they have; return their names.
+ * Check that a graph refers only to listed files, and only to bytes inside them; returns the names of these files.
  *
- * sizes: bytes of the files that it may refer to, by name. The message of an error is the end of a sentence that begins
- * with the graph's name.
+ * sizes: size in bytes of the files that it may refer to, by name. An error's message is the second half of a sentence
+ * that begins with the graph's name.
  */
 export function checkGraph(graph: Uint8Array, sizes: ReadonlyMap<string, number>): Set<string> {
   const used = new Set<string>();
@@ -51,14 +51,14 @@ export function checkGraph(graph: Uint8Array, sizes: ReadonlyMap<string, number>
   return used;
 }
 
-/** Where each tensor lies that is not in the file: its entries of external_data by key. */
+/** The `external_data` entries, by key, of each tensor that is stored in another file. */
 function* places(message: Uint8Array, kind: Kind, depth: number): Generator<Map<string, string>> {
   if (depth > MAX_DEPTH) throw new Error("is nested too deeply");
   const place = new Map<string, string>();
   for (const [number, value] of fields(message)) {
-    const inner = INTO[kind][number];
+    const inner = SUBMESSAGES[kind][number];
     if (inner === "place") {
-      const entry = new Map<number, string>(); // of a field twice, the last counts
+      const entry = new Map<number, string>(); // if a field occurs twice, the last one counts
       for (const [key, text] of fields(value)) entry.set(key, new TextDecoder().decode(text));
       const key = entry.get(1) ?? "";
       if (place.has(key)) throw new Error(`says twice what the ${quote(key.slice(0, 20))} of a tensor is`);
@@ -70,7 +70,7 @@ function* places(message: Uint8Array, kind: Kind, depth: number): Generator<Map<
   if (place.has("location")) yield place;
 }
 
-/** Number and content of every length-delimited field of a message; others are passed over. */
+/** Number and content of every length-delimited field of a message; other fields are skipped. */
 function* fields(message: Uint8Array): Generator<[number, Uint8Array]> {
   let at = 0;
   const varint = (): bigint => {
@@ -90,10 +90,10 @@ function* fields(message: Uint8Array): Generator<[number, Uint8Array]> {
     if (wire === 2) size = varint();
     else if (wire === 0) varint();
     else if (wire === 1 || wire === 5) size = wire === 1 ? 8n : 4n;
-    else throw new Error(DAMAGED); // groups, which no reader of ONNX knows
+    else throw new Error(DAMAGED); // groups are not used in ONNX
     if (size > BigInt(message.length - at)) throw new Error(DAMAGED);
     const end = at + Number(size);
-    if (wire === 2) yield [Number((tag & 0xffffffffn) >> 3n), message.subarray(at, end)]; // of a number, 32 bits count
+    if (wire === 2) yield [Number((tag & 0xffffffffn) >> 3n), message.subarray(at, end)]; // protobuf reads 32 bits of a tag
     at = end;
   }
 }

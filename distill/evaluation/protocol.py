@@ -1,0 +1,164 @@
+"""The one evaluation protocol: every model, baseline and exported bundle is measured by these functions.
+
+On the path of the data: after anything that can rank, before the run report. Promises: full ranking over all items;
+histories are cut as the device cuts them; lists are checked before they are measured (`distill.evaluation.ranking`).
+Results are reported by two conventions: items of the history may be recommended again ("seen kept"), or not ("seen
+excluded").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.distill.config import EvaluationConfig, TrainConfig
+from pocketrec.distill.data.splits import EvalSet, Sequences, Split
+from pocketrec.distill.evaluation.baselines import CoOccurrence, Popularity, TransitionGraph
+from pocketrec.distill.evaluation.metrics import SHOWN, Metrics, mean_percentile, metrics_from_ranks, ranks_of
+from pocketrec.distill.evaluation.ranking import EMPTY, INVALID, Ranker, ranked_lists
+from pocketrec.distill.evaluation.student_ranker import StudentRanker
+from pocketrec.distill.models.sasrec import Sasrec, SasrecRanker
+from pocketrec.distill.models.student import Student
+from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
+from pocketrec.runtime.errors import DataError
+
+CONVENTIONS = {"seen kept": False, "seen excluded": True}  # name → exclude_seen
+
+
+def evaluate(
+    ranker: Ranker,
+    cases: EvalSet,
+    *,
+    n_items: int,
+    item_counts: NDArray[np.integer[Any]] | None,
+    max_history: int = 20,
+    exclude_seen: bool = False,
+    list_length: int = 20,
+    batch_size: int = 1024,
+    progress: Progress = SILENT,
+) -> Metrics:
+    """Rank for all cases and measure the lists.
+
+    The ranker sees the newest `max_history` items, as on the device, and `exclude_seen` excludes these. A target among
+    them cannot be recommended then and counts as a miss. MRR is of the list of `list_length` items: a target outside it
+    counts 0.
+
+    :param n_items: size of the catalogue; every item is ranked.
+    :param item_counts: training events of each item, [n_items], for the popularity percentile; None: not measured.
+    :raises DataError: if there are no cases, or they do not fit the catalogue.
+    :raises ConfigError: if `list_length` is shorter than the longest cutoff.
+    :raises RankingError: if a list breaks the contract of `Ranker`.
+    """
+    if item_counts is not None and len(item_counts) != n_items:
+        raise DataError(f"item_counts has {len(item_counts)} entries for {n_items} items; give one per item")
+    lists = ranked_lists(
+        ranker, cases, n_items=n_items, max_history=max_history, exclude_seen=exclude_seen,
+        list_length=list_length, batch_size=batch_size, progress=progress,
+    )  # fmt: skip
+    shown = lists[:, :SHOWN]
+    items = shown[shown >= 0]
+    filled = int(np.count_nonzero(lists != EMPTY))
+    return metrics_from_ranks(
+        ranks_of(lists, cases.targets),
+        coverage=len(np.unique(items)) / n_items,
+        popularity=None if item_counts is None or not len(items) else mean_percentile(items, item_counts),
+        invalid=float(np.count_nonzero(lists == INVALID)) / max(filled, 1),
+    )
+
+
+def hits(
+    ranker: Ranker,
+    cases: EvalSet,
+    *,
+    n_items: int,
+    max_history: int = 20,
+    exclude_seen: bool = False,
+    list_length: int = 20,
+    batch_size: int = 1024,
+    progress: Progress = SILENT,
+) -> NDArray[np.int32]:
+    """Return the rank of each target in its list, int32 [n], from 0; -1 where it is not in the list.
+
+    `paired_difference` compares two systems by their ranks on the same cases. Arguments and errors as in `evaluate`.
+    """
+    lists = ranked_lists(
+        ranker, cases, n_items=n_items, max_history=max_history, exclude_seen=exclude_seen,
+        list_length=list_length, batch_size=batch_size, progress=progress,
+    )  # fmt: skip
+    return ranks_of(lists, cases.targets)
+
+
+def measure(
+    rankers: Mapping[str, Ranker],
+    split: Split,
+    n_items: int,
+    evaluation: EvaluationConfig,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Measure systems on the test cases by both conventions: system → convention → metric → value."""
+    cases = sample(split.test, evaluation.users)
+    counts = item_counts(split.train, n_items)
+    metrics: dict[str, Any] = {}
+    with progress.track("measuring", 2 * len(rankers)) as advance:
+        for name, ranker in rankers.items():
+            metrics[name] = {}
+            for convention, exclude_seen in CONVENTIONS.items():
+                measured = evaluate(
+                    ranker, cases, n_items=n_items, item_counts=counts,
+                    max_history=evaluation.max_history, exclude_seen=exclude_seen,
+                )  # fmt: skip
+                metrics[name][convention] = measured.to_dict()
+                advance(1, name)
+    return metrics
+
+
+def measure_baselines(
+    split: Split,
+    n_items: int,
+    sasrec: Sasrec | None,
+    evaluation: EvaluationConfig,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Fit the counting baselines, and measure them and SASRec on the test cases.
+
+    :param sasrec: trained; None: leave it out.
+    :returns: as `measure`.
+    """
+    rankers: dict[str, Ranker] = {
+        "popularity": Popularity.fit(split.train, n_items),
+        "co-occurrence": CoOccurrence.fit(split.train, n_items),
+        "transition graph": TransitionGraph.fit(split.train, n_items),
+    }
+    if sasrec is not None:
+        rankers["SASRec-CE"] = SasrecRanker(sasrec)
+    return measure(rankers, split, n_items, evaluation, progress)
+
+
+def validation_scores(ranker: Ranker, cases: EvalSet, n_items: int, max_history: int) -> dict[str, float]:
+    """Return recall@10 and ndcg@10 on validation cases, seen items kept."""
+    measured: Mapping[str, float] = evaluate(
+        ranker, cases, n_items=n_items, item_counts=None, max_history=max_history
+    ).to_dict()
+    return {name: measured[name] for name in ("recall@10", "ndcg@10")}
+
+
+def student_scores(student: Student, split: Split, ids: SemanticIds, settings: TrainConfig) -> dict[str, float]:
+    """Return a student's `validation_scores` on the sample of validation cases that the settings name."""
+    cases = sample(split.valid, settings.validate_users, settings.seed)
+    return validation_scores(StudentRanker(student, ids.rows), cases, len(ids.rows), student.config.max_history)
+
+
+def sample(cases: EvalSet, users: int, seed: int = 0) -> EvalSet:
+    """Draw `users` cases at random and return them in their order; 0 takes all."""
+    if users == 0 or users >= len(cases):
+        return cases
+    return cases.take(np.sort(np.random.default_rng(seed).permutation(len(cases))[:users]))
+
+
+def item_counts(train: Sequences, n_items: int) -> NDArray[np.int64]:
+    """Count the training events of each item, int64 [n_items]."""
+    return np.bincount(train.events(), minlength=n_items)
