@@ -5,7 +5,7 @@ r"""Pruning a distilled student, beside what else makes one of that size; over s
     python benchmarks/pruning.py runs/beauty-teacher --ratio 0.2 --seeds 0 1 2 --out pruning.json
 
 Rows: the run's student; it pruned (Taylor scores, soft labels); the pruned one's shape trained from scratch on the same
-soft labels with the run's own `[train]`; pruned by magnitude, turned or not, on hard labels alone; and pruned without
+soft labels with the run's own `[train]`; pruned by magnitude, rotated or not, on hard labels alone; and pruned without
 turning it onto principal axes first. Every student is exported, and its files are measured through the runtime, on
 validation and on test, seen items kept and excluded. Rows that stand in the output file are not made again, so an
 interrupted run goes on.
@@ -44,8 +44,8 @@ PRUNED = "pruned: taylor, soft labels"
 PRUNINGS: dict[str, dict[str, Any]] = {
     PRUNED: {},
     "pruned: magnitude, hard labels": {"criterion": "magnitude", "soft_labels": False, "rotate": False},
-    "pruned: magnitude, hard labels, turned": {"criterion": "magnitude", "soft_labels": False},
-    "pruned: taylor, soft labels, not turned": {"rotate": False},
+    "pruned: magnitude, hard labels, rotated": {"criterion": "magnitude", "soft_labels": False},
+    "pruned: taylor, soft labels, not rotated": {"rotate": False},
 }
 ROWS = (START, PRUNED, DIRECT, *(name for name in PRUNINGS if name != PRUNED))
 

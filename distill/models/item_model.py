@@ -1,7 +1,7 @@
-"""Models that score every item of the catalogue: what they have in common, and how they rank.
+"""Models that score every item of the catalogue: their protocol, and the ranker that serves all of them.
 
-SASRec, the teacher LLM, the item graph and their committee are all `ItemModel`s, so one ranker serves them, and soft
-labels can be asked of any.
+SASRec, the teacher LLM, the item graph and their committee are `ItemModel`s, so one ranker serves them all, and any of
+them can produce soft labels.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ class ItemModel(Protocol):
     """Anything that scores every item at the loss positions of a batch: a teacher, SASRec, a committee."""
 
     def item_logits(self, batch: Batch) -> Tensor:
-        """Logits over all items, float [n, n_items]; softmax gives the model's distribution."""
+        """Return logits over all items, float [n, n_items]; their softmax is the model's distribution."""
 
 
 def history_batch(histories: Sequences, max_history: int) -> Batch:
-    """Lay histories out as a batch with one position each, in order: the one after its newest item.
+    """Lay histories out as a batch with one loss position each, in order: the one after the newest item.
 
-    The batch has no targets (they are catalogue row 0), and its events are -1: none of them is a training event.
+    The batch has no targets (they are catalogue row 0), and its events are -1, since none is a training event.
     """
     cut = histories.last(max_history)
     sizes = cut.lengths
     starts = np.cumsum(sizes + 1) - (sizes + 1)
-    items = np.zeros(int((sizes + 1).sum()), np.int32)  # every history with room for an answer behind it
+    items = np.zeros(int((sizes + 1).sum()), np.int32)  # each history, with room for a target behind it
     owner = np.repeat(starts, sizes)
     items[owner + np.arange(len(owner)) - np.repeat(np.cumsum(sizes) - sizes, sizes)] = cut.events()
     batch = pack(items, starts, starts + sizes + 1, np.ones(len(cut), bool), max_history + 1, len(cut))
@@ -48,18 +48,18 @@ class ItemRanker:
     """Ranks the whole catalogue by an `ItemModel` (a `Ranker` of `distill.evaluation`)."""
 
     def __init__(self, model: ItemModel, max_history: int) -> None:
-        """Take a model that reads `max_history` items."""
+        """Take a model, which reads the newest `max_history` items of a history."""
         self.model, self.max_history = model, max_history
 
     @torch.inference_mode()
     def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the best k rows of each history, int32 [n, k], -1 where nothing is left."""
+        """Return the best k rows for each history, int32 [n, k], EMPTY (-1) where no item is left."""
         found = []
         for first in range(0, len(histories), BATCH):
-            part = histories.take(slice(first, first + BATCH))
-            scores = self.model.item_logits(history_batch(part, self.max_history)).clone()
+            chunk = histories.take(slice(first, first + BATCH))
+            scores = self.model.item_logits(history_batch(chunk, self.max_history)).clone()
             if exclude_seen:
-                for row, history in enumerate(part):
+                for row, history in enumerate(chunk):
                     scores[row, torch.from_numpy(history.astype(np.int64))] = -torch.inf
             best = scores.topk(min(k, scores.shape[1]), 1)
             found.append(torch.where(torch.isfinite(best.values), best.indices, EMPTY).int().cpu().numpy())

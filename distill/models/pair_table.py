@@ -1,12 +1,12 @@
-"""The pair table: what a branch of the SID tree knows by itself, one embedding per pair of first codes.
+"""The pair table: one embedding for each pair of first two codes (c_1, c_2) that occurs in the catalogue.
 
-Codes are shared by all branches: the second code means the same distance from every first one, so what a student knows
-of items in particular has to pass through one small MLP. The table gives every (c_1, c_2) that the catalogue has an
-embedding of its own, and uses it twice, as SASRec does its item table: it is added to the tokens of its items, and it
-scores the second code. It is an n-gram of semantic IDs (Singh et al. 2023, "Better generalization with semantic IDs",
-section 4). Items that share the pair share it, so a new item has it from the first day; a pair that nobody had while
-the student was trained has zeros, and falls back on its codes.
-docs/decisions/0008-the-pair-table.md has the gain.
+Code embeddings are shared by all branches of the SID tree: the second code is the same offset under every first code,
+so everything specific to few items has to pass through one small MLP. The pair table gives each branch of depth two an
+embedding of its own. As SASRec does with its item table, the embedding is used twice: it is added to the tokens of the
+pair's items, and it scores the second code. It is an n-gram of semantic IDs (Singh et al. 2023, "Better generalization
+with semantic IDs", section 4). Items with the same pair share the embedding, so a new item has it at once; a pair that
+did not occur in training has zeros, and its items rely on the code embeddings.
+docs/decisions/0008-the-pair-table.md reports the gain.
 
 Shapes in comments: R pairs, P width of the table, D width of the student, K codes.
 """
@@ -21,8 +21,8 @@ from torch.nn import functional as F
 
 from pocketrec.runtime.errors import ConfigError
 
-START_LENGTH = 0.5  # of collaborative vectors, as an embedding begins (they have length 1)
-MOST_CODES = 4096  # the map from pairs to rows has K² entries
+START_LENGTH = 0.5  # initial length of an embedding, relative to the collaborative vectors (length 1)
+MAX_CODES = 4096  # the map from pairs to rows has K² entries
 
 
 class PairTable(nn.Module):
@@ -31,18 +31,20 @@ class PairTable(nn.Module):
     row: Tensor
 
     def __init__(self, dim: int, width: int, codes: int, sids: NDArray[np.integer], dropout: float) -> None:
-        """Build for the pairs of a catalogue.
+        """Build a table for the pairs of a catalogue.
 
         :param sids: [n_items, L ≥ 2].
         :raises ConfigError: if there are too many codes for a map of all pairs.
         """
         super().__init__()
-        if codes > MOST_CODES:
-            raise ConfigError(f"student.pair_dim needs at most {MOST_CODES} codes, sid.codes is {codes}; set it to 0")
+        if codes > MAX_CODES:
+            raise ConfigError(
+                f"student.pair_dim needs sid.codes of at most {MAX_CODES}, but it is {codes}; set student.pair_dim to 0"
+            )
         pairs = np.unique(sids[:, :2].astype(np.int64), axis=0)
         row = np.zeros((codes, codes), np.int64)
         row[pairs[:, 0], pairs[:, 1]] = np.arange(1, len(pairs) + 1)
-        self.register_buffer("row", torch.from_numpy(row), persistent=False)  # [K, K]; 0: a pair that nobody has
+        self.register_buffer("row", torch.from_numpy(row), persistent=False)  # [K, K]; 0: no item has the pair
         self.table = nn.Embedding(len(pairs) + 1, width, padding_idx=0)  # row 0 stays zero
         self.into = nn.Linear(width, dim, bias=False)
         self.query = nn.Linear(dim, width, bias=False)
@@ -50,12 +52,12 @@ class PairTable(nn.Module):
 
     @property
     def pairs(self) -> Tensor:
-        """The pairs that have a row, int64 [R, 2], in the rows' order."""
+        """The pairs that have a row, int64 [R, 2], in the order of the rows."""
         return self.row.nonzero()
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Begin small; tokens at the scale of the code embeddings once `start_from` has filled the table."""
+        """Draw small random weights; after `start_from` the tokens are at the scale of the code embeddings."""
         nn.init.normal_(self.table.get_parameter("weight"), std=0.02)
         self.table.get_parameter("weight")[0] = 0.0
         nn.init.normal_(self.into.weight, std=self.into.in_features**-0.5)
@@ -63,7 +65,7 @@ class PairTable(nn.Module):
 
     @torch.no_grad()
     def start_from(self, vectors: NDArray[np.float32], sids: NDArray[np.integer]) -> None:
-        """Let embeddings begin as the mean vector of their items: float32 [n_items, P], for the rows of `sids`."""
+        """Add to each embedding the mean vector of its items, scaled: float32 [n_items, P], for the rows of `sids`."""
         codes = torch.from_numpy(sids[:, :2].astype(np.int64))
         rows = self.row[codes[:, 0], codes[:, 1]]
         weight: Tensor = self.table.get_parameter("weight")
@@ -73,12 +75,12 @@ class PairTable(nn.Module):
         weight[0] = 0.0
 
     def tokens(self, sids: Tensor) -> Tensor:
-        """What the pair adds to its items' tokens: int [..., ≥ 2] -> [..., D]."""
+        """Return what pairs add to the tokens of their items: SIDs int [..., ≥ 2] -> [..., D]."""
         return self.into(self.table(self.row[sids[..., 0], sids[..., 1]]))  # type: ignore[no-any-return]
 
     def logits(self, hidden: Tensor, first: Tensor) -> Tensor:
-        """What pairs add to the logits of the second code: hidden [n, D], first codes int [n, W] -> [n, W, K]."""
-        weight: Tensor = self.table.weight  # no `get_parameter`: pruning puts products of parameters in its place
+        """Return what pairs add to the logits of the second code: hidden [n, D], first codes [n, W] -> [n, W, K]."""
+        weight: Tensor = self.table.weight  # not `get_parameter`: pruning replaces the parameter by a product
         scores = F.pad(self.query(self.dropout(hidden)) @ weight[1:].T, (1, 0))  # [n, 1 + R]
         rows = self.row[first]  # [n, W, K]
         return scores.gather(1, rows.flatten(1)).view(rows.shape)

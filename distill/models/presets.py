@@ -1,6 +1,6 @@
-"""Presets named after the field's systems: which sources an item's token is made of, and what is tuned.
+"""Presets named after published systems: which sources an item's token is made of, and which weights are tuned.
 
-A preset is the part of a system that this teacher can be; docs/teachers.md says for each which part that is not.
+A preset reproduces only these two choices of a system; docs/teachers.md lists for each what is left out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Source = Literal["text", "collaborative", "sid", "image", "id"]
 
 @dataclass(frozen=True)
 class Preset:
-    """What a preset sets."""
+    """The settings of a preset."""
 
     sources: tuple[Source, ...]
     tuning: Literal["lora", "full"]
@@ -35,20 +35,20 @@ PRESETS = {
 
 
 def apply_preset(config: TeacherConfig) -> TeacherConfig:
-    """Return the configuration with the preset's sources and tuning in it; without a preset, as it is.
+    """Return the configuration with the preset's sources and tuning; without a preset, unchanged.
 
-    Applying it twice changes nothing.
+    Applying it twice has the same effect as once.
 
-    :raises ConfigError: if a setting is given besides that the preset sets otherwise.
+    :raises ConfigError: if the configuration sets sources or tuning to something else than the preset.
     """
     if not config.preset:
         return config
-    preset, plain = PRESETS[config.preset], TeacherConfig()
+    preset, defaults = PRESETS[config.preset], TeacherConfig()
     for name in ("sources", "tuning"):
         given, wanted = getattr(config, name), getattr(preset, name)
-        if given not in (wanted, getattr(plain, name)):
+        if given not in (wanted, getattr(defaults, name)):
             raise ConfigError(
-                f"teacher.preset = {config.preset!r} sets teacher.{name} to {wanted!r}, but {given!r} is given; "
-                f"leave out teacher.{name}, or the preset"
+                f"teacher.preset = {config.preset!r} sets teacher.{name} to {wanted!r}, but the configuration sets it "
+                f"to {given!r}; remove teacher.{name} or teacher.preset"
             )
     return msgspec.structs.replace(config, sources=preset.sources, tuning=preset.tuning)

@@ -1,4 +1,4 @@
-"""SASRec with full softmax cross-entropy: the strong baseline, and later a member of the teacher committee.
+"""SASRec with full softmax cross-entropy: a strong baseline, and a member of the teacher committee.
 
 Kang & McAuley 2018 (self-attention over learned item and position embeddings, the item table tied to the output),
 trained as Klenitskiy & Vasilev 2023 ("Turning dross into gold loss") found best: cross-entropy over all items at
@@ -35,7 +35,7 @@ class SasrecBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Map [B, T, D] to [B, T, D]; `mask` is bool [B, 1, T, T], or None for plain causal."""
+        """Map [B, T, D] to [B, T, D]; `mask` is bool [B, 1, T, T], or None for a causal mask."""
         batch, length, dim = x.shape
         q, k, v = (
             t.view(batch, length, self.heads, -1).transpose(1, 2) for t in self.qkv(self.attention_norm(x)).chunk(3, -1)
@@ -64,14 +64,14 @@ class Sasrec(nn.Module):
 
     @torch.no_grad()
     def start_from(self, vectors: NDArray[np.float32]) -> None:
-        """Let item embeddings begin as collaborative vectors, float32 [n_items, D], at half their length.
+        """Initialise item embeddings with collaborative vectors, float32 [n_items, D], at half their length.
 
-        A random table needs many epochs to find what co-occurrence counts know (docs/benchmarks.md has both).
+        From random embeddings many epochs go into learning co-occurrence; docs/benchmarks.md compares both.
         """
         self.items.weight[:-1] = 0.5 * torch.from_numpy(vectors)
 
     def hidden(self, inputs: Tensor, is_start: Tensor, position: Tensor, mask: Tensor | None) -> Tensor:
-        """Hidden states [B, T, D] of catalogue rows [B, T]."""
+        """Return the hidden states [B, T, D] of catalogue rows [B, T]."""
         rows = torch.where(is_start, self.n_items, inputs)
         x = self.dropout(self.items(rows) + self.positions(position))
         for block in self.blocks:
@@ -79,20 +79,21 @@ class Sasrec(nn.Module):
         return self.norm(x)  # type: ignore[no-any-return]
 
     def scores(self, hidden: Tensor) -> Tensor:
-        """Logits over all items, [..., D] -> [..., n_items]."""
+        """Return logits over all items, [..., D] -> [..., n_items]."""
         return hidden @ self.items.weight[:-1].T + self.bias
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the summed cross-entropy over the batch's positions."""
-        return full_softmax_loss(self._answers(batch), self.items.weight[:-1], self.bias, batch.targets)
+        return full_softmax_loss(self._states(batch), self.items.weight[:-1], self.bias, batch.targets)
 
     def item_logits(self, batch: Batch) -> Tensor:
-        """Logits over all items at the batch's positions, [n, n_items]; the batch may be on any device."""
-        return self.scores(self._answers(batch.to(self.bias.device)))
+        """Return logits over all items at the batch's positions, [n, n_items]; the batch may be on any device."""
+        return self.scores(self._states(batch.to(self.bias.device)))
 
-    def _answers(self, batch: Batch) -> Tensor:
+    def _states(self, batch: Batch) -> Tensor:
+        """Return the hidden states at the loss positions of a batch, [n, D]."""
         hidden = self.hidden(batch.inputs, batch.is_start, batch.position, batch.mask)
-        return hidden.flatten(0, 1)[batch.loss_at]  # [n, D]
+        return hidden.flatten(0, 1)[batch.loss_at]
 
 
 class SasrecRanker(ItemRanker):

@@ -20,10 +20,10 @@ from pocketrec.runtime.errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class ItemSources:
-    """What is known of items, in catalogue order.
+    """The sources of items, in catalogue order.
 
-    text, collaborative, image: float32 [n, d]; sids: int [n, L]. None: not known, and then not to be asked for.
-    codes: size of a codebook; 0: as many as the largest code in `sids` needs.
+    text, collaborative, image: float32 [n, d]; sids: int [n, L]. None: not given, so it cannot be chosen as a source.
+    codes: size of a codebook; 0: the largest code in `sids`, plus one.
     """
 
     text: NDArray[np.float32] | None = None
@@ -34,10 +34,10 @@ class ItemSources:
 
 
 class SourceTable(nn.Module):
-    """The sources of every item side by side: rows -> [..., S].
+    """The chosen sources of every item, concatenated: catalogue rows -> [..., S].
 
-    Each frozen source is centred and scaled, so that its rows have length 1 on average over the training catalogue;
-    the learned ones begin at that length too. No source outweighs another before the first step.
+    Each frozen source is centred and scaled so that its rows have length 1 on average over the training catalogue.
+    Learned sources start at the same length, so no source outweighs another before the first step.
     """
 
     frozen: Tensor
@@ -46,16 +46,16 @@ class SourceTable(nn.Module):
     sids: Tensor
 
     def __init__(self, config: TeacherConfig, sources: ItemSources, n_items: int) -> None:
-        """Build, with random embeddings.
+        """Build a table with random learned embeddings.
 
         :raises ConfigError: if a source is chosen but not given.
-        :raises DataError: if a source has not one row an item.
+        :raises DataError: if a source does not have one row per item.
         """
         super().__init__()
         self.chosen, dim = config.sources, config.source_dim
         arrays = _frozen(config.sources, sources, n_items)
         frozen = torch.cat(arrays, 1) if arrays else torch.zeros(n_items, 0)
-        # Lengths are those of the training catalogue, also for items that come later: hence kept with the weights.
+        # Kept with the weights: items that are added later are centred and scaled as the training catalogue was.
         self.register_buffer("centre", frozen.mean(0))
         lengths = [(a - a.mean(0)).square().sum(1).mean().sqrt().clamp(min=1e-6).expand(a.shape[1]) for a in arrays]
         self.register_buffer("scale", torch.cat(lengths) if lengths else torch.ones(0))
@@ -69,7 +69,7 @@ class SourceTable(nn.Module):
         self.width = frozen.shape[1] + dim * (("id" in self.chosen) + ("sid" in self.chosen))
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
-        """Return the sources of catalogue rows, int64 [...] -> [..., S]; of all items [N, S] where `rows` is None."""
+        """Return the sources of catalogue rows, int64 [...] -> [..., S]; None: of all items, [N, S]."""
         at = slice(None) if rows is None else rows
         parts = [self.frozen[at]]
         if self.ids is not None:
@@ -81,27 +81,30 @@ class SourceTable(nn.Module):
 
     @torch.no_grad()
     def extend(self, sources: ItemSources, n_items: int) -> None:
-        """Take over a longer catalogue; see `Teacher.extend`."""
+        """Replace the catalogue by a longer one; see `Teacher.extend`."""
         arrays = _frozen(self.chosen, sources, n_items)
         frozen = torch.cat(arrays, 1) if arrays else torch.zeros(n_items, 0)
         self.frozen = (frozen.to(self.centre) - self.centre) / self.scale
         sids = _sids(self.chosen, sources, n_items).to(self.sids)
         if self.codes is not None and int(sids.max()) >= self.codes.shape[1]:
-            raise DataError(f"a new item's code is {int(sids.max())}, but codebooks have {self.codes.shape[1]} codes")
+            raise DataError(
+                f"a new item has code {int(sids.max())}, but the codebooks have codes 0 to {self.codes.shape[1] - 1}; "
+                "assign its semantic ID with the codebooks that the teacher was trained with"
+            )
         self.sids = sids
         if self.ids is not None:
-            unknown = self.ids.mean(0, keepdim=True).expand(n_items - len(self.ids), -1)
-            self.ids = nn.Parameter(torch.cat((self.ids, unknown)))
+            mean = self.ids.mean(0, keepdim=True).expand(n_items - len(self.ids), -1)
+            self.ids = nn.Parameter(torch.cat((self.ids, mean)))
 
 
 def _frozen(chosen: tuple[str, ...], sources: ItemSources, n_items: int) -> list[Tensor]:
-    """Return the chosen vectors, float32 [N, d] each, in the order of `chosen`."""
+    """Return the chosen frozen sources, float32 [N, d] each, in the order of `chosen`."""
     names = [name for name in chosen if name in ("text", "collaborative", "image")]
     return [torch.from_numpy(_array(name, getattr(sources, name), n_items).astype(np.float32)) for name in names]
 
 
 def _sids(chosen: tuple[str, ...], sources: ItemSources, n_items: int) -> Tensor:
-    """Return semantic IDs, int64 [N, L], or [N, 0] where they are not a source."""
+    """Return semantic IDs, int64 [N, L]; [N, 0] if they are not a source."""
     if "sid" not in chosen:
         return torch.zeros(n_items, 0, dtype=torch.int64)
     return torch.from_numpy(_array("sid", sources.sids, n_items).astype(np.int64))
@@ -109,7 +112,9 @@ def _sids(chosen: tuple[str, ...], sources: ItemSources, n_items: int) -> Tensor
 
 def _array(name: str, array: NDArray[Any] | None, n_items: int) -> NDArray[Any]:
     if array is None:
-        raise ConfigError(f"teacher.sources holds {name!r}, but there is none for these items; leave it out")
+        raise ConfigError(
+            f"teacher.sources contains {name!r}, but these items have no such vectors; remove it from teacher.sources"
+        )
     if array.ndim != 2 or len(array) != n_items:
         raise DataError(f"the source {name!r} has shape {array.shape}; expected one row for each of {n_items} items")
     return array

@@ -1,15 +1,15 @@
-"""The teacher: a language model's blocks that read one token per item, and a full softmax over the catalogue.
+"""The teacher: blocks of a language model that read one token per item, and a full softmax over the catalogue.
 
     x_i = W_in s_i,   P(i | history) = softmax_i( head(backbone([prompt, start, x_1, ..., x_N])) · W_out s_i + b_i )
 
 s_i is the concatenation of an item's *sources*: text, collaborative and image vectors (given, frozen), the sum of
-its semantic ID's code embeddings, and an embedding of its own (both learned). That one switch spans the field's
-families: text (TALLRec, Bao et al. 2023), collaborative vectors projected into the language model's space (E4SRec,
-Li et al. 2023, section 3.3; LLaRA, CoLLM), semantic IDs (LC-Rec), images (VIP5). One token an item as in E4SRec, so a
-history is as short as it can be; the softmax over all items as there too. Since items enter and are scored through
-their sources, so are items that came later (`Teacher.extend`).
+its semantic ID's code embeddings, and an embedding of its own (both learned). The choice of sources covers the families
+of the field: text (TALLRec, Bao et al. 2023), collaborative vectors projected into the language model's space (E4SRec,
+Li et al. 2023, section 3.3; LLaRA, CoLLM), semantic IDs (LC-Rec), images (VIP5). As in E4SRec, an item is one token and
+the softmax is over all items. Items are read and scored through their sources, and so are items that are added after
+training (`Teacher.extend`).
 
-Rows are packed (`distill.batches`): every history sees itself alone, and all of them a shared prompt.
+Rows are packed (`distill.data.batches`): a token attends to its own history and to the prompt, which all share.
 Shapes in comments: B rows, T tokens, D width, P prompt tokens, N items, S width of all sources, H width of the head.
 """
 
@@ -31,8 +31,8 @@ from pocketrec.distill.models.item_model import ItemRanker
 from pocketrec.distill.models.source_table import ItemSources, SourceTable
 from pocketrec.runtime.errors import DataError, MissingExtraError
 
-HEAD = 256  # width in which items are scored
-HEAD_STD = 0.01  # of the head's first weights: logits start small, about 0.2
+HEAD = 256  # width of the vectors that items are scored by
+HEAD_STD = 0.01  # standard deviation of the head's initial weights; logits start at about 0.2
 LORA_LAYERS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -50,15 +50,15 @@ class Teacher(nn.Module):
         n_items: int,
         max_history: int,
     ) -> None:
-        """Build on a backbone, which becomes the teacher's own.
+        """Build on a backbone, which becomes part of the teacher.
 
-        Item tokens enter at the scale of the words that the blocks were trained on; the head has a norm of its own
-        and starts small, since pretrained final norms come at any scale.
+        Item tokens start at the scale of the word embeddings that the blocks were trained with. The head has a norm of
+        its own and small initial weights, since the scale of a pretrained model's final norm varies.
 
-        :param config: with its preset applied (`distill.teacher_presets`).
+        :param config: with its preset applied (`distill.models.presets`).
         :raises ConfigError: if a source is chosen but not given.
-        :raises DataError: if a source has not one row an item.
-        :raises MissingExtraError: if LoRA is asked for and peft is not installed.
+        :raises DataError: if a source does not have one row per item.
+        :raises MissingExtraError: if `tuning` is "lora" and peft is not installed.
         """
         super().__init__()
         self.config, self.n_items, self.max_history = config, n_items, max_history
@@ -80,7 +80,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, token_std: float) -> None:
-        # Rows of sources have about the length sqrt(number of sources), so this std gives tokens the std wanted.
+        # Rows of the source table have a length of about sqrt(number of sources); tokens then get `token_std`.
         length = len(self.config.sources) ** 0.5
         nn.init.normal_(self.project.weight, std=token_std / length)
         nn.init.zeros_(self.project.bias)
@@ -89,22 +89,22 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def start_from(self, vectors: NDArray[np.float32]) -> None:
-        """Let the items' own embeddings begin as collaborative vectors, float32 [N, source_dim], of length 1.
+        """Initialise the items' own embeddings with collaborative vectors, float32 [N, source_dim], of length 1.
 
-        A random table needs many epochs to find what co-occurrence counts know (see `Sasrec.start_from`). Items
-        without a vector (zeros) keep their random one.
+        From random embeddings many epochs go into learning co-occurrence (see `Sasrec.start_from`). Items without a
+        vector (all zeros) keep their random embedding.
         """
         if self.items.ids is not None:
             given = torch.from_numpy(vectors).to(self.items.ids)
             self.items.ids.copy_(torch.where(given.any(1, keepdim=True), given, self.items.ids))
 
     def extend(self, sources: ItemSources, n_items: int) -> None:
-        """Take over a longer catalogue, for scoring: the known items come first, unchanged, then the new ones.
+        """Replace the catalogue by a longer one, for scoring: the known items first and unchanged, then the new ones.
 
-        New items enter and are scored through their sources. Where `id` is one of them, theirs is the mean of all,
-        and so is their bias.
+        New items are read and scored through their sources. Where `id` is a source, their embedding and their bias are
+        the means over the known items.
 
-        :raises ConfigError, DataError: as the constructor, and if the catalogue is shorter than the known one.
+        :raises ConfigError, DataError: as the constructor; also if the catalogue is shorter than the known one.
         """
         if n_items < self.n_items:
             raise DataError(f"the catalogue has {n_items} items, fewer than the {self.n_items} that the teacher knows")
@@ -115,14 +115,14 @@ class Teacher(nn.Module):
         self.n_items = n_items
 
     def _run(self, batch: Batch, **options: Any) -> Any:
-        """Run the blocks over [prompt, row] for every row: P + T tokens."""
+        """Run the blocks over the prompt and every row, P + T tokens."""
         x = self.project(self.items(batch.inputs))  # [B, T, D]
         x = self.dropout(torch.where(batch.is_start.unsqueeze(-1), self.start.to(x), x))
         prompt = self.prompt.to(x).expand(len(x), -1, -1)  # [B, P, D]
         x = torch.cat((prompt, x), 1)
-        may_look = _with_prompt(batch.mask, len(self.prompt))  # [B, 1, P + T, P + T]
-        mask = torch.zeros(may_look.shape, dtype=x.dtype, device=x.device)
-        mask.masked_fill_(~may_look, torch.finfo(x.dtype).min)
+        may_attend = _with_prompt(batch.mask, len(self.prompt))  # [B, 1, P + T, P + T]
+        mask = torch.zeros(may_attend.shape, dtype=x.dtype, device=x.device)
+        mask.masked_fill_(~may_attend, torch.finfo(x.dtype).min)
         first = torch.arange(len(self.prompt), device=x.device).expand(len(x), -1)
         position = torch.cat((first, batch.position + len(self.prompt)), 1)
         return self.backbone(
@@ -130,38 +130,38 @@ class Teacher(nn.Module):
         )  # fmt: skip
 
     def hidden(self, batch: Batch) -> Tensor:
-        """Hidden states behind the last block and its norm, [B, T, D]."""
+        """Return the hidden states after the last block and its norm, [B, T, D]."""
         return self._run(batch).last_hidden_state[:, len(self.prompt) :]  # type: ignore[no-any-return]
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
-        """Hidden states behind every block, for feature distillation: [B, T, D] each, the last one normed."""
+        """Return the hidden states after every block, [B, T, D] each, the last one normalised."""
         states = self._run(batch.to(self.start.device), output_hidden_states=True).hidden_states
         return [state[:, len(self.prompt) :] for state in states[1:]]
 
-    def query(self, hidden: Tensor) -> Tensor:
-        """What items are scored against: [..., D] -> [..., H]."""
+    def score_vector(self, hidden: Tensor) -> Tensor:
+        """Return the vectors whose products with the item matrix are the scores: [..., D] -> [..., H]."""
         return self.head(self.norm(self.dropout(hidden)))  # type: ignore[no-any-return]
 
     def item_matrix(self) -> Tensor:
-        """Every item as the head sees it, [N, H]."""
+        """Return the vector that each item is scored by, [N, H]."""
         return self.project_out(self.items())  # type: ignore[no-any-return]
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the summed cross-entropy over the batch's positions."""
         hidden = self.hidden(batch).flatten(0, 1)[batch.loss_at]  # [n, D]
-        return full_softmax_loss(self.query(hidden), self.item_matrix(), self.bias, batch.targets)
+        return full_softmax_loss(self.score_vector(hidden), self.item_matrix(), self.bias, batch.targets)
 
     def item_logits(self, batch: Batch) -> Tensor:
-        """Logits over all items at the batch's positions, [n, N]; the batch may be on any device."""
+        """Return logits over all items at the batch's positions, [n, N]; the batch may be on any device."""
         batch = batch.to(self.start.device)
         return self.scores(self.hidden(batch).flatten(0, 1)[batch.loss_at])
 
     def scores(self, hidden: Tensor) -> Tensor:
-        """Logits over all items of hidden states [n, D] -> [n, N]."""
-        return torch.addmm(self.bias, self.query(hidden), self.item_matrix().T)
+        """Return logits over all items for hidden states, [n, D] -> [n, N]."""
+        return torch.addmm(self.bias, self.score_vector(hidden), self.item_matrix().T)
 
     def layers(self) -> nn.ModuleList:
-        """Return the blocks as transformers' own, with what LoRA has learned added to their weights (a copy then)."""
+        """Return the decoder layers of transformers; with LoRA, a copy with its updates merged into the weights."""
         body: Any = self.backbone
         if self.config.tuning == "lora":
             body = copy.deepcopy(body).merge_and_unload()
@@ -170,7 +170,7 @@ class Teacher(nn.Module):
 
     @property
     def parameters_count(self) -> int:
-        """Number of parameters that a recommendation needs, frozen ones included."""
+        """Number of parameters, frozen ones included."""
         return sum(p.numel() for p in self.parameters())
 
 
@@ -183,7 +183,7 @@ class TeacherRanker(ItemRanker):
 
 
 def _with_prompt(mask: Tensor, prompt: int) -> Tensor:
-    """Put a prompt before every row that all its tokens see: bool [B, 1, T, T] -> [B, 1, P + T, P + T]."""
+    """Extend a mask by a prompt that every token attends to: bool [B, 1, T, T] -> [B, 1, P + T, P + T]."""
     if prompt == 0:
         return mask
     rows, _, tokens, _ = mask.shape
@@ -195,11 +195,13 @@ def _with_prompt(mask: Tensor, prompt: int) -> Tensor:
 
 
 def _with_lora(body: nn.Module, config: TeacherConfig) -> nn.Module:
-    """Freeze the blocks and put low-rank updates beside their matrices (Hu et al. 2021, section 4.1)."""
+    """Freeze the blocks and add low-rank updates to their matrices (Hu et al. 2021, section 4.1)."""
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError as error:
-        raise MissingExtraError("teacher.tuning = 'lora' needs peft; run `pip install peft`, or set 'full'") from error
+        raise MissingExtraError(
+            "teacher.tuning = 'lora' needs peft; run `pip install peft`, or set teacher.tuning = 'full'"
+        ) from error
     shape = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules=LORA_LAYERS)
     wrapped: nn.Module = get_peft_model(body, shape)
     return wrapped

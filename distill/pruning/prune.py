@@ -1,20 +1,20 @@
-"""Structured, gradual pruning of a trained student, with soft labels on, and real removal at the end.
+"""Structured, gradual pruning of a trained student, trained on soft labels where there are any.
 
-On the path of the data: between the trained student and preferences or export. What goes and when:
+On the path of the data: between the trained student and the preference stage or export. The steps:
 
-1. The student is turned onto its principal axes (`distill.rotation`), its units get their first scores, and the final
-   shape is planned (`distill.shape_plan`), all on a few training batches.
-2. Cutting: it trains on while gates (`distill.gates`) collect Taylor scores, I = Σ_batches (g · ∂L/∂g)² (Molchanov et
-   al. 2019, eq. 8). Every few steps each dimension keeps as many units as the cubic schedule says (Zhu & Gupta 2017,
-   eq. 1), the best by scores, of which each cut forgets half:
+1. The student is rotated onto its principal axes (`distill.pruning.rotation`), its units get their first scores, and
+   the final shape is planned (`distill.pruning.shape_plan`), all on a few training batches.
+2. Cutting: training continues while masks (`distill.pruning.masks`) collect Taylor scores, I = Σ_batches (m · ∂L/∂m)²
+   (Molchanov et al. 2019, eq. 8). Every few steps each dimension is cut to the number of units of the cubic schedule
+   (Zhu & Gupta 2017, eq. 1), the units with the highest scores; each cut halves the scores collected so far:
 
        kept(t) = kept(T) + (all - kept(T)) · (1 - t / T)³
 
-   Where that is no whole number, the last unit's gate holds the fraction, so that heads and layers fade.
-3. Removal (`distill.removal`): the gates' student becomes a smaller one that answers the same.
-4. Recovery: that one trains on, as any student does.
+   The fractional part of kept(t) is the mask of the last unit, so heads and layers fade out.
+3. Removal (`distill.pruning.removal`): the masked student becomes a smaller one with the same outputs.
+4. Recovery: the smaller student is trained like any other.
 
-Promises: a run that was killed and started again cuts what it would have cut; the result is an ordinary student.
+Promises: a run that was killed and started again cuts the same units; the result is an ordinary student.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ from pocketrec.distill.evaluation.protocol import student_scores
 from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.pruning.masks import (
-    Gates,
-    gated,
-    gated_loss,
-    open_gates,
-    places,
+    Masks,
+    mask_sites,
+    masked_loss,
+    masked_weights,
+    open_masks,
     square_sums,
     taylor_sums,
     units_of,
 )
 from pocketrec.distill.pruning.removal import remove
-from pocketrec.distill.pruning.rotation import rotate
-from pocketrec.distill.pruning.shape_plan import Budget, Curves, close, loss_curves, plan_shape, steps
+from pocketrec.distill.pruning.rotation import rotate_student
+from pocketrec.distill.pruning.shape_plan import Budget, Curves, close_masks, loss_curves, plan_shape, unit_counts
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.distill.training.losses import Distillation, HardLabels
 from pocketrec.distill.training.student_training import save_student, student_loss
@@ -61,16 +61,16 @@ from pocketrec.runtime.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 CUTTING = "cutting"
-PLAN_BATCHES = 8  # that principal axes, first scores and the plan go by
-MEMORY = 0.5  # of the scores, what is left at every cut
+PLAN_BATCHES = 8  # training batches for the principal axes, the first scores and the plan
+MEMORY = 0.5  # share of the scores that is kept at every cut
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What pruning did.
+    """The result of pruning.
 
-    before, after: shapes. curves: what the plan went by, the loss with each dimension cut alone. cutting, recovery: how
-    both parts of the training went. valid_before, valid_after: on the same questions.
+    before, after: shapes. curves: the loss with each dimension cut alone, from which the shape was planned. cutting,
+    recovery: the course of both trainings. valid_before, valid_after: scores on the same validation cases.
     """
 
     before: StudentConfig
@@ -83,9 +83,9 @@ class Pruned:
 
 
 class Pruning(nn.Module):
-    """A student's loss with gates on the student; `on_gradients` closes them step by step.
+    """A student's loss with masks on the student; `on_gradients` lowers the masks step by step.
 
-    Gates, scores, the step and the goal are buffers, so a checkpoint holds them.
+    Masks, scores, step and goal are buffers, so that a checkpoint holds them.
     """
 
     step: Tensor
@@ -94,39 +94,39 @@ class Pruning(nn.Module):
     def __init__(self, loss: HardLabels | Distillation, config: PruneConfig, shape: StudentConfig, steps: int) -> None:
         """Wrap a loss.
 
-        :param shape: to prune the student to.
-        :param steps: optimiser steps until everything is cut.
+        :param shape: the shape to prune the student to.
+        :param steps: optimiser steps until that shape is reached.
         """
         super().__init__()
         self.loss, self.config, self.steps = loss, config, max(1, steps)
-        self.where = places(self.student)
-        gates = open_gates(self.student)
-        self.names = tuple(gates)
-        for name, gate in gates.items():
-            self.register_buffer(f"gate_{name}", gate)
-            self.register_buffer(f"score_{name}", torch.zeros_like(gate))
+        self.sites = mask_sites(self.student)
+        masks = open_masks(self.student)
+        self.names = tuple(masks)
+        for name, mask in masks.items():
+            self.register_buffer(f"mask_{name}", mask)
+            self.register_buffer(f"score_{name}", torch.zeros_like(mask))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("goal", torch.tensor([units_of(shape, name) for name in gates]))  # units to keep
+        self.register_buffer("goal", torch.tensor([units_of(shape, name) for name in masks]))  # units to keep
 
     @property
     def student(self) -> Student:
-        """The student, gates not applied."""
+        """The student without masks applied."""
         return self.loss.student
 
     @property
-    def gates(self) -> Gates:
-        """The gates by dimension."""
-        return {name: self.get_buffer(f"gate_{name}") for name in self.names}
+    def masks(self) -> Masks:
+        """The masks by dimension."""
+        return {name: self.get_buffer(f"mask_{name}") for name in self.names}
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the summed loss over the batch's positions."""
-        return gated_loss(self.loss, self.gates, self.where, batch)
+        return masked_loss(self.loss, self.masks, self.sites, batch)
 
     @torch.no_grad()
     def on_gradients(self) -> None:
         """Collect scores; every few steps, cut."""
         if self.config.criterion == "taylor":
-            for name, total in taylor_sums(self.student, self.gates, self.where).items():
+            for name, total in taylor_sums(self.student, self.masks, self.sites).items():
                 self.get_buffer(f"score_{name}").add_(total.square())
         self.step += 1
         if int(self.step) % self.config.every == 0:
@@ -134,26 +134,26 @@ class Pruning(nn.Module):
 
     @torch.no_grad()
     def cut(self, time: float) -> None:
-        """Close gates to where they should be at a time, 1: the end."""
+        """Lower the masks to the schedule's number of units at `time` (0: start of cutting, 1: end)."""
         taylor = {name: self.get_buffer(f"score_{name}") for name in self.names}
-        scores = ranking(self.student, self.config, self.gates, taylor)
+        scores = ranking(self.student, self.config, self.masks, taylor)
         for name, goal in zip(self.names, self.goal.tolist(), strict=True):
-            gate = self.get_buffer(f"gate_{name}")
-            kept = goal + (gate.shape[1] - goal) * (1 - min(1.0, time)) ** 3
-            gate.copy_(close(gate, scores[name], kept))
+            mask = self.get_buffer(f"mask_{name}")
+            kept = goal + (mask.shape[1] - goal) * (1 - min(1.0, time)) ** 3
+            mask.copy_(close_masks(mask, scores[name], kept))
             self.get_buffer(f"score_{name}").mul_(MEMORY)
 
     def finish(self) -> Student:
-        """Close what is left to close and return the smaller student."""
+        """Cut to the final shape and return the smaller student."""
         self.cut(1.0)
-        return remove(self.gated_student(), {name: gate > 0 for name, gate in self.gates.items()})
+        return remove(self.masked_student(), {name: mask > 0 for name, mask in self.masks.items()})
 
     @torch.no_grad()
-    def gated_student(self) -> Student:
-        """Return a copy of the student with the gates multiplied into its weights."""
+    def masked_student(self) -> Student:
+        """Return a copy of the student with the masks multiplied into its weights."""
         out = copy.deepcopy(self.student)
         weights = dict(out.named_parameters())
-        for name, weight in gated(weights, self.gates, self.where).items():
+        for name, weight in masked_weights(weights, self.masks, self.sites).items():
             weights[name].copy_(weight)
         return out
 
@@ -169,26 +169,27 @@ def prune_student(
     labels: SoftLabels | None = None,
     distill: DistillConfig | None = None,
 ) -> tuple[Student, Pruned]:
-    """Prune a student; goes on from a checkpoint in `folder`, where the result is `best.safetensors`.
+    """Prune a student and write the result to `folder`; resumes from a checkpoint there.
 
-    :param start: left as it is.
-    :param labels: soft labels of the training histories; None: hard labels alone.
+    :param start: the trained student; it is not changed.
+    :param labels: soft labels of the training histories; None: hard labels only.
     :param distill: weights of the losses, with `labels`.
-    :raises ConfigError: if the student is within the budget, or cannot get there.
+    :raises ConfigError: if the student is within the budget already, or the budget cannot be reached.
     """
     settings = config.train
     if budget.cost(start.config) <= budget.limit:
         raise ConfigError(
-            f"prune: the student has {budget.cost(start.config):,} {budget.unit}, within the {budget.limit:,} asked for"
+            f"prune: the student has {budget.cost(start.config):,} {budget.unit}, already within the target of "
+            f"{budget.limit:,}; set a smaller target"
         )
     model, curves = cutting_model(start, split, ids, config, budget, progress, labels, distill)
     cutting = _fit(model, split, ids, _while_cutting(config), folder / CUTTING, progress, "cutting the student")
     student = model.finish()
     epochs, recovery = settings.epochs - _cutting_epochs(config), None
     if epochs:
-        loss = student_loss(student, ids, settings, labels, fitting(distill, student.config.layers))
-        again = replace(settings, epochs=epochs)
-        recovery = _fit(loss, split, ids, again, folder, progress, "recovering the student")
+        loss = student_loss(student, ids, settings, labels, losses_while_pruning(distill, student.config.layers))
+        remaining = replace(settings, epochs=epochs)
+        recovery = _fit(loss, split, ids, remaining, folder, progress, "recovering the student")
     if PartialState(cpu=settings.cpu).is_main_process:
         save_student(student, folder)
     after = student_scores(student.eval(), split, ids, settings)
@@ -196,10 +197,10 @@ def prune_student(
     return student, Pruned(start.config, student.config, curves, cutting, recovery, before, after)
 
 
-def fitting(distill: DistillConfig | None, layers: int) -> DistillConfig:
-    """Return the losses that a student of so many layers can have while it is pruned.
+def losses_while_pruning(distill: DistillConfig | None, layers: int) -> DistillConfig:
+    """Return the weights of the losses that apply to a student of so many layers while it is pruned.
 
-    Without features: their projections were the distillation's, and did not outlive it.
+    Feature losses are off: their projections belong to the distillation stage and are not kept.
     """
     distill = distill or DistillConfig()
     early = distill.intermediate if layers >= distill.blocks else 0.0
@@ -211,7 +212,7 @@ def _cutting_epochs(config: PruneConfig) -> int:
 
 
 def _while_cutting(config: PruneConfig) -> TrainConfig:
-    """The last weights are wanted, not the best: those of the first epoch, hardly cut, would always win."""
+    """Return settings that keep the last weights; by validation the first epoch, where little is cut, would win."""
     epochs = _cutting_epochs(config)
     return replace(config.train, epochs=epochs, validate_every=epochs, schedule="constant", ema=0.0)
 
@@ -226,15 +227,15 @@ def cutting_model(
     labels: SoftLabels | None = None,
     distill: DistillConfig | None = None,
 ) -> tuple[Pruning, Curves]:
-    """Make ready what cutting trains: a turned copy of the student behind open gates, and the shape to reach."""
+    """Return the model that cutting trains, a rotated copy of the student with masks of 1, and the loss curves."""
     student, settings, shape = copy.deepcopy(start), config.train, start.config
     batches = window_batches(split.train, shape.max_history, settings)(0, 1)
     first = [batch for micro_batches in islice(batches.epoch(0), PLAN_BATCHES) for batch in micro_batches]
     if config.rotate:
-        rotate(student, first, torch.from_numpy(ids.rows.astype(np.int64)))
-    loss = student_loss(student, ids, settings, labels, fitting(distill, shape.layers))
+        rotate_student(student, first, torch.from_numpy(ids.rows.astype(np.int64)))
+    loss = student_loss(student, ids, settings, labels, losses_while_pruning(distill, shape.layers))
     scores = first_scores(loss, config, first)
-    cuts = sum(len(steps(shape, name, config.multiple)) for name in scores if name in config.dimensions)
+    cuts = sum(len(unit_counts(shape, name, config.multiple)) for name in scores if name in config.dimensions)
     with progress.track("planning the shape", cuts) as advance:
         measure = partial(mean_loss, loss, first)
         curves = loss_curves(shape, scores, config.dimensions, config.multiple, measure, advance)
@@ -243,42 +244,42 @@ def cutting_model(
     return Pruning(loss, config, goal, _cutting_epochs(config) * len(batches)), curves
 
 
-def first_scores(loss: HardLabels | Distillation, config: PruneConfig, batches: list[Batch]) -> Gates:
-    """Score a student's units on a few batches, without dropout; what is drawn at random is drawn alike."""
-    gates, where = open_gates(loss.student), places(loss.student)
+def first_scores(loss: HardLabels | Distillation, config: PruneConfig, batches: list[Batch]) -> Masks:
+    """Score a student's units on a few batches, without dropout and with a fixed random state."""
+    masks, sites = open_masks(loss.student), mask_sites(loss.student)
     loss.eval()
-    total = {name: torch.zeros_like(gate) for name, gate in gates.items()}
+    total = {name: torch.zeros_like(mask) for name, mask in masks.items()}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for batch in batches:
             loss.zero_grad()
             (loss(batch) / batch.total).backward()
-            for name, score in taylor_sums(loss.student, gates, where).items():
+            for name, score in taylor_sums(loss.student, masks, sites).items():
                 total[name] += score.square()
     loss.zero_grad()
-    return ranking(loss.student, config, gates, total)
+    return ranking(loss.student, config, masks, total)
 
 
-def ranking(student: Student, config: PruneConfig, gates: Gates, taylor: Gates) -> Gates:
-    """Return the scores that units go by, the lowest first.
+def ranking(student: Student, config: PruneConfig, masks: Masks, taylor: Masks) -> Masks:
+    """Return the scores of all units; units with the lowest are cut first.
 
-    Taylor scores, or magnitudes if these are asked for, and for the columns of a turned pair table in any case: their
-    axes were chosen so that strength says what a column is worth.
+    Taylor scores or magnitudes, as configured. The columns of a rotated pair table are always scored by magnitude: they
+    are principal axes, whose magnitude is their effect.
     """
-    squares = square_sums(student, gates, places(student))
+    squares = square_sums(student, masks, mask_sites(student))
     if config.criterion == "magnitude":
         return squares
     return {n: squares[n] if config.rotate and n == "pair_dim" else score for n, score in taylor.items()}
 
 
 @torch.no_grad()
-def mean_loss(loss: HardLabels | Distillation, batches: list[Batch], gates: Gates) -> float:
-    """Measure a gated student's loss on a few batches, nats a position; what is drawn at random is drawn alike."""
-    where, positions = places(loss.student), sum(len(batch.targets) for batch in batches)
+def mean_loss(loss: HardLabels | Distillation, batches: list[Batch], masks: Masks) -> float:
+    """Measure the loss with masks on a few batches, in nats per position, with a fixed random state."""
+    sites, positions = mask_sites(loss.student), sum(len(batch.targets) for batch in batches)
     loss.eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return sum(float(gated_loss(loss, gates, where, batch)) for batch in batches) / positions
+        return sum(float(masked_loss(loss, masks, sites, batch)) for batch in batches) / positions
 
 
 def _fit(
@@ -292,7 +293,7 @@ def _fit(
 ) -> LoopState:
     def validate(kept: nn.Module) -> dict[str, float]:
         assert isinstance(kept, (Pruning, HardLabels, Distillation))
-        student = kept.gated_student().eval() if isinstance(kept, Pruning) else kept.student
+        student = kept.masked_student().eval() if isinstance(kept, Pruning) else kept.student
         return student_scores(student, split, ids, settings)
 
     batches = window_batches(split.train, model.student.config.max_history, settings)

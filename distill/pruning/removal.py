@@ -1,8 +1,9 @@
-"""Takes units out of a student for good: the result is a plain `Student` of a smaller shape.
+"""Removes units from a student: the result is an ordinary `Student` of a smaller shape.
 
-Its outputs are those of the student whose gates (`distill.gates`) were 0 for what is gone. One thing needs care: a
-norm divides by the mean square over all D channels, of which D' are left. So what is written to the stream shrinks by
-√(D' / D), which keeps the mean square (and the norm's ε its meaning), and what reads it grows by as much.
+Its outputs are those of the student whose masks (`distill.pruning.masks`) are 0 for the removed units. Norms divide by
+the mean square over all D channels, of which D' remain. So the weights that write the stream are multiplied by
+√(D' / D), which keeps the mean square (and the meaning of the norm's ε), and the weights that read the raw stream
+(norms, and the decoder's prefix input) are divided by it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pocketrec.distill.models.student import Student
 from pocketrec.distill.pruning.masks import units_of
 from pocketrec.runtime.errors import ConfigError
 
-Kept = Mapping[str, Tensor]  # dimension → bool [rows, units]; a dimension that is absent stays whole
+Kept = Mapping[str, Tensor]  # dimension → bool [rows, units], True: stays; absent dimensions stay whole
 
 
 def with_units(config: StudentConfig, dimension: str, units: int) -> StudentConfig:
@@ -31,14 +32,14 @@ def with_units(config: StudentConfig, dimension: str, units: int) -> StudentConf
 
 
 def at_depth(student: Student, depth: int) -> Student:
-    """Return a student's first layers as a student (the `distill.intermediate` loss trains it to answer from there).
+    """Return a student's first `depth` layers as a student; `distill.intermediate` trains their outputs.
 
-    :raises ConfigError: if it has fewer.
+    :raises ConfigError: if it has fewer layers.
     """
     layers = student.config.layers
     if not 1 <= depth <= layers:
         raise ConfigError(
-            f"export.depth is {depth}, but the student has {layers} layers; take 1 to {layers}, or 0 for all"
+            f"export.depth is {depth}, but the student has {layers} layers; set it to 1 to {layers}, or to 0 for all"
         )
     if student.config.share_layers:
         return _student_like(student, replace(student.config, layers=depth), student.state_dict())
@@ -48,7 +49,7 @@ def at_depth(student: Student, depth: int) -> Student:
 def remove(student: Student, kept: Kept) -> Student:
     """Return a smaller student.
 
-    :param kept: which units stay; as many in every row of a dimension.
+    :param kept: which units stay; the same number in every row of a dimension.
     """
     shape = student.config
     for dimension, rows in kept.items():
@@ -67,7 +68,7 @@ def remove(student: Student, kept: Kept) -> Student:
 
 def _student_like(student: Student, shape: StudentConfig, weights: Mapping[str, Tensor]) -> Student:
     """Build a student of another shape on the same semantic IDs."""
-    state = torch.get_rng_state()  # the weights drawn here are thrown away, and must not move what is drawn later
+    state = torch.get_rng_state()  # the weights drawn here are overwritten and must not change later draws
     pairs = None if student.pairs is None else student.pairs.pairs.cpu().numpy()
     out = Student(shape, student.levels, student.codes, pairs)
     torch.set_rng_state(state)
@@ -85,21 +86,21 @@ class _Cut:
         self.shrink: float = (len(self.stream) / student.config.dim) ** 0.5
 
     def units(self, dimension: str, row: int = 0) -> Tensor:
-        """Return the places of the units that stay, int64."""
+        """Return the indices of the units that stay, int64."""
         if dimension not in self.kept:
             return torch.arange(units_of(self.config, dimension))
         return self.kept[dimension][row].nonzero()[:, 0]
 
     def written(self, name: str, axis: int) -> Tensor:
-        """Return what a tensor writes to the channels of the stream that stay."""
+        """Return the remaining channels of a tensor that writes the stream."""
         return self.weights[name].index_select(axis, self.stream) * self.shrink
 
     def read(self, name: str, axis: int) -> Tensor:
-        """Return what reads the raw stream: norms, and the decoder where it takes a prefix's embedding."""
+        """Return the remaining channels of a tensor that reads the raw stream: norms and the decoder's prefix input."""
         return self.weights[name].index_select(axis, self.stream) / self.shrink
 
     def normed(self, name: str) -> Tensor:
-        """Return what reads the stream behind a norm."""
+        """Return the remaining channels of a matrix that reads the stream after a norm."""
         return self.weights[name].index_select(1, self.stream)
 
     def block(self, name: str, row: int) -> dict[str, Tensor]:
@@ -141,5 +142,5 @@ class _Cut:
 
 
 def _spread(groups: Tensor, width: int) -> Tensor:
-    """Places of the entries of groups that are `width` entries wide."""
+    """Return the indices of the entries of groups that are `width` entries wide, int64."""
     return (groups[:, None] * width + torch.arange(width)).flatten()

@@ -1,11 +1,12 @@
-"""Turns a student's bases so that few channels carry most of it, without changing what it computes.
+"""Rotates a student onto its principal axes before pruning, so that few channels carry most of the signal.
 
-Pruning takes channels away, and in the basis that training happened to end in all of them matter alike. Since every
-reader and writer of the residual stream is a matrix, the stream may be turned by any orthogonal matrix once the norms'
-weights are folded into their readers (SliceGPT, Ashkboos et al. 2024, section 3.2; theirs turns each block by its own
-matrix, here one serves all, so that nothing is added to the student). The pair table is only ever multiplied by what
-reads it, so its columns may be changed by any matrix that can be undone: they become the directions that its two
-readers, tokens and logits, see the most of. docs/decisions/0012-pruning.md has the gain.
+Pruning removes channels, and in the basis in which training ends all channels matter about equally. Rotation changes
+the basis and leaves the student's outputs as they are. All weights that read or write the residual stream are matrices,
+so the stream can be rotated by any orthogonal matrix, once the weights of the norms are folded into the matrices that
+read them (SliceGPT, Ashkboos et al. 2024, section 3.2; SliceGPT rotates each block by a matrix of its own, here one
+matrix serves all blocks, so nothing is added to the student). The pair table is only multiplied by the two matrices
+that read it, for tokens and for logits, so its columns can be changed by any invertible matrix. They become the
+directions that have the largest effect on tokens and logits. docs/decisions/0012-pruning.md reports the gain.
 """
 
 from __future__ import annotations
@@ -18,27 +19,26 @@ from torch import Tensor
 from pocketrec.distill.data.batches import Batch
 from pocketrec.distill.models.student import Student
 
-Weights = dict[str, Tensor]
-LEAST = 1e-6  # of the largest eigenvalue: below that a direction is unseen, and is not blown up
+EIGENVALUE_FLOOR = 1e-6  # share of the largest eigenvalue; a direction with a smaller one is not scaled up further
 
 
 @torch.no_grad()
-def rotate(student: Student, batches: Iterable[Batch], sids: Tensor) -> None:
-    """Turn the residual stream and the pair table onto their principal axes, the strongest first; in place.
+def rotate_student(student: Student, batches: Iterable[Batch], sids: Tensor) -> None:
+    """Rotate the residual stream and the pair table onto their principal axes, the strongest first; in place.
 
-    :param batches: what the stream's axes are measured on.
+    :param batches: training batches that the axes are measured on.
     :param sids: int64 [n_items, L], the catalogue's semantic IDs.
     """
-    weights: Weights = {name: parameter.data for name, parameter in student.named_parameters()}
+    weights = {name: parameter.data for name, parameter in student.named_parameters()}
     stream, hidden = _moments(student, batches, sids)
     if student.pairs is not None:
-        _turn_pairs(weights, hidden)
+        _rotate_pairs(weights, hidden)
     readers = _fold_norms(weights, student.config.blocks)
-    _turn_stream(weights, readers, _principal_axes(stream))
+    _rotate_stream(weights, readers, _principal_axes(stream))
 
 
 def _moments(student: Student, batches: Iterable[Batch], sids: Tensor) -> tuple[Tensor, Tensor]:
-    """Second moments [D, D]: of the raw stream around the blocks, each state scaled as a norm would, and of h."""
+    """Return second moments, float64 [D, D] each: of the raw stream around the blocks, normalised, and of h."""
     training, dim = student.training, student.config.dim
     stream, hidden = torch.zeros(dim, dim, dtype=torch.float64), torch.zeros(dim, dim, dtype=torch.float64)
     student.eval()
@@ -56,31 +56,33 @@ def _moments(student: Student, batches: Iterable[Batch], sids: Tensor) -> tuple[
 
 
 def _principal_axes(moment: Tensor) -> Tensor:
-    """Eigenvectors of a symmetric matrix as columns, the largest eigenvalue first; signs made unique."""
+    """Return eigenvectors of a symmetric matrix as columns, largest eigenvalue first, largest entry positive."""
     axes: Tensor = torch.linalg.eigh(moment)[1].flip(1)
     axes *= axes.gather(0, axes.abs().argmax(0, keepdim=True)).sign()
     return axes
 
 
-def _turn_pairs(weights: Weights, hidden: Tensor) -> None:
-    """Change the pair table's columns T to T·A·V: A² is what the readers see, V the principal axes of T·A.
+def _rotate_pairs(weights: dict[str, Tensor], hidden: Tensor) -> None:
+    """Change the pair table T to T·A·V: A² is the second moment of its two readers, V the principal axes of T·A.
 
     :param hidden: second moment of h, [D, D].
     """
     table, into, query = (weights[f"pairs.{name}.weight"].double() for name in ("table", "into", "query"))
-    seen = [query @ hidden @ query.T, into.T @ into]  # by the logits, by the tokens; [P, P] each
-    power, axes = torch.linalg.eigh(sum((m / m.trace().clamp(min=1e-12) for m in seen), torch.zeros_like(seen[0])))
-    power = power.clamp(min=LEAST * float(power.max())).sqrt()
+    moments = [query @ hidden @ query.T, into.T @ into]  # logits, tokens; [P, P] each
+    power, axes = torch.linalg.eigh(
+        sum((m / m.trace().clamp(min=1e-12) for m in moments), torch.zeros_like(moments[0]))
+    )
+    power = power.clamp(min=EIGENVALUE_FLOOR * float(power.max())).sqrt()
     table = table @ axes * power @ axes.T
-    turn = _principal_axes(table.T @ table)
-    weights["pairs.table.weight"].copy_(table @ turn)
-    undo = axes / power @ axes.T @ turn
+    principal = _principal_axes(table.T @ table)
+    weights["pairs.table.weight"].copy_(table @ principal)
+    undo = axes / power @ axes.T @ principal
     weights["pairs.into.weight"].copy_(into @ undo)
     weights["pairs.query.weight"].copy_(undo.T @ query)
 
 
-def _fold_norms(weights: Weights, blocks: int) -> list[str]:
-    """Multiply every norm's weight into the matrices that read it, and leave 1; return the readers' names."""
+def _fold_norms(weights: dict[str, Tensor], blocks: int) -> list[str]:
+    """Multiply every norm's weight into the matrices that read it, set it to 1, and return the matrices' names."""
     of_norm = {"backbone.norm": [n for n in weights if "from_hidden" in n and n.endswith("weight")]}
     of_norm["backbone.norm"] += [name for name in ("pairs.query.weight",) if name in weights]
     for block in range(blocks):
@@ -94,8 +96,8 @@ def _fold_norms(weights: Weights, blocks: int) -> list[str]:
     return [reader for readers in of_norm.values() for reader in readers]
 
 
-def _turn_stream(weights: Weights, readers: list[str], axes: Tensor) -> None:
-    """Write and read the stream in the basis of `axes` [D, D]."""
+def _rotate_stream(weights: dict[str, Tensor], readers: list[str], axes: Tensor) -> None:
+    """Let all weights write and read the stream in the basis of `axes` [D, D]."""
     for name, weight in weights.items():
         exact = weight.double()
         if name in readers or name == "start" or name.startswith(("embed.", "decoder.from_prefix.")):

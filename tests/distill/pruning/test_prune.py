@@ -64,7 +64,7 @@ def test_a_pruned_student_is_an_ordinary_one_that_loads_and_prunes_again(tmp_pat
     assert json.loads((tmp_path / "b" / "student.json").read_text())["dim"] == again.config.dim
 
 
-def test_a_plan_does_not_hang_on_what_was_drawn_before(ids):
+def test_a_plan_does_not_depend_on_the_random_state(ids):
     config = replace(EXAMPLE, train=replace(EXAMPLE.train, unlikelihood=2.0))  # a loss that draws
     start, plans = trained(), []
     for seed in (0, 1):
@@ -74,7 +74,7 @@ def test_a_plan_does_not_hang_on_what_was_drawn_before(ids):
     assert plans[0] == plans[1]
 
 
-def test_what_is_removed_after_cutting_answers_as_the_gated_student(tmp_path, ids):
+def test_removal_after_cutting_has_the_outputs_of_the_masked_student(tmp_path, ids):
     start = trained()
     model, _ = cutting_model(start, ring(), ids, EXAMPLE, budget(start, 0.5))
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
@@ -85,7 +85,7 @@ def test_what_is_removed_after_cutting_answers_as_the_gated_student(tmp_path, id
         optimiser.zero_grad()
     removed = model.finish()
     assert removed.parameters_count <= 0.5 * start.parameters_count
-    assert_same(outputs(removed)[-LEVELS:], outputs(model.gated_student())[-LEVELS:], atol=1e-5)
+    assert_same(outputs(removed)[-LEVELS:], outputs(model.masked_student())[-LEVELS:], atol=1e-5)
 
 
 @pytest.mark.parametrize("stop_at", [3, 7, 14])
@@ -112,5 +112,5 @@ def test_an_interrupted_pruning_cuts_what_it_would_have_cut(tmp_path, ids, stop_
 
 
 def test_a_target_that_is_met_already_is_refused(tmp_path, ids):
-    with pytest.raises(ConfigError, match="within the"):
+    with pytest.raises(ConfigError, match="already within the target"):
         prune(tmp_path, ids, replace(EXAMPLE, ratio=1.0))

@@ -9,26 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from pocketrec.distill.pruning.masks import open_gates
-from pocketrec.distill.pruning.shape_plan import close, loss_curves, plan_shape, steps
+from pocketrec.distill.pruning.masks import open_masks
+from pocketrec.distill.pruning.shape_plan import close_masks, loss_curves, plan_shape, unit_counts
 from pocketrec.runtime.errors import ConfigError
 from prunable import SHAPES, budget
 from tiny import tiny_student
 
 
-def test_gates_close_by_score_fade_and_stay_closed():
-    gates, scores = torch.ones(1, 4), torch.tensor([[3.0, 1.0, 2.0, 0.0]])
-    gates = close(gates, scores, 2.25)
-    assert gates.tolist() == [[1.0, 0.25, 1.0, 0.0]]
-    gates = close(gates, torch.tensor([[0.0, 5.0, 4.0, 9.0]]), 2.0)
-    assert gates.tolist() == [[0.0, 1.0, 1.0, 0.0]]
+def test_masks_close_by_score_fade_and_stay_closed():
+    masks, scores = torch.ones(1, 4), torch.tensor([[3.0, 1.0, 2.0, 0.0]])
+    masks = close_masks(masks, scores, 2.25)
+    assert masks.tolist() == [[1.0, 0.25, 1.0, 0.0]]
+    masks = close_masks(masks, torch.tensor([[0.0, 5.0, 4.0, 9.0]]), 2.0)
+    assert masks.tolist() == [[0.0, 1.0, 1.0, 0.0]]
 
 
 def flat_curves(student, multiple=4, dimensions=None, seed=None):
     """A loss for each number of units: 1 for each unit that is gone, or random and falling with units."""
     curves, generator = {}, np.random.default_rng(seed)
-    for name in dimensions or open_gates(student):
-        units = steps(student.config, name, multiple)
+    for name in dimensions or open_masks(student):
+        units = unit_counts(student.config, name, multiple)
         added = generator.random(len(units)).cumsum() if seed is not None else [units[0] - u for u in units]
         curves[name] = dict(zip(units, map(float, added), strict=True))
     return curves
@@ -64,23 +64,23 @@ def test_only_the_dimensions_named_are_cut_and_the_least_for_its_parameters_goes
 
 def test_a_budget_that_cannot_be_met_is_refused_with_what_can_be():
     student = tiny_student()
-    with pytest.raises(ConfigError, match=r"smallest student .* has [\d,]+ parameters, over the"):
+    with pytest.raises(ConfigError, match=r"smallest student of [\d,]+ parameters, over the target"):
         plan_shape(student.config, flat_curves(student, 8, ["ffn"]), budget(student, 0.2))
 
 
 def test_curves_cut_each_dimension_alone_the_lowest_scores_first():
     student, seen = tiny_student(), []
-    scores = {name: torch.rand(gate.shape) for name, gate in open_gates(student).items()}
+    scores = {name: torch.rand(mask.shape) for name, mask in open_masks(student).items()}
 
-    def loss(gates):
-        seen.append(gates)
-        return float(sum(gate.sum() for gate in gates.values()))
+    def loss(masks):
+        seen.append(masks)
+        return float(sum(mask.sum() for mask in masks.values()))
 
     curves = loss_curves(student.config, scores, ("ffn", "heads"), 8, loss)
     assert {name: list(curve) for name, curve in curves.items()} == {"heads": [2, 1], "ffn": [24, 16, 8]}
     assert curves["heads"][2] - curves["heads"][1] == student.config.layers
-    for gates in seen:
-        assert sum(not bool(gate.all()) for gate in gates.values()) <= 1
-        for row, score in zip(gates["ffn"], scores["ffn"], strict=True):
+    for masks in seen:
+        assert sum(not bool(mask.all()) for mask in masks.values()) <= 1
+        for row, score in zip(masks["ffn"], scores["ffn"], strict=True):
             if not row.all():
                 assert score[row == 0].max() < score[row == 1].min()
