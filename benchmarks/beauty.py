@@ -16,13 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pocketrec.config import load_config
-from pocketrec.distill.data.storage import load_split
 from pocketrec.distill.evaluation.protocol import evaluate
 from pocketrec.distill.evaluation.student_ranker import StudentRanker, UnconstrainedRanker
-from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
-from pocketrec.distill.training.student_training import load_student
-from pocketrec.run.run_files import read_teachers, weights_stage
+from pocketrec.run.run import Run
 
 # recall@10 and ndcg@10 as published: leave-one-out, full ranking, last 20 items, seen items kept.
 PAPERS = {
@@ -44,9 +40,7 @@ def main() -> None:
 
 def collect(run: Path) -> dict:
     manifest = json.loads((run / "export/bundle/manifest.json").read_text())
-    systems = {"student (exported bundle)": manifest["metrics"]}
-    if load_config(run / "config.json").teacher.enabled:
-        systems |= read_teachers(run)
+    systems = {"student (exported bundle)": manifest["metrics"], **Run.open(run).teachers()}
     systems |= json.loads((run / "baselines/metrics.json").read_text())
     return {
         "systems": systems,
@@ -58,12 +52,10 @@ def collect(run: Path) -> dict:
 
 def without_trie(run: Path) -> dict:
     """Measure the checkpoint by an unconstrained beam of the same width on all test users."""
-    config = load_config(run / "config.json")
-    ids = SemanticIds.load(run / "sids")
-    student = load_student(run / weights_stage(config), ids)
-    questions = load_split(run / "data", config.data).test
-    ranker = UnconstrainedRanker(StudentRanker(student, ids.rows, config.export.beam))
-    measured = evaluate(ranker, questions, n_items=len(ids.rows), item_counts=None, list_length=10)
+    opened = Run.open(run)
+    student, ids = opened.student(opened.weights_stage), opened.ids
+    ranker = UnconstrainedRanker(StudentRanker(student, ids.rows, opened.config.export.beam))
+    measured = evaluate(ranker, opened.split.test, n_items=len(ids.rows), item_counts=None, list_length=10)
     return {name: value for name, value in measured.to_dict().items() if np.isfinite(value)}
 
 

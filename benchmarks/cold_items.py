@@ -36,6 +36,7 @@ from pocketrec.distill.data.splits import EvalSet, split_users
 from pocketrec.distill.semantic_ids.text_vectors import encode_texts
 from pocketrec.run.pipeline import Pipeline
 from pocketrec.run.refresh import refresh_catalogue
+from pocketrec.run.run import Run
 
 SHARE, K = 0.05, 10
 """Items that are hidden; how many items count."""
@@ -120,7 +121,7 @@ def main() -> None:
     log, items = asked.out / "data" / "interactions.csv.gz", asked.out / "data" / "items.csv.gz"
     Pipeline(run, log, items, config).run()
     refreshed = asked.out / "refreshed"
-    came = refresh_catalogue(run, asked.data / "items.csv.gz", refreshed)
+    came = refresh_catalogue(Run.open(run), asked.data / "items.csv.gz", refreshed)
 
     whole = load_dataset(asked.data / "interactions.csv.gz", asked.data / "items.csv.gz", config.data)
     split, ids = split_users(whole.users, whole.times, config.data), whole.catalogue.item_ids

@@ -40,7 +40,7 @@ from pocketrec.distill.training.preference import refine
 from pocketrec.distill.training.student_training import load_student, train_student
 from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
 from pocketrec.export.measure import evaluate_bundle
-from pocketrec.run.run_files import write_text
+from pocketrec.run.run import write_json
 from pocketrec.runtime.recommender import Recommender
 
 FEATURES = {"cosine": 1.0, "norm": 0.1}  # SLMRec's weights
@@ -85,7 +85,7 @@ def main() -> None:
             key = f"{name} / {bench.about}"
             if key not in results:
                 results[key] = bench.refined(name) if name in REFINED else bench.trained(name)
-                write_text(arguments.out, json.dumps(results, indent=1))
+                write_json(arguments.out, results)
     print(table(results))
 
 

@@ -21,19 +21,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from pocketrec.cli.console import RichProgress
-from pocketrec.config import load_config
 from pocketrec.distill.data.splits import EvalSet
-from pocketrec.distill.data.storage import load_catalogue, load_split
 from pocketrec.distill.evaluation.metrics import metrics_from_ranks, ranks_of
 from pocketrec.distill.evaluation.protocol import CONVENTIONS, sample
 from pocketrec.distill.evaluation.ranking import ranked_lists
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
-from pocketrec.distill.training.student_training import load_student
 from pocketrec.export.formats import FORMATS
 from pocketrec.export.measure import BundleRanker, bundle_bytes
-from pocketrec.run.run_bundle import write_run_bundle
-from pocketrec.run.run_files import weights_stage, write_text
+from pocketrec.run.run import Run, write_json
 from pocketrec.runtime.recommender import Recommender
 
 SHOWN = 10
@@ -47,10 +42,9 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), metavar="ROW")
     parser.add_argument("--questions", type=int, default=0, help="test users; 0: all")
     arguments = parser.parse_args()
-    run, config = arguments.run, load_config(arguments.run / "config.json")
-    ids, catalogue = SemanticIds.load(run / "sids"), load_catalogue(run / "data")
-    student = load_student(run / weights_stage(config), ids)
-    asked = sample(load_split(run / "data", config.data).test, arguments.questions)
+    run = Run.open(arguments.run)
+    student = run.student(run.weights_stage)
+    asked = sample(run.split.test, arguments.questions)
     progress = RichProgress(Console(stderr=True))
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     first: dict[str, NDArray[np.int32]] = {}
@@ -59,11 +53,11 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "bundle"
-            write_run_bundle(run, config, student, folder, format=ROWS[name].name, quantize=ROWS[name].quantize)
-            lists, row = measured(folder, catalogue.item_ids, asked, progress, name)
+            run.write_bundle(student, folder, format=ROWS[name].name, quantize=ROWS[name].quantize)
+            lists, row = measured(folder, run.catalogue.item_ids, asked, progress, name)
         first = first or lists
         results[name] = row | shares(first, lists)
-        write_text(arguments.out, json.dumps(results, indent=1))
+        write_json(arguments.out, results)
     for name, row in results.items():
         print(name, row)
 

@@ -30,14 +30,12 @@ from pocketrec.distill.committee.labelling import labelled
 from pocketrec.distill.committee.soft_labels import SoftLabels
 from pocketrec.distill.config import RunConfig, StudentConfig
 from pocketrec.distill.data.splits import Split
-from pocketrec.distill.data.storage import load_split
 from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import Progress
 from pocketrec.distill.pruning.prune import prune_student
-from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.distill.training.student_training import load_student, train_student
 from pocketrec.run.prune import budget, prune_settings
-from pocketrec.run.run_files import start_stage, write_text
+from pocketrec.run.run import Run, write_json
 
 START, DIRECT = "start", "same shape, trained directly, soft labels"
 PRUNED = "pruned: taylor, soft labels"
@@ -69,7 +67,7 @@ def main() -> None:
             key = " / ".join([name, *rest])
             if key not in results:
                 results[key] = work.row(name, seed, results.get(" / ".join([PRUNED, *rest])))
-                write_text(arguments.out, json.dumps(results, indent=1))
+                write_json(arguments.out, results)
     print(table(results))
 
 
@@ -78,11 +76,12 @@ class Work:
 
     def __init__(self, run: Path, config: RunConfig, users: float, progress: Progress) -> None:
         self.run, self.config, self.progress = run, config, progress
-        self.split, self.ids = load_split(run / "data", config.data), SemanticIds.load(run / "sids")
+        opened = Run(run, config)
+        self.split, self.ids = opened.split, opened.ids
         histories = labelled(self.split.train, config.soft_labels)
         self.labels = SoftLabels(run / "soft-labels/labels", histories)
         self.soft, self.hard = (replace(self.split, train=part(t, users)) for t in (histories, self.split.train))
-        self.start = load_student(run / start_stage(config), self.ids)
+        self.start = opened.student(opened.start_stage)
 
     def row(self, name: str, seed: int, pruned: dict[str, Any] | None) -> dict[str, Any]:
         """Make, export and measure one student.

@@ -12,7 +12,6 @@ on validation histories). Every row is measured through the runtime on the same 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import tempfile
 import time
@@ -26,17 +25,12 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from rich.console import Console
 
 from pocketrec.cli.console import RichProgress
-from pocketrec.config import load_config
 from pocketrec.distill.data.splits import Sequences
-from pocketrec.distill.data.storage import load_catalogue, load_split
 from pocketrec.distill.evaluation.protocol import CONVENTIONS, sample
-from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
-from pocketrec.distill.training.student_training import load_student
 from pocketrec.export.measure import evaluate_bundle
 from pocketrec.export.quality_gates import measure_gates
 from pocketrec.export.quantize import SCHEMES, tensor_types
-from pocketrec.run.run_bundle import write_run_bundle
-from pocketrec.run.run_files import weights_stage, write_text
+from pocketrec.run.run import Run, write_json
 from pocketrec.runtime.bundle.bundle import WEIGHTS_FILE, Manifest, describe_file, open_bundle, write_manifest
 from pocketrec.runtime.recommender import Recommender
 
@@ -61,16 +55,15 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=4000, help="validation users of the table")
     parser.add_argument("--test", action="store_true", help="measure the schemes on all test users, too")
     arguments = parser.parse_args()
-    run, config = arguments.run, load_config(arguments.run / "config.json")
-    ids, catalogue = SemanticIds.load(run / "sids"), load_catalogue(run / "data")
-    split = load_split(run / "data", config.data)
-    student = load_student(run / weights_stage(config), ids)
+    run = Run.open(arguments.run)
+    ids, catalogue, split = run.ids, run.catalogue, run.split
+    student = run.student(run.weights_stage)
     progress = RichProgress(Console(stderr=True))
     with tempfile.TemporaryDirectory() as place:
         bundles = []
         for scheme in SCHEMES:
             folder = Path(place) / scheme
-            write_run_bundle(run, config, student, folder, quantize=scheme)
+            run.write_bundle(student, folder, quantize=scheme)
             bundles.append((scheme, folder))
         plain = bundles[0][1]
         bundles += [
@@ -91,7 +84,7 @@ def main() -> None:
                             recommender, catalogue.item_ids, split.test, exclude_seen=exclude, progress=progress
                         )
                         row[f"test, {convention}"] = {m: found[m] for m in ("recall@10", "ndcg@10")}
-    write_text(arguments.out, json.dumps(rows, indent=1))
+    write_json(arguments.out, rows)
     for row in rows:
         print({name: value for name, value in row.items() if name != "tensors"})
 

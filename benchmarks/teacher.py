@@ -30,7 +30,6 @@ from pocketrec.cli.console import RichProgress
 from pocketrec.config import load_config
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.data.splits import Split
-from pocketrec.distill.data.storage import load_split
 from pocketrec.distill.evaluation.protocol import CONVENTIONS, evaluate, sample
 from pocketrec.distill.models.presets import apply_preset
 from pocketrec.distill.models.teacher import Teacher, TeacherRanker
@@ -38,8 +37,7 @@ from pocketrec.distill.progress import Progress
 from pocketrec.distill.training.history_selection import select_histories
 from pocketrec.distill.training.sasrec_training import load_sasrec
 from pocketrec.distill.training.teacher_training import history_scores, new_teacher, save_selection, train_teacher
-from pocketrec.run.run_files import write_text
-from pocketrec.run.run_sources import teacher_sources
+from pocketrec.run.run import Run, write_json
 
 # name: (pretrained, share of the data, share chosen, chosen by, epochs)
 ROWS: dict[str, tuple[bool, float, float, str, int]] = {
@@ -72,7 +70,7 @@ def main() -> None:
             if key not in results:
                 bench = Bench(arguments.run, arguments.work, config, seed, arguments.users, progress)
                 results[key] = bench.row(name)
-                write_text(arguments.out, json.dumps(results, indent=1))
+                write_json(arguments.out, results)
     print(table(results))
 
 
@@ -82,8 +80,8 @@ class Bench:
     def __init__(self, run: Path, work: Path, config: RunConfig, seed: int, users: int, progress: Progress) -> None:
         self.run, self.work, self.seed, self.users, self.progress = run, work, seed, users, progress
         self.config, self.history = config, config.evaluation.max_history
-        self.split, self.sources = load_split(run / "data", config.data), teacher_sources(run, config)
-        self.n_items = len(np.load(run / "text/vectors.npy"))
+        opened = Run(run, config)
+        self.split, self.sources, self.n_items = opened.split, opened.teacher_sources, opened.n_items
 
     def row(self, name: str) -> dict[str, Any]:
         """Train, measure, and forget the weights."""

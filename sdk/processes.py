@@ -1,4 +1,4 @@
-"""Several processes at one run, as `accelerate launch` starts them: who does what, and who waits for whom."""
+"""Several processes that train one run, as `accelerate launch` starts them: which one writes, and how they wait."""
 
 from __future__ import annotations
 
@@ -8,24 +8,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Processes:
-    """Number of this process among `world`; the first one is the main one."""
+    """The place of this process among all that work on a run.
+
+    rank: number of this process, from 0; 0 is the main one. world: number of processes.
+    """
 
     rank: int = 0
     world: int = 1
 
     @staticmethod
     def launched() -> Processes:
-        """What the launcher says (torchrun's variables, which `accelerate launch` sets too); alone without one."""
+        """Read the launcher's variables (RANK, WORLD_SIZE); one process where there is no launcher."""
         return Processes(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
 
     @property
     def main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def wait(self) -> None:
-        """Wait until all have come this far."""
+        """Wait until every process has called this."""
         if self.world > 1:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
+
+
+ALONE = Processes()

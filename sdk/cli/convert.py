@@ -1,4 +1,4 @@
-"""Models trained elsewhere: what `pocketrec export MODEL_DIR --index …` does, and `pocketrec export-text-encoder`."""
+"""Models trained elsewhere: `pocketrec export MODEL_DIR --index …` and `pocketrec export-text-encoder`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,31 @@ from typing import Annotated, Any
 
 import typer
 
+from pocketrec.cli.options import Json, example
 from pocketrec.cli.output import print_json, print_pairs
 from pocketrec.runtime.errors import ConfigError, DataError
 
+EXAMPLE = example("pocketrec export-text-encoder models/minilm --out text-encoder")
 PANEL = "A causal Llama trained elsewhere"
 
 Index = Annotated[
     Path | None,
-    typer.Option("--index", help='JSON: {"item id": ["<a_12>", …]}, or token ids.', rich_help_panel=PANEL),
+    typer.Option("--index", help='JSON: {"item id": ["<a_12>", …]}; token ids work as well.', rich_help_panel=PANEL),
 ]
 Titles = Annotated[
     Path | None, typer.Option("--titles", help="CSV with the columns item_id and title.", rich_help_panel=PANEL)
 ]
 Prompt = Annotated[
-    str, typer.Option("--prompt", help="Text before every history, specials included.", rich_help_panel=PANEL)
+    str, typer.Option("--prompt", help="Text before every history, special tokens included.", rich_help_panel=PANEL)
 ]
 PromptIds = Annotated[
     str, typer.Option("--prompt-ids", metavar="N,N,…", help="The prompt as token ids.", rich_help_panel=PANEL)
 ]
 MaxHistory = Annotated[
-    int, typer.Option("--max-history", min=1, help="Newest items that are read.", rich_help_panel=PANEL)
+    int,
+    typer.Option(
+        "--max-history", min=1, help="Number of newest items of a history that are used.", rich_help_panel=PANEL
+    ),
 ]
 Beam = Annotated[int, typer.Option("--beam", min=1, help="Beam width.", rich_help_panel=PANEL)]
 
@@ -42,9 +47,10 @@ def convert(
     max_history: int,
     beam: int,
 ) -> dict[str, Any]:
-    """Convert a `LlamaForCausalLM` that generates semantic-ID tokens; return what was written.
+    """Convert a `LlamaForCausalLM` that generates semantic-ID tokens into a bundle or a GGUF file.
 
     :param wanted: format and quantisation.
+    :returns: facts about the files, for the user.
     """
     name, quantize = wanted
     if name == "gguf":
@@ -66,12 +72,12 @@ def convert(
 
 
 def prompt_of(text: str, ids: str) -> str | list[int]:
-    """The prompt as text or token ids, whichever was given.
+    """Return the prompt as text or token ids, whichever was given.
 
-    :raises ConfigError: if both were, or the ids are no numbers.
+    :raises ConfigError: if both were given, or the ids are not numbers.
     """
     if text and ids:
-        raise ConfigError("--prompt and --prompt-ids are both given; give one")
+        raise ConfigError("--prompt and --prompt-ids are both given; give one of them")
     try:
         return [int(part) for part in ids.split(",")] if ids else text
     except ValueError as error:
@@ -80,14 +86,16 @@ def prompt_of(text: str, ids: str) -> str | list[int]:
 
 def export_text_encoder(
     model_dir: Annotated[Path, typer.Argument(metavar="DIR", help="A local transformers directory.")],
-    out: Annotated[Path, typer.Option(help="Folder of the encoder; an older one is replaced.")],
-    max_tokens: Annotated[int, typer.Option(min=1, help="Longer texts are cut; as text.max_tokens in training.")] = 64,
-    tolerance: Annotated[float, typer.Option(min=0, help="Largest difference from torch that passes.")] = 1e-4,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the encoder; an older encoder there is replaced.")],
+    max_tokens: Annotated[
+        int, typer.Option(min=1, help="Longer texts are cut; the same as text.max_tokens in training.")
+    ] = 64,
+    tolerance: Annotated[float, typer.Option(min=0, help="Largest difference from torch that is accepted.")] = 1e-4,
+    as_json: Json = False,
 ) -> None:
-    """Export a text encoder to ONNX, so that an app can embed the text of new items; checked against torch.
+    """Export a text encoder to ONNX, so that an app can embed the texts of new items; its output is checked.
 
-    Needs pocketrec[optimum], which pins transformers below 4.58; use an environment of its own.
+    Needs the extra `optimum`, which requires transformers below 4.58: install it in a separate environment.
     """
     from pocketrec.export.text_encoder import export_text_encoder as export
 

@@ -8,45 +8,43 @@ from typing import Annotated, Any
 
 import typer
 
-from pocketrec.cli.output import print_json, stderr, stdout
-from pocketrec.processes import Processes
+from pocketrec.cli.options import FinishedRun, Json, Set, example
+from pocketrec.cli.output import print_json, progress, stdout
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="One setting, over the run's own.")]
+EXAMPLE = example("pocketrec prune runs/first --ratio 0.2 --out runs/first/small")
 
 
 def prune(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run; its input files are not needed.")],
-    out: Annotated[Path, typer.Option(help="Folder of the pruned weights; an interrupted one is continued.")],
+    run: FinishedRun,
+    out: Annotated[Path, typer.Option(help="Folder of the pruned weights; an interrupted pruning there is resumed.")],
     ratio: Annotated[float | None, typer.Option(help="Share of the student's parameters to keep, such as 0.2.")] = None,
-    parameters: Annotated[int | None, typer.Option(help="Parameters to keep at most.")] = None,
+    parameters: Annotated[int | None, typer.Option(help="Number of parameters to keep at most.")] = None,
     size: Annotated[int | None, typer.Option("--bytes", help="Bytes of the float32 weight file, at most.")] = None,
     criterion: Annotated[str | None, typer.Option(help="taylor or magnitude.")] = None,
     start: Annotated[
         Path | None,
-        typer.Option(help="Folder of the weights to prune, such as an earlier result; the run's if left out."),
+        typer.Option(help="Folder of the weights to prune, such as an earlier result; the run's own if left out."),
     ] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Prune the student of a finished run: layers, heads, feed-forward, widths, by what the loss misses least.
+    """Prune the student of a finished run: remove the layers, heads, channels and widths that raise the loss least.
 
-    Cuts gradually while it trains on (with the run's soft labels, if there are any), removes what is cut, and lets the
-    smaller student recover.
+    The student is cut gradually while it is trained (with the run's soft labels, if there are any); then the smaller
+    student is trained until it has recovered.
     """
-    from pocketrec.cli.console import RichProgress
-    from pocketrec.config import load_config
-    from pocketrec.distill.progress import SILENT
+    from pocketrec.processes import Processes
     from pocketrec.run.prune import prune_checkpoint
+    from pocketrec.run.run import Run
 
     targets = {"ratio": ratio, "parameters": parameters, "bytes": size}
-    given = [f"prune.{name}={json.dumps(value)}" for name, value in targets.items()]
-    asked = given if any(value is not None for value in targets.values()) else []
-    asked += [f"prune.criterion={criterion}"] if criterion else []
-    config = load_config(run / "config.json", [*asked, *(settings or ())])
-    processes = Processes.launched()
-    progress = RichProgress(stderr()) if processes.main else SILENT
-    result = prune_checkpoint(run, start, config, out, progress, processes)
+    chosen: list[str] = []
+    if any(value is not None for value in targets.values()):  # in place of the run's own target, if it has one
+        chosen += [f"prune.{name}={json.dumps(value)}" for name, value in targets.items()]
+    if criterion:
+        chosen.append(f"prune.criterion={criterion}")
+    opened, processes = Run.open(run, [*chosen, *(settings or ())]), Processes.launched()
+    result = prune_checkpoint(opened, start, out, progress(), processes)
     if not processes.main:
         return
     summary = {"checkpoint": str(out), **{name: result[name] for name in ("before", "after", "valid")}}

@@ -1,4 +1,4 @@
-"""`pocketrec sync`: a store that follows a repository, from the command line."""
+"""`pocketrec sync`: the releases of a repository, fetched into a local store."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pocketrec.cli.options import Json, example
 from pocketrec.cli.output import print_json, print_pairs, stderr
 from pocketrec.runtime.errors import ConfigError
 
@@ -15,38 +16,43 @@ if TYPE_CHECKING:
     from pocketrec.runtime.sync import SyncClient
     from pocketrec.runtime.sync.events import Event, Refreshed
 
-EXAMPLE = (
-    "Example: [bold]pocketrec sync https://example.com/repo --store store --root 1.root.json[/bold]; the bundle "
-    "is then in the folder that it prints"
+EXAMPLE = example(
+    "pocketrec sync https://example.com/repo --store store --root 1.root.json",
+    note="; it prints the folder of the bundle",
 )
 
 
 def sync(
-    url: Annotated[str, typer.Argument(help="Address of the repository; https, but for this machine.")],
-    store: Annotated[Path, typer.Option(help="Folder that holds the versions.")],
-    root: Annotated[Path, typer.Option(help="The repository's metadata/1.root.json, from whom you trust.")],
+    url: Annotated[str, typer.Argument(help="Address of the repository; https, except on this machine.")],
+    store: Annotated[Path, typer.Option(help="Folder of the store, which keeps the downloaded versions.")],
+    root: Annotated[Path, typer.Option(help="The repository's metadata/1.root.json, from a source that you trust.")],
     channel: Annotated[str, typer.Option(help="Channel to follow.")] = "stable",
-    mode: Annotated[str, typer.Option(help="latest: ask the server; local: only say what is there.")] = "latest",
-    watch: Annotated[float | None, typer.Option(metavar="SECONDS", help="Go on refreshing until interrupted.")] = None,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Go back to the version before, and stay.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Only say what is there.")] = False,
-    allow_http: Annotated[bool, typer.Option("--allow-http", help="Allow an address that is not https.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object on stdout (each, with --watch).")
+    mode: Annotated[str, typer.Option(help="latest: ask the repository; local: show what is in the store.")] = "latest",
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="Refresh again and again until interrupted; with --json, one object per refresh."
+        ),
+    ] = None,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Return to the version before, and do not install this one again.")
     ] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only show what is in the store.")] = False,
+    allow_http: Annotated[bool, typer.Option("--allow-http", help="Allow an address without https.")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Fetch the newest release that this device may have, checked against its signatures."""
+    """Fetch the newest release that is offered to this device, and verify its signatures."""
     from pocketrec.runtime.sync import SyncClient
 
     if mode not in ("latest", "local"):
-        raise ConfigError(f"there is no mode {mode!r} here; choose latest or local")
+        raise ConfigError(f"there is no mode {mode!r}; choose latest or local")
     if watch is not None and not watch > 0:
         raise ConfigError(f"--watch is {watch}; give seconds above 0")
     try:
         trusted = root.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"the root {root} cannot be read ({error}); take the repository's metadata/1.root.json"
+            f"the root {root} cannot be read ({error}); use the repository's metadata/1.root.json"
         ) from error
     with _Bar() as bar:
         client = SyncClient(
@@ -64,7 +70,7 @@ def sync(
 
 
 def _watch(client: SyncClient, seconds: float, as_json: bool) -> None:
-    """Refresh until interrupted; a failure is told, and the next refresh comes."""
+    """Refresh until interrupted; a failure is printed, and the next refresh tries again."""
     import random
     import time
 
@@ -106,14 +112,14 @@ def _print_status(client: SyncClient, as_json: bool) -> None:
 
 
 class _Bar:
-    """A progress bar over the bytes of the file that is on its way."""
+    """A progress bar of the bytes of the current download."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         self._progress = Progress(*columns, console=stderr(), transient=True)
-        self._task = self._progress.add_task("asking", total=None)
+        self._task = self._progress.add_task("checking for a release", total=None)
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -128,6 +134,6 @@ class _Bar:
         if isinstance(event, Downloading):
             self._progress.update(self._task, description=event.file, completed=event.done, total=event.total)
         elif isinstance(event, Verifying):
-            self._progress.update(self._task, description="trying it", total=None)
+            self._progress.update(self._task, description="testing the bundle", total=None)
         elif isinstance(event, Failed):
             self._progress.console.print(f"[yellow]{event.error}[/yellow]", soft_wrap=True)

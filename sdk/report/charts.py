@@ -1,7 +1,7 @@
-"""Geometry of the report's charts: numbers in, SVG coordinates out.
+"""The charts of reports and benchmarks as geometry: numbers in, SVG coordinates out.
 
-`pocketrec.report.figures` decides what is drawn, the template draws it. Pure, and free of markup and of
-colours, so that the style sheet can give a chart other colours in dark mode, on paper and on a phone.
+`pocketrec.report.figures` and `pocketrec.bench.bench_plot` decide what is drawn; `templates/charts.html.jinja` draws
+it. Pure, and without markup or colours: style sheets give a chart other colours in dark mode, on paper and on a phone.
 """
 
 from __future__ import annotations
@@ -11,28 +11,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-Point = tuple[float, float]
+from pocketrec.report.axes import Axis, Point, Tick, make_axis, thin
 
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 12.0, 10.0, 34.0  # margins, in the chart's own units
-MAX_POINTS = 240  # of one line; more would not be seen
 NAME_WIDTH = 130.0  # of a point's name, about
 MAX_DOTS = 100  # a longer line has no labels to point at
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A labelled place on an axis; `anchor` is the part of the label that stands there, as SVG names it."""
-
-    at: float
-    label: str
-    anchor: str = "middle"
+BAR, GAP = 20.0, 12.0  # of bars that lie one below the other
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A point of a line; `label` shows when it is pointed at. Only a marked one is seen otherwise.
+    """A point of a line. label: shown while the pointer is on it. marked: visible without the pointer, too.
 
-    name: text that stands beside it, on the side that `anchor` leaves free, `drop` below the point; "": none.
+    name: text beside the point, on the side that `anchor` leaves free, `drop` below it; "": none.
     """
 
     x: float
@@ -46,7 +37,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """A path and its dots. `hue` numbers its colour; None is what the data is compared with."""
+    """A path and its dots. hue: number of its colour; None: a reference that the data is compared with."""
 
     hue: int | None
     path: str
@@ -55,18 +46,24 @@ class Line:
 
 @dataclass(frozen=True)
 class Bar:
-    """A filled rectangle."""
+    """A filled rectangle. label: shown while the pointer is on it. text: beside its right end."""
 
     x: float
     y: float
     width: float
     height: float
     label: str
+    hue: int = 0
+    text: str = ""
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One SVG. `description` says in words what the picture shows, for those who cannot see it."""
+    """One SVG. description: says in words what the picture shows, for readers who cannot see it.
+
+    margins: left, right, top, bottom. hue: colour of the area. sideways: the bars lie, so the horizontal axis has the
+    grid.
+    """
 
     description: str
     width: float
@@ -77,94 +74,40 @@ class Chart:
     lines: tuple[Line, ...] = ()
     bars: tuple[Bar, ...] = ()
     area: str = ""
-    hue: int = 0  # of bars and area
+    hue: int = 0
+    title: str = ""
+    margins: tuple[float, float, float, float] = (LEFT, RIGHT, TOP, BOTTOM)
+    sideways: bool = False
 
     @property
     def left(self) -> float:
         """Left edge of the plotting area."""
-        return LEFT
+        return self.margins[0]
 
     @property
     def right(self) -> float:
         """Right edge of the plotting area."""
-        return self.width - RIGHT
+        return self.width - self.margins[1]
+
+    @property
+    def top(self) -> float:
+        """Upper edge of the plotting area."""
+        return self.margins[2]
 
     @property
     def bottom(self) -> float:
         """Lower edge of the plotting area."""
-        return self.height - BOTTOM
+        return self.height - self.margins[3]
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one line, x ascending; `marked` is the one to stand out."""
+    """Points of one line, x ascending. marked: the point that stands out."""
 
     label: str
     hue: int
     points: Sequence[Point]
     marked: Point | None = None
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A linear scale from [low, high] to [start, end] with round ticks."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    ticks: tuple[Tick, ...]
-
-    def __call__(self, value: float) -> float:
-        """Return the coordinate of a value, to a tenth of a unit."""
-        span = self.high - self.low
-        return round(self.start + (value - self.low) / span * (self.end - self.start), 1)
-
-
-def nice_step(span: float, count: int) -> float:
-    """Return 1, 2 or 5 times a power of ten, the smallest that cuts `span` into at most `count` steps."""
-    raw = span / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next((m * power for m in (1.0, 2.0, 5.0) if m * power >= raw * (1 - 1e-9)), 10.0 * power)
-
-
-def make_axis(
-    low: float,
-    high: float,
-    start: float,
-    end: float,
-    *,
-    count: int = 4,
-    snap: bool = False,
-    whole: bool = False,
-) -> Axis:
-    """Lay out an axis.
-
-    :param count: at most this many steps between ticks.
-    :param snap: widen the range to whole steps, so that the outermost ticks are its ends.
-    :param whole: ticks at whole numbers only.
-    """
-    if high <= low:  # one value: give it room on both sides
-        low, high = low - (abs(low) * 0.1 or 0.5), high + (abs(high) * 0.1 or 0.5)
-    step = max(nice_step(high - low, count), 1.0 if whole else 0.0)
-    slack = 1e-9 * (high - low)  # what rounding may have taken off a whole step
-    if snap:
-        low, high = math.floor((low + slack) / step) * step, math.ceil((high - slack) / step) * step
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    first, last = math.ceil((low - slack) / step), math.floor((high + slack) / step)
-    scale = Axis(low, high, start, end, ())
-    style = "g" if decimals > 4 else f",.{decimals}f"
-    ticks = tuple(Tick(scale(i * step), f"{round(i * step, decimals):{style}}") for i in range(first, last + 1))
-    return Axis(low, high, start, end, ticks)
-
-
-def thin(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
-    """Return at most `limit` points: means of equal runs of neighbours."""
-    if len(points) <= limit:
-        return list(points)
-    edges = [len(points) * i // limit for i in range(limit + 1)]
-    runs = [points[a:b] for a, b in pairwise(edges)]
-    return [(sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run)) for run in runs]
 
 
 def line_chart(
@@ -194,9 +137,9 @@ def line_chart(
 
 
 def dot_chart(points: Sequence[tuple[str, Point]], description: str, *, x_label: str, hue: int = 0) -> Chart:
-    """Draw named points. The horizontal axis starts at 0; the vertical one shows their range and some room.
+    """Draw named points. The horizontal axis starts at 0; the vertical axis covers their range with a margin.
 
-    :param points: (name, (x, y)), at least one; the first is drawn as what the others are compared with.
+    :param points: (name, (x, y)), at least one; a reference line goes through the first.
     """
     width, height = 640.0, 300.0
     ys = [b for _, (_, b) in points]
@@ -212,11 +155,11 @@ def dot_chart(points: Sequence[tuple[str, Point]], description: str, *, x_label:
 
 
 def rank_chart(counts: Sequence[int], top: float, even: float, description: str, *, hue: int = 0) -> Chart:
-    """Draw how often each code is used, most used first, above a line where all would be used alike.
+    """Draw how many items each code has, in descending order, and a line at the mean.
 
     :param counts: items per code, descending; at least one code.
-    :param top: highest value of the vertical axis, so that levels compare.
-    :param even: items per code if all were used alike.
+    :param top: highest value of the vertical axis, the same for all levels.
+    :param even: mean number of items per code.
     """
     width, height = 300.0, 190.0
     x = make_axis(0, len(counts), LEFT, width - RIGHT, count=4, whole=True)
@@ -243,8 +186,8 @@ def share_chart(
 
     :param shares: share per bin, 0-1.
     :param reference: as long as `shares`.
-    :param labels: of the bins; long ones stand below the first and the last bar only.
-    :param top: highest share of any chart drawn beside this one.
+    :param labels: of the bins; if they are long, only the first and the last are shown.
+    :param top: highest share in any of the charts that are shown side by side.
     """
     width, height = 300.0, 180.0
     y = make_axis(0, max(top, 0.01) * 100, height - BOTTOM, TOP, count=5, snap=True)
@@ -257,21 +200,37 @@ def share_chart(
             round(slot * 0.76, 1),
             round(y(0) - y(share * 100), 1),
             f"{label}: {share:.1%}",
+            hue,
         )
         for left, share, label in zip(edges, shares, labels, strict=False)
     )
     steps = [(e, y(r * 100)) for i, r in enumerate(reference) for e in edges[i : i + 2]]
     percent = tuple(Tick(tick.at, f"{tick.label}\N{NO-BREAK SPACE}%") for tick in y.ticks)
     return Chart(
-        description,
-        width,
-        height,
-        _bin_ticks(labels, edges),
-        percent,
-        x_label,
-        (Line(None, _path(steps)),),
-        bars,
-        hue=hue,
+        description, width, height, _bin_ticks(labels, edges), percent, x_label, (Line(None, _path(steps)),), bars
+    )
+
+
+def log_bar_chart(rows: Sequence[tuple[str, float, int]], description: str, *, title: str) -> Chart:
+    """Draw bars that lie one below the other on a logarithmic axis, with their names and values beside them.
+
+    :param rows: (name, value above 0, hue), at least one.
+    """
+    values = [value for _, value, _ in rows]
+    low = math.floor(math.log10(min(values)))
+    high = max(low + 1, math.ceil(math.log10(max(values))))
+    margins, width = (190.0, 90.0, 34.0, 40.0), 800.0
+    left, right, top, bottom = margins
+    scale = Axis(low, high, left, width - right, ())
+    bars, names = [], []
+    for place, (name, value, hue) in enumerate(rows):
+        y, wide = top + place * (BAR + GAP), max(2.0, scale(math.log10(value)) - left)
+        bars.append(Bar(left, y, round(wide, 1), BAR, f"{name}: {value:.4g}", hue, f"{value:.2f}"))
+        names.append(Tick(y + BAR / 2, name))
+    ticks = tuple(Tick(scale(power), f"{10.0**power:g}") for power in range(low, high + 1))
+    height = top + len(rows) * (BAR + GAP) + bottom
+    return Chart(
+        description, width, height, ticks, tuple(names), bars=tuple(bars), title=title, margins=margins, sideways=True
     )
 
 
@@ -285,9 +244,9 @@ def _dots(series: Series, x: Axis, y: Axis) -> Iterator[Dot]:
 
 
 def _free(dots: Sequence[Dot], x: float, y: float) -> float:
-    """How far below its point a name must stand not to run into those of other points."""
+    """Return how far below its point a name must be placed so that it does not overlap other names."""
     taken = [dot.y + dot.drop for dot in dots if abs(dot.x - x) < NAME_WIDTH]
-    # Each of the others can be in the way of two places, 14 apart, so one of these is free.
+    # Each of the other names can block two places, 14 apart, so one of these is free.
     places = range(14, 14 * (2 * len(dots) + 2), 14)
     return next(d for d in places if all(abs(y + d - other) >= 13 for other in taken))
 

@@ -1,7 +1,6 @@
-"""The run report's charts: which there are, what is in each, and what each says in words.
+"""The charts of the run report: which there are, the data of each, and its description in words.
 
-Between `pocketrec.report.render`, which holds the summary, and `pocketrec.report.charts`, which works out
-coordinates. Pure.
+`pocketrec.report.charts` computes their coordinates. Pure.
 """
 
 from __future__ import annotations
@@ -10,18 +9,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pocketrec.report.charts import Chart, Point, Series, dot_chart, line_chart, rank_chart, share_chart, thin
+from pocketrec.report.axes import Point, thin
+from pocketrec.report.charts import Chart, Series, dot_chart, line_chart, rank_chart, share_chart
 from pocketrec.report.text import label
 
 if TYPE_CHECKING:
-    from pocketrec.report.render import GateRow, LossPoint, PopularityBias, RunSummary, SemanticIds, ValidationPoint
+    from pocketrec.report.summary import CodebookUse, GateRow, LossPoint, PopularityBias, RunSummary, ValidationPoint
 
-OWN, OTHER = 0, 5  # hues: the student's, and that of whatever it is shown beside
+OWN, OTHER = 0, 5  # hues of the student, and of everything else
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What a line of a figure stands for, and the one thing to know about it."""
+    """The name of a line in a figure, and a remark on it."""
 
     hue: int
     name: str
@@ -30,7 +30,7 @@ class Legend:
 
 @dataclass(frozen=True)
 class Figure:
-    """Charts under one heading. Legends stand in the order of the first chart's lines."""
+    """Charts under one heading. Legends are in the order of the first chart's lines."""
 
     title: str
     charts: tuple[Chart, ...]
@@ -88,23 +88,22 @@ def _validation_figure(
         yield Figure(f"Validation {measure}", (chart,), tuple(legends))
 
 
-def codebook_figures(ids: SemanticIds) -> Iterator[Figure]:
-    """Yield, per level, how many items each code holds."""
-    counts = [level for level in ids.get("counts", ()) if level]
+def codebook_figures(use: CodebookUse) -> Iterator[Figure]:
+    """Yield a chart per level of the number of items per code."""
+    counts = [level for level in use.get("counts", ()) if level]
     top = max((max(level) for level in counts), default=0)
     for i, level in enumerate(counts, start=1):
         used, even = sum(n > 0 for n in level), sum(level) / len(level)
         description = (
-            f"Items per code at level {i}: {used} of {len(level)} codes are in use; the fullest holds "
-            f"{max(level)} items, where {even:.3g} would be even."
+            f"Items per code at level {i}: {used} of {len(level)} codes are in use; the most used code has "
+            f"{max(level)} items, the mean is {even:.3g}."
         )
         yield Figure(f"Level {i}", (rank_chart(level, top, even, description, hue=OWN),))
 
 
 def bias_figures(bias: PopularityBias) -> Iterator[Figure]:
-    """Yield, per system, how popular what it recommends is, beside how popular what people took is."""
-    bins, taken = bias["bins"], bias["interactions"]
-    shares = bias["recommended"]
+    """Yield a chart per system: how popular its recommendations are, beside the training interactions."""
+    bins, taken, shares = bias["bins"], bias["interactions"], bias["recommended"]
     top = max([*taken, *(value for share in shares.values() for value in share)], default=0.0)
     order = "most" if taken[0] >= taken[-1] else "least"
     for i, (system, share) in enumerate(shares.items()):
@@ -116,7 +115,7 @@ def bias_figures(bias: PopularityBias) -> Iterator[Figure]:
 
 
 def gate_figures(gates: Sequence[GateRow]) -> Iterator[Figure]:
-    """Yield how good each exported file is by its size."""
+    """Yield the quality of each exported format by its size."""
     points = [(gate["artifact"], (gate["bytes"] / 1e6, gate["ndcg@10"])) for gate in gates]
     words = "; ".join(f"{name} {x:.2f} MB, {y:.4f}" for name, (x, y) in points)
     chart = dot_chart(points, f"NDCG@10 on validation by megabytes: {words}.", x_label="megabytes of the bundle")

@@ -1,8 +1,7 @@
 """What the run report says: every table and sentence of the page, made from a `RunSummary`.
 
-Between `pocketrec.report.render`, which holds the summary and writes the file, and the template, which only lays
-it out; the charts come from `pocketrec.report.figures`. Pure. A section is on the page exactly if the
-summary has something for it.
+The template only lays it out; the charts come from `pocketrec.report.figures`, the overview from
+`pocketrec.report.overview`. Pure. A section is on the page exactly if the summary has content for it.
 """
 
 from __future__ import annotations
@@ -13,27 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pocketrec.report.figures import Figure, bias_figures, codebook_figures, gate_figures, training_figures
-from pocketrec.report.text import (
-    MINUS,
-    NBSP,
-    NONE,
-    change,
-    duration,
-    fact,
-    label,
-    number,
-    percent,
-    setting,
-    size,
-)
+from pocketrec.report.overview import Headline, headlines, verdict
+from pocketrec.report.text import MINUS, NBSP, NONE, duration, fact, label, number, percent, setting, size
 
 if TYPE_CHECKING:
-    from pocketrec.report.render import Artifact, GateRow, PopularityBias, RunSummary, SemanticIds
+    from pocketrec.report.summary import CodebookUse, GateRow, PopularityBias, RunSummary
 
-DEFAULT_CONVENTION = "seen excluded"  # what an app does, so what the headline shows
+DEFAULT_CONVENTION = "seen excluded"  # as in an app, so the headlines show it
 
-# measure → (heading, kind). score and share: higher is better, and a share is compared in points; percent and
-# plain: the best is not marked.
+# measure → (heading, kind). score, share: higher is better, the best is bold, and shares are compared in percentage
+# points. percent, number: no value is bold.
 MEASURES = {
     "recall@5": ("Recall@5", "score"),
     "recall@10": ("Recall@10", "score"),
@@ -41,7 +29,7 @@ MEASURES = {
     "ndcg@10": ("NDCG@10", "score"),
     "mrr": ("MRR", "score"),
     "coverage@10": ("Coverage@10", "share"),
-    "popularity@10": ("Popularity@10", "plain"),
+    "popularity@10": ("Popularity@10", "number"),
     "invalid": ("Invalid", "percent"),
 }
 
@@ -49,18 +37,8 @@ Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Headline:
-    """One large number. `trend` is "up", "down" or "" and colours the first line of `context`."""
-
-    label: str
-    value: str
-    context: tuple[str, ...] = ()
-    trend: str = ""
-
-
-@dataclass(frozen=True)
 class Cell:
-    """A measured value, whether it is the best of its column, and how far from the student's."""
+    """A measured value, whether it is the best of its column, and its difference from the student's."""
 
     text: str
     best: bool = False
@@ -78,7 +56,7 @@ class MetricTable:
 
 @dataclass(frozen=True)
 class Meter:
-    """A labelled bar; `share` of the full width, 0-1. `own`: it is the student's."""
+    """A labelled bar; `share` of the full width, 0-1. own: it belongs to the student."""
 
     label: str
     text: str
@@ -88,7 +66,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything the template needs; `sections` holds id → heading of those to show, in their order."""
+    """Everything that the template needs. sections: id → heading of the sections to show, in their order."""
 
     summary: RunSummary
     sections: Mapping[str, str]
@@ -100,9 +78,9 @@ class Page:
     id_levels: tuple[tuple[int, str, str], ...]  # level, codes in use, entropy
     id_figures: tuple[Figure, ...]
     coverage: tuple[Meter, ...]
-    bias: tuple[Figure, ...]
+    bias_figures: tuple[Figure, ...]
     bias_rows: tuple[tuple[str, tuple[str, ...]], ...]
-    gates: tuple[Figure, ...]
+    gate_figures: tuple[Figure, ...]
     gate_rows: tuple[tuple[str, tuple[str, ...]], ...]
     facts: Pairs
     files: tuple[Meter, ...]
@@ -111,15 +89,15 @@ class Page:
 
 
 def build_page(summary: RunSummary) -> Page:
-    """Work out the page."""
+    """Make the page of a summary."""
     ids, bias = summary.semantic_ids or {}, summary.popularity_bias
     conventions = _conventions(summary)
     files = (summary.artifact or {}).get("files", {})
-    headlines = tuple(_headlines(summary, conventions))
+    large = tuple(headlines(summary, conventions))
     training = tuple(training_figures(summary))
     coverage = tuple(_coverage(summary, conventions))
     sections: dict[str, tuple[str, object]] = {
-        "overview": ("Overview", headlines),
+        "overview": ("Overview", large),
         "next": ("Try next", summary.next_command),
         "quality": ("Quality", conventions),
         "training": ("Training", training),
@@ -137,17 +115,17 @@ def build_page(summary: RunSummary) -> Page:
     return Page(
         summary=summary,
         sections={name: heading for name, (heading, content) in sections.items() if content},
-        verdict=_verdict(summary, conventions),
-        headlines=headlines,
+        verdict=verdict(summary, conventions),
+        headlines=large,
         tables=tuple(_metric_table(summary, convention) for convention in conventions),
         training=training,
         id_facts=tuple(_id_facts(ids)),
         id_levels=tuple(_id_levels(ids)),
         id_figures=tuple(codebook_figures(ids)),
         coverage=coverage,
-        bias=tuple(bias_figures(bias)) if bias else (),
+        bias_figures=tuple(bias_figures(bias)) if bias else (),
         bias_rows=tuple(_bias_rows(bias)) if bias else (),
-        gates=tuple(gate_figures(summary.gates)) if summary.gates else (),
+        gate_figures=tuple(gate_figures(summary.gates)) if summary.gates else (),
         gate_rows=tuple(_gate_rows(summary.gates)),
         facts=tuple((label(name), fact(name, value)) for name, value in summary.dataset.items() if name != "findings"),
         files=_meters(files, size),
@@ -161,82 +139,6 @@ def _conventions(summary: RunSummary) -> list[str]:
     return sorted(found, key=lambda convention: convention != DEFAULT_CONVENTION)
 
 
-# --- overview ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Standing:
-    """The student's value of a measure under a convention, and the best of the others, if there are any."""
-
-    convention: str
-    own: float
-    rival: str = ""
-    best: float | None = None
-
-
-def _standings(summary: RunSummary, measure: str, conventions: Sequence[str]) -> Iterator[_Standing]:
-    student = next(iter(summary.metrics), "")
-    for convention in conventions:
-        values = {name: by.get(convention, {}).get(measure) for name, by in summary.metrics.items()}
-        known = {name: value for name, value in values.items() if value is not None}
-        own = known.pop(student, None)
-        if own is not None:
-            rival = max(known, key=lambda name: known[name], default="")
-            yield _Standing(convention, own, label(rival), known.get(rival))
-
-
-def _verdict(summary: RunSummary, conventions: Sequence[str]) -> str:
-    standing = next(_standings(summary, "recall@10", conventions), None)
-    if standing is None:
-        return ""
-    text = (
-        f"The next item is among the bundle’s ten recommendations for {percent(standing.own)} of the test "
-        f"users ({standing.convention})"
-    )
-    if not standing.best:
-        return f"{text}."
-    difference = change(standing.own, standing.best).lstrip("+" + MINUS)
-    if difference.startswith("±"):
-        return f"{text}, as for the best of the others, {standing.rival}."
-    more = "more" if standing.own > standing.best else "fewer"
-    return f"{text}: {difference} {more} than for the best of the others, {standing.rival}."
-
-
-def _headlines(summary: RunSummary, conventions: Sequence[str]) -> Iterator[Headline]:
-    for measure in ("recall@10", "ndcg@10"):
-        standings = list(_standings(summary, measure, conventions))
-        if standings:
-            yield _quality_headline(MEASURES[measure][0], standings[0], standings[1:])
-    yield from _artifact_headlines(summary.artifact or {})
-    student = next(iter(summary.metrics.values()), {}).get(next(iter(conventions), ""), {})
-    if (coverage := student.get("coverage@10")) is not None:
-        yield Headline("Catalogue recommended", percent(coverage), ("in the top 10 of at least one test user",))
-    if (invalid := student.get("invalid")) is not None:
-        yield Headline("Invalid recommendations", percent(invalid), ("items that are not in the catalogue",))
-
-
-def _quality_headline(heading: str, first: _Standing, others: Sequence[_Standing]) -> Headline:
-    context, trend = [], ""
-    if first.best is not None:
-        context.append(f"{change(first.own, first.best)} against {first.rival} ({first.best:.4f})".strip())
-        trend = "up" if first.own > first.best else "down" if first.own < first.best else ""
-    context += [f"{other.own:.4f} with {other.convention}" for other in others]
-    return Headline(f"{heading}, {first.convention}", f"{first.own:.4f}", tuple(context), trend)
-
-
-def _artifact_headlines(artifact: Artifact) -> Iterator[Headline]:
-    if files := artifact.get("files"):
-        parameters = artifact.get("parameters")
-        context = [] if parameters is None else [f"{number(parameters)} parameters"]
-        context.append("1 file" if len(files) == 1 else f"{len(files)} files")
-        yield Headline("Size of the bundle", size(sum(files.values())), tuple(context))
-    if (p50 := artifact.get("p50_ms")) is not None:
-        p95, memory = artifact.get("p95_ms"), artifact.get("rss_mb")
-        context = [] if p95 is None else [f"p95 {p95:.3g}{NBSP}ms"]
-        context += [] if memory is None else [f"{memory:,.0f}{NBSP}MB of memory"]
-        yield Headline("Latency, p50", f"{p50:.3g}{NBSP}ms", tuple(context))
-
-
 # --- tables --------------------------------------------------------------------------------------------
 
 
@@ -245,7 +147,7 @@ def _metric_table(summary: RunSummary, convention: str) -> MetricTable:
     systems = {name: by[convention] for name, by in summary.metrics.items() if convention in by}
     found = {measure for values in systems.values() for measure in values}
     measures = {m: MEASURES[m] for m in MEASURES if m in found}
-    measures |= {m: (label(m), "plain") for m in sorted(found - set(MEASURES))}
+    measures |= {m: (label(m), "number") for m in sorted(found - set(MEASURES))}
     rows = []
     for name, values in systems.items():
         cells = []
@@ -269,7 +171,7 @@ def _cell(value: float | None, kind: str, best: float | None, student: float | N
     return Cell(percent(value) if kind == "percent" else number(value))
 
 
-def _id_facts(ids: SemanticIds) -> Iterator[tuple[str, str]]:
+def _id_facts(ids: CodebookUse) -> Iterator[tuple[str, str]]:
     if "levels" in ids and "codes" in ids:
         yield "Levels × codes", f"{ids['levels']} × {number(ids['codes'])}"
     if "moved" in ids:
@@ -279,11 +181,11 @@ def _id_facts(ids: SemanticIds) -> Iterator[tuple[str, str]]:
         yield "Neighbours kept by quantisation", percent(ids["neighbour_agreement"])
 
 
-def _id_levels(ids: SemanticIds) -> Iterator[tuple[int, str, str]]:
+def _id_levels(ids: CodebookUse) -> Iterator[tuple[int, str, str]]:
     use, entropy = ids.get("use", ()), ids.get("entropy_bits", ())
-    most = f" of {math.log2(ids['codes']):.3g}" if "codes" in ids else ""
+    limit = f" of {math.log2(ids['codes']):.3g}" if "codes" in ids else ""
     for i in range(max(len(use), len(entropy))):
-        bits = f"{entropy[i]:.2f}{most}{NBSP}bits" if i < len(entropy) else NONE
+        bits = f"{entropy[i]:.2f}{limit}{NBSP}bits" if i < len(entropy) else NONE
         yield i + 1, percent(use[i]) if i < len(use) else NONE, bits
 
 
@@ -321,7 +223,7 @@ def _meters(values: Mapping[str, float], write: Callable[[float], str]) -> tuple
 
 
 def _settings(configuration: Mapping[str, Any]) -> Iterator[tuple[str, Pairs]]:
-    """Yield (group, rows of dotted name and value); what stands outside a group comes first."""
+    """Yield (section, rows of dotted name and value); settings outside a section come first."""
     if loose := {name: value for name, value in configuration.items() if not isinstance(value, Mapping)}:
         yield "run", tuple(_flat(loose))
     for name, value in configuration.items():

@@ -4,14 +4,14 @@
              └──→ teacher ─┬→ soft-labels → distill (or) ──┤
                   sasrec ──┴→ baselines ───────────────────┘
 
-Where a target is set, `prune` comes behind the student; where a method is, `preference` behind that.
+A student with a pruning target then passes `prune`; one with a preference method then passes `preference`.
 
-Each stage reads files of the stages before it and leaves its own in RUN/<stage>/; `sdk.stages` decides what to skip.
+A stage reads files of the stages before it and writes its own to RUN/<stage>/. `pocketrec.run.stages` decides which
+stages are skipped; `pocketrec.run.stage_work` does their work.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,29 +22,36 @@ from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.processes import Processes
-from pocketrec.run.run_files import (
+from pocketrec.run.prune import prune_sections, uses_labels
+from pocketrec.run.run import (
+    BEST,
     BUNDLE,
+    CATALOGUE,
+    CONFIG,
     CURVE,
+    EVENTS,
+    LABELS,
     PRUNED,
     REPORT,
     SHAPE,
-    WEIGHTS,
-    influence_wanted,
+    SIDS,
+    SUMMARY,
+    TEXT_VECTORS,
+    Run,
     read_json,
-    read_teachers,
-    write_text,
+    write_json,
 )
 from pocketrec.run.stage_work import StageWork
-from pocketrec.run.stages import Stage, StageRunner, StageStatus, hash_path
+from pocketrec.run.stages import FileHashes, Stage, StageRunner, StageStatus
 from pocketrec.runtime.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run leaves.
+    """What a finished run gives.
 
-    metrics: measures of the exported bundle by convention. baselines, teachers: the same by name; teachers is empty
-    for a run without one.
+    metrics: measures of the exported bundle by convention. baselines, teachers: the same by name of the system;
+    teachers is empty for a run without a teacher. seconds: duration of this call.
     """
 
     run: Path
@@ -70,152 +77,148 @@ class Pipeline:
     ) -> None:
         """Prepare a run.
 
-        :param run: folder of the run; created, or continued if it is there.
-        :param interactions: the log: a file, or a folder of parts.
-        :param items: the catalogue; None: the items of the log, known by their ids alone.
+        :param run: folder of the run; created, or resumed if it is there.
+        :param interactions: the log: a file, or a folder of files.
+        :param items: the catalogue; None: the items of the log, known only by their ids.
         :param config: from `pocketrec.config.load_config`.
         :param progress: told about all long work.
-        :param processes: where several work on the run; None: what `accelerate launch` says, if it started this.
+        :param processes: where several work on the run; None: as `accelerate launch` says, if it started this process.
         :raises DataError: if an input file does not exist.
         """
-        self.folder, self.config, self.progress = Path(run), config, progress
-        self.interactions, self.items = Path(interactions), Path(items) if items else None
-        external = {"interactions": _file_hash(self.interactions)}
-        if self.items:
-            external["items"] = _file_hash(self.items)
-        if config.data.images:
-            external["images"] = _file_hash(Path(config.data.images))
-        encoder = Path(config.text.encoder)
-        if encoder.exists():
-            external["encoder"] = _file_hash(encoder)
+        self._run, self.folder, self.config = Run(run, config), Path(run), config
+        self.inputs = Path(interactions), Path(items) if items else None
         self.processes = processes or Processes.launched()
-        stages = self._stages(external)
-        self.runner = StageRunner(self.folder, stages, config_to_dict(config), external, self.processes)
+        hashes = FileHashes()
+        external = {name: _input_hash(hashes, path) for name, path in self._outside().items()}
+        work = StageWork(self._run, self.inputs, progress, external, self.processes)
+        self.runner = StageRunner(
+            self.folder, self._stages(work, external), config_to_dict(config), external, self.processes, hashes
+        )
 
     def status(self) -> list[StageStatus]:
-        """Tell of every stage whether it is done, to do, or overtaken by a change."""
+        """Return the state of every stage: done, to do, or changed since it was done."""
         return self.runner.status()
 
     def run(
         self, start: str | None = None, on_stage: Callable[[Stage, bool], None] = lambda s, skipped: None
     ) -> RunResult:
-        """Run what is not done and return where everything lies.
+        """Run every stage that is not done, and return the results and where they are.
 
-        :param start: begin at this stage even if it is done.
-        :param on_stage: told of each stage before it runs, and whether it is skipped.
-        :raises PocketRecError: whatever a stage refuses; what is finished stays, and the next run goes on from there.
+        :param start: run this stage and all after it from scratch, done or not.
+        :param on_stage: called with each stage before it runs, and whether it is skipped.
+        :raises PocketRecError: if a stage refuses its inputs; finished stages are kept, and the next call resumes.
         """
         begun = time.monotonic()
+        run = self._run
         if self.processes.main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_text(self.folder / "config.json", json.dumps(config_to_dict(self.config), indent=1))
+            run.folder.mkdir(parents=True, exist_ok=True)
+            write_json(run.folder / CONFIG, config_to_dict(self.config))
         self.runner.run(start, on_stage)
-        bundle = self.folder / "export" / BUNDLE
-        metrics = read_json(bundle / "manifest.json")["metrics"]
         return RunResult(
-            run=self.folder,
-            bundle=bundle,
-            report=self.folder / "report" / REPORT,
-            metrics=metrics,
-            baselines=read_json(self.folder / "baselines" / "metrics.json"),
-            teachers=read_teachers(self.folder) if self.config.teacher.enabled else {},
+            run=run.folder,
+            bundle=run.bundle,
+            report=run.report,
+            metrics=read_json(run.bundle / "manifest.json")["metrics"],
+            baselines=read_json(run.folder / "baselines" / "metrics.json"),
+            teachers=run.teachers(),
             seconds=round(time.monotonic() - begun, 1),
         )
 
-    def _stages(self, external: Mapping[str, str]) -> list[Stage]:
-        work = StageWork(
-            self.folder, (self.interactions, self.items), self.config, self.progress, external, self.processes
-        )
-        outside = [name for name in ("interactions", "items", "images") if name in external]
+    def _outside(self) -> dict[str, Path]:
+        """Files from outside the run, by the names that stages give them in `needs`."""
+        interactions, items = self.inputs
+        images, encoder = self.config.data.images, Path(self.config.text.encoder)
+        named = {"interactions": interactions, "items": items, "images": Path(images) if images else None}
+        if encoder.exists():  # a path, not the name of an encoder
+            named["encoder"] = encoder
+        return {name: path for name, path in named.items() if path is not None}
+
+    def _stages(self, work: StageWork, external: Mapping[str, str]) -> list[Stage]:
+        outside = tuple(name for name in ("interactions", "items", "images") if name in external)
         encoder = ("encoder",) if "encoder" in external else ()
-        events, catalogue, sids = "data/events.safetensors", "data/catalogue.json", "sids/sids.npy"
-        sasrec = (f"sasrec/{WEIGHTS}",) if self.config.sasrec.enabled else ()
-        training = self._training(work, events, sids)
-        student = tuple(f"{training[-1].name}/{name}" for name in (WEIGHTS, SHAPE))
+        sasrec = (f"sasrec/{BEST}",) if self.config.sasrec.enabled else ()
+        training = self._training(work)
+        student = tuple(f"{training[-1].name}/{name}" for name in (BEST, SHAPE))
         curve = f"{training[-1].name}/{CURVE}"
         return [
-            Stage("data", "read, clean and check the log and the catalogue", ("data",), tuple(outside),
+            Stage("data", "read, clean and check the log and the catalogue", ("data",), outside,
                   ("events.safetensors", "catalogue.json", "report.json"), work.data),
-            Stage("text", "encode item texts", ("text",), (catalogue, *encoder), ("vectors.npy",), work.text),
-            Stage("sids", "learn codebooks, give every item a semantic ID", ("sid", "data"),
-                  (events, "text/vectors.npy"), ("codebooks.safetensors", "sids.npy", "quality.json"), work.sids),
-            *([Stage("sasrec", "train SASRec", ("sasrec", "data", "evaluation"), (events,),
-                     (WEIGHTS, CURVE), work.sasrec, together=True)] if sasrec else []),
+            Stage("text", "encode item texts", ("text",), (CATALOGUE, *encoder), ("vectors.npy",), work.text),
+            Stage("sids", "learn codebooks, give every item a semantic ID", ("sid", "data"), (EVENTS, TEXT_VECTORS),
+                  ("codebooks.safetensors", "sids.npy", "quality.json"), work.sids),
+            *([Stage("sasrec", "train SASRec", ("sasrec", "data", "evaluation"), (EVENTS,),
+                     (BEST, CURVE), work.sasrec, together=True)] if sasrec else []),
             *training,
-            Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"), (events, *sasrec),
+            Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"), (EVENTS, *sasrec),
                   ("metrics.json",), work.baselines),
             Stage("export", "write the bundle and measure it through the runtime",
-                  ("export", "evaluation", "student", "data"), (events, catalogue, sids, *student),
+                  ("export", "evaluation", "student", "data"), (EVENTS, CATALOGUE, SIDS, *student),
                   (BUNDLE,), work.export),
             Stage("report", "write the report", (),
                   (f"export/{BUNDLE}/manifest.json", "baselines/metrics.json", curve),
-                  (REPORT, "summary.json"), lambda folder: work.report(folder, self.runner.seconds())),
+                  (REPORT, SUMMARY), lambda folder: work.report(folder, self.runner.seconds())),
         ]  # fmt: skip
 
-    def _training(self, work: StageWork, events: str, sids: str) -> list[Stage]:
-        """The stages that make the student; the last one leaves its weights."""
+    def _training(self, work: StageWork) -> list[Stage]:
+        """Return the stages that make the student; the last one writes the weights that are exported."""
         if self.config.teacher.enabled:
-            stages = self._teaching(work, events, sids)
+            stages = self._teaching(work)
         else:
-            stages = [Stage("student", "train the student", ("student", "train", "data"), (events, sids),
-                            (WEIGHTS, SHAPE, CURVE), work.student, together=True)]  # fmt: skip
+            stages = [Stage("student", "train the student", ("student", "train", "data"), (EVENTS, SIDS),
+                            (BEST, SHAPE, CURVE), work.student, together=True)]  # fmt: skip
         if self.config.prune.wanted:
-            stages.append(self._pruning(work, events, sids, stages[-1].name))
+            labels = (LABELS,) if uses_labels(self.config) else ()
+            needs = (EVENTS, SIDS, *_student_files(stages), *labels)
+            stages.append(Stage("prune", "prune the student", prune_sections(self.config), needs,
+                                (BEST, SHAPE, CURVE, PRUNED), work.prune, together=True))  # fmt: skip
         if self.config.preference.method != "none":
-            stages.append(
-                Stage("preference", "refine the student, kept if better", ("preference", "student", "data"),
-                      (events, sids, *(f"{stages[-1].name}/{name}" for name in (WEIGHTS, SHAPE))),
-                      (WEIGHTS, SHAPE, CURVE), work.preference, together=True)
-            )  # fmt: skip
+            needs = (EVENTS, SIDS, *_student_files(stages))
+            stages.append(Stage("preference", "refine the student, kept if better", ("preference", "student", "data"),
+                                needs, (BEST, SHAPE, CURVE), work.preference, together=True))  # fmt: skip
         return stages
 
-    def _pruning(self, work: StageWork, events: str, sids: str, before: str) -> Stage:
-        from pocketrec.run.prune import LABELS, sections, uses_labels
-
-        needs = (events, sids, f"{before}/{WEIGHTS}", f"{before}/{SHAPE}")
-        labels = (LABELS,) if uses_labels(self.config) else ()
-        return Stage("prune", "prune the student", sections(self.config), (*needs, *labels),
-                     (WEIGHTS, SHAPE, CURVE, PRUNED), work.prune, together=True)  # fmt: skip
-
-    def _teaching(self, work: StageWork, events: str, sids: str) -> list[Stage]:
-        """The stages between semantic IDs and export when there is a teacher."""
+    def _teaching(self, work: StageWork) -> list[Stage]:
+        """Return the stages between semantic IDs and export when there is a teacher."""
         members = self.config.soft_labels.members
-        needs, first = [events], []
+        needs, first = [EVENTS], []
         if "llm" in members:
-            text = "text/vectors.npy"
-            surrogate = (f"sasrec/{WEIGHTS}",) if influence_wanted(self.config) else ()
+            surrogate = (f"sasrec/{BEST}",) if self._run.uses_influence else ()
             first = [Stage("teacher", "train the teacher LLM", ("teacher", "sid", "data", "evaluation"),
-                           (events, text, sids, *surrogate), (WEIGHTS, CURVE), work.teacher,
+                           (EVENTS, TEXT_VECTORS, SIDS, *surrogate), (BEST, CURVE), work.teacher,
                            together=True)]  # fmt: skip
-            needs.append(f"teacher/{WEIGHTS}")
+            needs.append(f"teacher/{BEST}")
         if "sasrec" in members:
             if not self.config.sasrec.enabled:
                 raise ConfigError("soft_labels.members names sasrec, but sasrec.enabled is false; change one of them")
-            needs.append(f"sasrec/{WEIGHTS}")
-            folds = tuple(f"fold-{fold}/{WEIGHTS}" for fold in range(self.config.soft_labels.sasrec_folds))
+            needs.append(f"sasrec/{BEST}")
+            folds = tuple(f"fold-{fold}/{BEST}" for fold in range(self.config.soft_labels.sasrec_folds))
             if len(folds) > 1:
                 first.append(Stage("sasrec-folds", "train SASRec without each fold of users",
-                                   ("sasrec", "data", "evaluation", "soft_labels.sasrec_folds"), (events,),
+                                   ("sasrec", "data", "evaluation", "soft_labels.sasrec_folds"), (EVENTS,),
                                    folds, work.sasrec_folds, together=True))  # fmt: skip
                 needs += [f"sasrec-folds/{name}" for name in folds]
         sections = ("soft_labels", "teacher", "sasrec", "data", "evaluation")
-        start = (f"teacher/{WEIGHTS}",) if self.config.distill.start == "teacher" else ()
+        start = (f"teacher/{BEST}",) if self.config.distill.start == "teacher" else ()
         return [
             *first,
             Stage("soft-labels", "fit the committee, write its labels", sections, tuple(needs),
                   ("committee.json", "labels"), work.soft_labels, together=True),
             Stage("distill", "distil the student", ("student", "train", "data", "distill"),
-                  (events, sids, "soft-labels/labels", *start),
-                  (WEIGHTS, SHAPE, CURVE), work.distill, together=True),
+                  (EVENTS, SIDS, LABELS, *start), (BEST, SHAPE, CURVE), work.distill, together=True),
         ]  # fmt: skip
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the papers' convention (seen items kept) flat, the other one beneath it, for `--json`."""
+    """Return the measures with seen items kept (the papers' convention), and the others under "seen excluded"."""
     return {**metrics["seen kept"], "seen excluded": metrics["seen excluded"]}
 
 
-def _file_hash(path: Path) -> str:
+def _student_files(stages: list[Stage]) -> list[str]:
+    """The weights and the shape that the last of the stages writes."""
+    return [f"{stages[-1].name}/{name}" for name in (BEST, SHAPE)]
+
+
+def _input_hash(hashes: FileHashes, path: Path) -> str:
     if not path.exists():
-        raise DataError(f"{path} does not exist; give the path of a file or of a folder of parts")
-    return hash_path(path)
+        raise DataError(f"{path} does not exist; give the path of a file, or of a folder of files")
+    return hashes.of(path)

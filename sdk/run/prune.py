@@ -1,12 +1,12 @@
-"""Prunes the student of a run: what `distill.prune` needs, gathered from the run's folder, and the notes it leaves.
+"""Prunes the student of a run: collects what `distill.pruning.prune` needs from the run's folder, and writes the notes.
 
-A checkpoint folder holds `best.safetensors` and `student.json` (an ordinary student: `load_student` reads it),
-`curve.json`, and `prune.json`: what was cut from what to what, and the run that it belongs to.
+A checkpoint folder holds `best.safetensors` and `student.json` (a student like any other, read by
+`distill.training.student_training.load_student`), `curve.json`, and `prune.json`: the shape and size before and after,
+and the run that the checkpoint belongs to.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,8 +20,8 @@ from msgspec import structs
 from pocketrec.config import config_to_dict
 from pocketrec.distill.config import PruneConfig, RunConfig, StudentConfig
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.processes import Processes
-from pocketrec.run.run_files import CURVE, PRUNED, SHAPE, WEIGHTS, read_json, start_stage, write_text
+from pocketrec.processes import ALONE, Processes
+from pocketrec.run.run import BEST, CURVE, EVENTS, LABELS, PRUNED, SHAPE, SIDS, Run, read_json, write_json
 from pocketrec.run.stages import Stage, StageRunner
 from pocketrec.runtime.errors import ConfigError, DataError
 
@@ -31,49 +31,44 @@ if TYPE_CHECKING:
     from pocketrec.distill.pruning.shape_plan import Budget
     from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 
-ALONE = Processes()
-LABELS = "soft-labels/labels"
-
 
 def prune_checkpoint(
-    run: Path,
-    start: Path | None,
-    config: RunConfig,
-    out: Path,
-    progress: Progress = SILENT,
-    processes: Processes = ALONE,
+    run: Run, start: Path | None, out: Path, progress: Progress = SILENT, processes: Processes = ALONE
 ) -> dict[str, Any]:
-    """Prune a run's student into a checkpoint folder; a finished one is not made again, an interrupted one goes on.
+    """Prune a run's student into a checkpoint folder; a finished one is not made again, an interrupted one is resumed.
 
     :param run: a run with its data, semantic IDs and student (and soft labels, if it has a teacher).
-    :param start: folder of the weights to begin with; None: the run's last.
-    :param out: the checkpoint's folder; one that holds another pruning is made anew.
-    :returns: what stands in its `prune.json`.
+    :param start: folder of the weights to start from; None: the run's last.
+    :param out: the checkpoint's folder; another checkpoint there is replaced.
+    :returns: the content of its `prune.json`.
     :raises ConfigError: if no target is set, or `out` holds something else.
-    :raises DataError: if the run lacks something.
+    :raises DataError: if a file of the run is missing.
     """
+    config = run.config
     if not config.prune.wanted:
         raise ConfigError("there is no target for pruning; give --ratio, --parameters or --bytes")
     if out.exists() and any(out.iterdir()) and not ((out / PRUNED).exists() or (out / "cutting").exists()):
-        raise ConfigError(f"{out} is there and is no pruned checkpoint; choose another folder")
-    begin = start or run / start_stage(config)
-    needs = [run / "data/events.safetensors", run / "sids/sids.npy", begin / WEIGHTS]
-    needs += [run / LABELS] if uses_labels(config) else []
+        raise ConfigError(f"{out} exists and is no pruned checkpoint; choose another folder")
+    begin = start or run.folder / run.start_stage
+    needs = [run.folder / EVENTS, run.folder / SIDS, begin / BEST]
+    needs += [run.folder / LABELS] if uses_labels(config) else []
     for path in needs:
         if not path.exists():
-            raise DataError(f"{path} does not exist; give the folder of a finished run, or of its weights as the start")
+            raise DataError(
+                f"{path} does not exist; give the folder of a finished run, and as --start a folder with {BEST}"
+            )
     needs += [begin / SHAPE] if (begin / SHAPE).exists() else []
     stage = Stage(
-        out.name, "prune the student", sections(config), tuple(str(path.resolve()) for path in needs),
-        (WEIGHTS, SHAPE, CURVE, PRUNED), lambda folder: prune_run(run, begin, config, folder, progress, processes),
+        out.name, "prune the student", prune_sections(config), tuple(str(path.resolve()) for path in needs),
+        (BEST, SHAPE, CURVE, PRUNED), lambda folder: prune_run(run, begin, folder, progress, processes),
         together=True,
     )  # fmt: skip
     StageRunner(out.parent, [stage], config_to_dict(config), {}, processes).run()
     return read_json(out / PRUNED)
 
 
-def sections(config: RunConfig) -> tuple[str, ...]:
-    """The sections of the configuration that pruning depends on."""
+def prune_sections(config: RunConfig) -> tuple[str, ...]:
+    """Return the sections and settings of the configuration that pruning depends on."""
     loss = ("train.unlikelihood", "train.label_smoothing")
     return ("prune", "data", *loss, *(("distill", "soft_labels") if uses_labels(config) else ()))
 
@@ -89,33 +84,29 @@ def uses_labels(config: RunConfig) -> bool:
     return config.teacher.enabled and config.prune.soft_labels
 
 
-def prune_run(
-    run: Path, start: Path, config: RunConfig, folder: Path, progress: Progress, processes: Processes
-) -> None:
-    """Prune a student of a run into a folder (see this module's page).
+def prune_run(run: Run, start: Path, folder: Path, progress: Progress, processes: Processes) -> None:
+    """Prune a student of a run into a folder; the module's docstring lists the files.
 
-    :param start: folder of the weights to begin with.
+    :param start: folder of the weights to start from.
     """
     from pocketrec.distill.committee.labelling import labelled
     from pocketrec.distill.committee.soft_labels import SoftLabels
-    from pocketrec.distill.data.storage import load_split
     from pocketrec.distill.pruning.prune import prune_student
-    from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
     from pocketrec.distill.training.student_training import load_student
 
-    split, ids, labels = load_split(run / "data", config.data), SemanticIds.load(run / "sids"), None
+    config, split, ids, labels = run.config, run.split, run.ids, None
     if uses_labels(config):
         split = replace(split, train=labelled(split.train, config.soft_labels))
-        labels = SoftLabels(run / LABELS, split.train)
+        labels = SoftLabels(run.folder / LABELS, split.train)
     before = load_student(start, ids)
-    limit = budget(config.prune, before, ids)
+    target = budget(config.prune, before, ids)
     settings = prune_settings(config)
-    after, result = prune_student(before, split, ids, settings, limit, folder, progress, labels, config.distill)
+    after, result = prune_student(before, split, ids, settings, target, folder, progress, labels, config.distill)
     if processes.main:
-        write_text(folder / CURVE, json.dumps(_curve(result), indent=1))
-        places = {"run": _place(run, folder), "start": _place(start, folder)}
-        note = {**places, **_note(config, result), "before": _size(before), "after": _size(after)}
-        write_text(folder / PRUNED, json.dumps(note, indent=1))
+        write_json(folder / CURVE, _curve(result))
+        places = {"run": _place(run.folder, folder), "start": _place(start, folder)}
+        sizes = {"before": _size(before), "after": _size(after)}
+        write_json(folder / PRUNED, {**places, **_note(config, result), **sizes})
 
 
 def budget(config: PruneConfig, student: Student, ids: SemanticIds) -> Budget:
@@ -136,14 +127,14 @@ def budget(config: PruneConfig, student: Student, ids: SemanticIds) -> Budget:
 
 
 def _costs(ids: SemanticIds) -> tuple[Callable[[StudentConfig], int], Callable[[StudentConfig], int]]:
-    """Parameters, and bytes of the weight file, of a student of any shape on these semantic IDs."""
+    """Functions from a student's shape to its parameters, and to the bytes of its weight file."""
     import torch
 
     from pocketrec.distill.models.student import Student
     from pocketrec.export.weights import weight_bytes
 
     levels, codes = ids.rows.shape[1], ids.codes
-    pairs = np.unique(ids.rows[:, :2], axis=0)  # all that a student takes from the catalogue
+    pairs = np.unique(ids.rows[:, :2], axis=0)  # the only thing that a student takes from the catalogue
 
     def parameters(shape: StudentConfig) -> int:
         with torch.device("meta"):
@@ -174,7 +165,7 @@ def _note(config: RunConfig, result: Pruned) -> dict[str, Any]:
 
 
 def _curve(result: Pruned) -> dict[str, Any]:
-    """Losses and validations of cutting and recovery, one after the other."""
+    """Losses and validations of cutting, followed by those of recovery."""
     losses, validations = list(result.cutting.losses), list(result.cutting.validations)
     if result.recovery is not None:
         step, epoch = result.cutting.step, result.cutting.epoch
@@ -184,7 +175,7 @@ def _curve(result: Pruned) -> dict[str, Any]:
 
 
 def _place(path: Path, folder: Path) -> str:
-    """A path as seen from a checkpoint folder if that lies inside the path's run, else in full."""
+    """Return a path relative to a checkpoint folder that lies inside the path's run, or else absolute."""
     path, folder = path.resolve(), folder.resolve()
     inside = path in folder.parents or path.parent in folder.parents
     return Path(os.path.relpath(path, folder)).as_posix() if inside else str(path)

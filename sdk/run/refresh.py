@@ -1,7 +1,7 @@
-"""A trained run over a new catalogue: new items get semantic IDs from the frozen codebooks, the model stays.
+"""A trained run with a new catalogue: new items get semantic IDs from the frozen codebooks; the model stays the same.
 
-Items that stay keep their semantic ID, items that are gone leave the trie, and the semantic IDs of items that the run
-or the bundle once had are not given to others, so that an item that comes back is the one that left.
+Items that stay keep their semantic ID, and removed items leave the trie. The semantic ID of an item that the run or the
+base bundle once had is never given to another item, so that an item that comes back has its old one.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.run.run import TEXT_VECTORS, Run
 from pocketrec.runtime.bundle.bundle import Bundle, open_bundle
 from pocketrec.runtime.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
-    from pocketrec.distill.config import RunConfig
     from pocketrec.distill.data.catalogue import Catalogue
     from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
     from pocketrec.export.refresh import Resemblances
     from pocketrec.runtime.catalogue.trie import ItemTrie
 
-Known = Mapping[str, tuple[int, ...]]
+Known = Mapping[str, tuple[int, ...]]  # item id → semantic ID
 
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What became of the catalogue.
+    """How a catalogue changed.
 
-    Attributes: `added`, `removed`, `kept`, against the base bundle's catalogue; `moved`, new items that did not get
-    their nearest codes, since these were taken; `cold`, items that the model was not trained on, which recommend
-    themselves by what they resemble; `crowding`, by level: mean and largest number of children of a prefix,
-    and how many the model's graph has room for.
+    added, removed, kept: numbers of items, against the base bundle. moved: new items that did not get their nearest
+    codes, because another item has them. cold: items that the model was not trained on; they are recommended by their
+    resemblance to others. crowding: for every level, the mean and the largest number of children of a prefix, and the
+    number that the model's graph has room for.
     """
 
     added: int
@@ -48,47 +48,36 @@ class Refreshed:
 
 
 def refresh_catalogue(
-    run: Path, items: Path, out: Path, base: Path | None = None, images: Path | None = None, progress: Progress = SILENT
+    run: Run, items: Path, out: Path, base: Path | None = None, progress: Progress = SILENT
 ) -> Refreshed:
-    """Write a bundle with a run's model over a new catalogue.
+    """Write a bundle with a run's model and a new catalogue.
 
-    :param run: a finished run; its codebooks and text encoder are used.
-    :param items: the whole new catalogue, with the columns of the training one.
-    :param out: folder of the new bundle; an older one of that name is replaced when the new one is whole.
-    :param base: a bundle of the run, whose model and catalogue are gone on from; None: the run's own.
-    :param images: `.npy`, float [rows of `items`, d], where the run had image vectors.
+    :param run: a finished run; its codebooks and text encoder are used. Where its items have image vectors, its
+        configuration names those of the new catalogue (`data.images`: `.npy`, float [rows of `items`, d]).
+    :param items: the whole new catalogue, with the columns of the training catalogue.
+    :param out: folder of the new bundle; an older bundle there is replaced once the new one is complete.
+    :param base: a bundle of the run that gives the model and the previous catalogue; None: the run's own.
     :raises ConfigError: if vectors are missing that the codebooks were made with.
-    :raises BundleError: if the base is not of this run, or its graph has no room for the new catalogue.
+    :raises BundleError: if the base is not a bundle of this run, or its graph has no room for the new catalogue.
     :raises DataError: if the catalogue cannot be used.
     """
-    from pocketrec.config import load_config
     from pocketrec.distill.data.load import load_items
-    from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
     from pocketrec.export.refresh import write_refreshed
-    from pocketrec.runtime.catalogue.trie import ItemTrie
 
-    config = load_config(run / "config.json", [f'data.images="{images}"'] if images else [])
-    bundle = open_bundle(base or run / "export" / "bundle")
-    ids, old = SemanticIds.load(run / "sids"), bundle.load_trie()
+    bundle = open_bundle(base or run.bundle)
+    ids, old = run.ids, bundle.load_trie()
     if old.sid_space != ids.sid_space:
-        raise BundleError(f"the bundle {bundle.path} is not of the run {run}: its codebooks are others")
-    catalogue = load_items(items, config.data)
+        raise BundleError(
+            f"the bundle {bundle.path} does not belong to the run {run.folder}: it has other codebooks; "
+            "give a bundle that was exported from this run"
+        )
+    catalogue = load_items(items, run.config.data)
     before = dict(zip(old.table.ids(np.arange(len(old))), map(tuple, old.rows.tolist()), strict=True))
-    trained = _of_run(run, ids)
+    trained: Known = dict(zip(run.catalogue.item_ids, map(tuple, ids.rows.tolist()), strict=True))
     known = {**trained, **before}
-    new = np.array([i for i, item in enumerate(catalogue.item_ids) if item not in known], np.int64)
-    vectors = _text_vectors(run, catalogue, list(trained), config, progress)
-    placed, moved = _place(catalogue, new, known, ids, config, vectors)
-    rows = [known.get(item) for item in catalogue.item_ids]
-    for place, row in zip(new.tolist(), placed.tolist(), strict=True):
-        rows[place] = tuple(row)
-    trie = ItemTrie.from_rows(
-        np.array(rows, np.int64).reshape(-1, old.levels),
-        catalogue.item_ids,
-        codes_per_level=old.codes_per_level,
-        titles=catalogue.titles if old.table.title_bytes is not None else None,
-        sid_space=old.sid_space,
-    )
+    vectors = _text_vectors(run, catalogue, list(trained), progress)
+    rows, moved = _semantic_ids(catalogue, known, ids, vectors)
+    trie = _trie(rows, catalogue, old)
     cold = None if vectors is None else _cold_items(trie, catalogue.item_ids, trained, vectors)
     write_refreshed(bundle, trie, out, cold)
     stayed = sum(item in before for item in catalogue.item_ids)
@@ -96,35 +85,39 @@ def refresh_catalogue(
     return Refreshed(len(trie) - stayed, len(old) - stayed, stayed, moved, unseen, _crowding(bundle, trie))
 
 
-def _of_run(run: Path, ids: SemanticIds) -> Known:
-    """Semantic IDs of all items that the run was trained on."""
-    from pocketrec.distill.data.storage import load_catalogue
+def _trie(rows: NDArray[np.int64], catalogue: Catalogue, old: ItemTrie) -> ItemTrie:
+    from pocketrec.runtime.catalogue.trie import ItemTrie
 
-    return dict(zip(load_catalogue(run / "data").item_ids, map(tuple, ids.rows.tolist()), strict=True))
+    return ItemTrie.from_rows(
+        rows,
+        catalogue.item_ids,
+        codes_per_level=old.codes_per_level,
+        titles=catalogue.titles if old.table.title_bytes is not None else None,
+        sid_space=old.sid_space,
+    )
 
 
-def _text_vectors(
-    run: Path, catalogue: Catalogue, trained: list[str], config: RunConfig, progress: Progress
-) -> NDArray[np.float32] | None:
-    """Text vectors of the whole new catalogue, float32 [n, d]; None where the run has no encoder for new texts."""
+def _text_vectors(run: Run, catalogue: Catalogue, trained: list[str], progress: Progress) -> NDArray[np.float32] | None:
+    """Text vectors of the whole new catalogue, float32 [n, d]; None if the run has no encoder for new texts."""
     from pocketrec.distill.semantic_ids.text_vectors import encode_texts
 
-    if config.text.encoder == "none" or Path(config.text.encoder).suffix == ".npy":
+    text = run.config.text
+    if text.encoder == "none" or Path(text.encoder).suffix == ".npy":
         return None
     row = {item: place for place, item in enumerate(trained)}
     known = np.array([row.get(item, -1) for item in catalogue.item_ids], np.int64)
-    stored = np.load(run / "text" / "vectors.npy", mmap_mode="r", allow_pickle=False)
+    stored = np.load(run.folder / TEXT_VECTORS, mmap_mode="r", allow_pickle=False)
     out = np.asarray(stored[np.maximum(known, 0)], np.float32)
     cold = np.flatnonzero(known < 0)
     if len(cold):
-        out[cold] = encode_texts([catalogue.texts[i] for i in cold.tolist()], config.text, progress)
+        out[cold] = encode_texts([catalogue.texts[i] for i in cold.tolist()], text, progress)
     return out
 
 
 def _cold_items(
     trie: ItemTrie, item_ids: Sequence[str], trained: Known, vectors: NDArray[np.float32]
 ) -> Resemblances | None:
-    """What the items that the model was not trained on resemble; None if it was trained on all."""
+    """Which items the ones that the model was not trained on resemble; None if it was trained on all."""
     from pocketrec.distill.semantic_ids.resemblance import resemblances
     from pocketrec.export.refresh import Resemblances
 
@@ -137,15 +130,26 @@ def _cold_items(
     return Resemblances(row[new], row[neighbours], weights, counts)
 
 
+def _semantic_ids(
+    catalogue: Catalogue, known: Known, ids: SemanticIds, vectors: NDArray[np.float32] | None
+) -> tuple[NDArray[np.int64], int]:
+    """Return the semantic IDs of the catalogue, [n, levels], and how many new items did not get their nearest."""
+    new = np.array([i for i, item in enumerate(catalogue.item_ids) if item not in known], np.int64)
+    placed, moved = _place(catalogue, new, known, ids, vectors)
+    rows = [known.get(item) for item in catalogue.item_ids]
+    for place, row in zip(new.tolist(), placed.tolist(), strict=True):
+        rows[place] = tuple(row)
+    return np.array(rows, np.int64).reshape(-1, ids.rows.shape[1]), moved
+
+
 def _place(
     catalogue: Catalogue,
     new: NDArray[np.int64],
     known: Known,
     ids: SemanticIds,
-    config: RunConfig,
     vectors: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.unsignedinteger], int]:
-    """Give the new items semantic IDs; return them, and how many did not get their nearest."""
+    """Return the semantic IDs of the new items, and how many did not get their nearest."""
     from pocketrec.distill.semantic_ids.fusion import Sources
     from pocketrec.distill.semantic_ids.text_vectors import normalise
 
@@ -155,13 +159,15 @@ def _place(
     if "text" in ids.space.projections:
         if vectors is None:
             raise ConfigError(
-                "this run took its text vectors from a file, which has none for new items; train with an encoder "
-                "(text.encoder = minilm or a local directory) to refresh its catalogue"
+                "this run read its text vectors from a file, which has none for new items; to refresh the catalogue, "
+                "train with an encoder (text.encoder = minilm or a local directory)"
             )
         text = vectors[new]
     if "image" in ids.space.projections:
         if catalogue.images is None:
-            raise ConfigError("these semantic IDs were made with image vectors; give those of the new catalogue, too")
+            raise ConfigError(
+                "this run's semantic IDs use image vectors; give those of the new catalogue with --images"
+            )
         image = normalise(catalogue.images[new])
     taken = np.array(sorted(set(known.values())), ids.rows.dtype)
     return ids.assign_beside(taken, Sources(text=text, image=image))

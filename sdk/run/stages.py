@@ -1,9 +1,8 @@
-"""Resumable stages: what is finished and unchanged is not done again.
+"""Resumable stages: a stage that is finished and whose inputs are unchanged is skipped.
 
-A stage declares the configuration sections and the files it depends on. Its key is the hash of these; when the key
-in its `stage.json` is the same and its outputs are all there with the hashes noted, it is skipped. A stage works in
-its own folder and writes `stage.json` last, so an interrupted one is simply not finished (long stages keep their
-own checkpoints inside).
+A stage declares the configuration sections and the files that it reads. Its key is the hash of both. A stage is done
+if the key in its `stage.json` is the same and its outputs are there with the hashes noted in it. A stage works in its
+own folder and writes `stage.json` last, so an interrupted stage is not done; long stages keep checkpoints and resume.
 """
 
 from __future__ import annotations
@@ -17,22 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pocketrec.processes import Processes
-from pocketrec.run.run_files import write_text
+from pocketrec.processes import ALONE, Processes
+from pocketrec.run.run import write_json
 from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.files.atomic import FileState, atomic_write_text, file_state
 
 State = Literal["done", "to do", "changed"]
-STATE_FILE = "stage.json"
-ALONE = Processes()
+STATE_FILE, BEGUN_FILE = "stage.json", "begun.json"
 
 
 @dataclass(frozen=True)
 class Stage:
     """One step of a run.
 
-    sections: configuration sections it reads, or single settings ("section.name"). needs: files it reads, relative to
-    the run's folder. makes: files or folders it leaves in its own folder. run: does the work, given that folder.
-    together: all processes run it; otherwise the main one alone.
+    sections: configuration sections that it reads, or single settings ("section.name"). needs: files that it reads,
+    relative to the run's folder. makes: files or folders that it writes in its own folder. run: does the work, given
+    the stage's folder. together: every process runs it; otherwise only the main one.
     """
 
     name: str
@@ -46,7 +45,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageStatus:
-    """Where a stage stands; seconds it took when it was last done."""
+    """State of a stage, and the seconds that it took when it was last done."""
 
     name: str
     does: str
@@ -64,18 +63,20 @@ class StageRunner:
         config: Mapping[str, Any],
         external: Mapping[str, str],
         processes: Processes = ALONE,
+        hashes: FileHashes | None = None,
     ) -> None:
         """Prepare.
 
         :param folder: the run; created when needed.
         :param config: the whole configuration as plain dictionaries.
-        :param external: hashes of files from outside the run, by the names under which stages need them.
+        :param external: hashes of files from outside the run, by the names that stages give them in `needs`.
+        :param hashes: hashes that are known already.
         """
         self.folder, self.stages, self.config, self.external = folder, tuple(stages), config, external
-        self.processes = processes
+        self.processes, self.hashes = processes, hashes or FileHashes()
 
     def status(self) -> list[StageStatus]:
-        """Tell of every stage whether it would be skipped."""
+        """Return the state of every stage: only one that is done would be skipped."""
         out, upstream_fresh = [], True
         for stage in self.stages:
             noted = self._noted(stage)
@@ -87,9 +88,10 @@ class StageRunner:
         return out
 
     def run(self, start: str | None = None, on_stage: Callable[[Stage, bool], None] = lambda s, skipped: None) -> None:
-        """Run what is not done; from stage `start` on, everything, and from its beginning.
+        """Run every stage that is not done.
 
-        :param on_stage: told of each stage before it runs, and whether it is skipped.
+        :param start: run this stage and all after it from scratch, done or not.
+        :param on_stage: called with each stage before it runs, and whether it is skipped.
         :raises ConfigError: if there is no stage of that name.
         """
         names = [stage.name for stage in self.stages]
@@ -105,28 +107,28 @@ class StageRunner:
                 self._do(stage, fresh=forced)
 
     def seconds(self) -> dict[str, float]:
-        """Seconds each finished stage took."""
+        """Return the seconds that each finished stage took, by name."""
         return {s.name: noted["seconds"] for s in self.stages if (noted := self._noted(s)) is not None}
 
     def _do(self, stage: Stage, fresh: bool) -> None:
         folder, key = self.folder / stage.name, self._key(stage)
-        begun = folder / "begun.json"
+        begun = folder / BEGUN_FILE
         start = time.monotonic()
-        self.processes.wait()  # everybody has seen that the stage is to do
+        self.processes.wait()  # until every process has decided that the stage must run
         if self.processes.main:
-            # Half-finished work is only worth resuming if it was begun with the same inputs.
+            # Unfinished work is resumed only if its inputs were the same.
             if fresh or not begun.exists() or begun.read_text(encoding="utf-8") != key:
                 shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
-            begun.write_text(key, encoding="utf-8")
+            atomic_write_text(begun, key)
         self.processes.wait()
         if self.processes.main or stage.together:
             stage.run(folder)
         self.processes.wait()
         if self.processes.main:
-            outputs = {name: hash_path(folder / name) for name in stage.makes}
+            outputs = {name: self.hashes.of(folder / name) for name in stage.makes}
             note = {"key": key, "seconds": round(time.monotonic() - start, 2), "outputs": outputs}
-            write_text(folder / STATE_FILE, json.dumps(note, indent=1))
+            write_json(folder / STATE_FILE, note)
         self.processes.wait()
 
     def _noted(self, stage: Stage) -> dict[str, Any] | None:
@@ -134,12 +136,15 @@ class StageRunner:
             noted = json.loads((self.folder / stage.name / STATE_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return noted if isinstance(noted, dict) else None
+        return noted if isinstance(noted, dict) and noted.keys() >= {"key", "seconds", "outputs"} else None
 
     def _is_done(self, stage: Stage, noted: Mapping[str, Any]) -> bool:
         folder = self.folder / stage.name
-        whole = all((folder / n).exists() and hash_path(folder / n) == h for n, h in noted["outputs"].items())
-        return whole and noted["key"] == self._key(stage)
+        intact = all(
+            (folder / name).exists() and self.hashes.of(folder / name) == digest
+            for name, digest in noted["outputs"].items()
+        )
+        return intact and noted["key"] == self._key(stage)
 
     def _key(self, stage: Stage) -> str:
         sections = {name: self._setting(name) for name in stage.sections}
@@ -154,16 +159,35 @@ class StageRunner:
 
     def _input_hash(self, name: str) -> str:
         path = self.folder / name
-        return hash_path(path) if path.exists() else "missing"
+        return self.hashes.of(path) if path.exists() else "missing"
+
+
+class FileHashes:
+    """Hashes of files and folders, as `hash_path` gives them; a file is read again only if it changed."""
+
+    def __init__(self) -> None:
+        """Start without any."""
+        self._known: dict[Path, tuple[list[tuple[str, FileState]], str]] = {}
+
+    def of(self, path: Path) -> str:
+        """Return the hash of a file or folder that exists."""
+        state = [(file.relative_to(path).as_posix(), file_state(file.stat())) for file in _files(path)]
+        if path not in self._known or self._known[path][0] != state:
+            self._known[path] = state, hash_path(path)
+        return self._known[path][1]
 
 
 def hash_path(path: Path) -> str:
-    """Return the sha256 of a file, or of a folder's names and files."""
+    """Return the SHA-256 of a file, or of the names and contents of a folder's files, as hex digits."""
     digest = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
+    for file in _files(path):
         digest.update(file.relative_to(path).as_posix().encode() if path.is_dir() else b"")
         with file.open("rb") as content:
             while chunk := content.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    """The file, or all files of the folder in a fixed order."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]

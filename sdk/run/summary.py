@@ -1,42 +1,39 @@
-"""Gathers what a run's stages left in its folder into the `RunSummary` that the report shows."""
+"""Collects what a run's stages left in its folder into the `RunSummary` that the report shows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.config import config_to_dict
-from pocketrec.distill.config import RunConfig
-from pocketrec.distill.data.splits import EvalSet, Split
-from pocketrec.distill.data.storage import StoredCatalogue, load_catalogue, load_split
+from pocketrec.distill.data.splits import EvalSet
+from pocketrec.distill.data.storage import StoredCatalogue
 from pocketrec.distill.evaluation.protocol import item_counts
-from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.export.measure import BundleRanker, bundle_bytes
-from pocketrec.report.render import Artifact, Example, PopularityBias, RunSummary
-from pocketrec.report.render import SemanticIds as SemanticIdsPart
-from pocketrec.run.run_files import BUNDLE, CURVE, GATES, read_json, read_teachers, student_stage, versions
+from pocketrec.report.summary import Artifact, CodebookUse, Example, PopularityBias, RunSummary
+from pocketrec.run.run import CURVE, DATA_REPORT, GATES, Run, read_json, versions
 from pocketrec.runtime.recommender import Recommender
 
 STUDENT = "student (exported bundle)"
 SAMPLED_USERS = 2_000
 EXAMPLES = 6
+EXAMPLE_HISTORY = 6  # items; examples are those whose history is nearest to this length, so that they can be read
 BINS = 10
 
 
-def summarise(run: Path, config: RunConfig, seconds: Mapping[str, float]) -> RunSummary:
-    """Read a finished run's folder; a sample of test users goes through the bundle for examples and latency."""
-    split = load_split(run / "data", config.data)
-    catalogue = load_catalogue(run / "data")
-    report = read_json(run / "data" / "report.json")
-    bundle = run / "export" / BUNDLE
+def summarise(run: Run, seconds: Mapping[str, float]) -> RunSummary:
+    """Read a finished run; a sample of test users goes through its bundle for examples and latency.
+
+    :param seconds: duration of each stage of the run.
+    """
+    config, split, catalogue, bundle = run.config, run.split, run.catalogue, run.bundle
     manifest = read_json(bundle / "manifest.json")
-    losses, validation = _curves(run, config)
-    teachers = read_teachers(run) if config.teacher.enabled else {}
-    counts = item_counts(split.train, len(catalogue.item_ids))
+    losses, validation = _curves(run)
+    counts = item_counts(split.train, run.n_items)
+    gates = run.folder / GATES
     with Recommender.load(bundle) as recommender:
         ranker = BundleRanker(recommender, catalogue.item_ids)
         sample = split.test.take(np.sort(np.random.default_rng(0).permutation(len(split.test))[:SAMPLED_USERS]))
@@ -49,15 +46,16 @@ def summarise(run: Path, config: RunConfig, seconds: Mapping[str, float]) -> Run
         "p50_ms": float(p50),
         "p95_ms": float(p95),
     }
+    baselines = read_json(run.folder / "baselines" / "metrics.json")
     return RunSummary(
-        title=f"pocketrec: {run.name}",
-        dataset=_dataset(report, split, catalogue),
+        title=f"pocketrec: {run.folder.name}",
+        dataset=_dataset(run),
         losses=losses,
         validation=validation,
-        metrics={STUDENT: manifest["metrics"], **teachers, **read_json(run / "baselines" / "metrics.json")},
+        metrics={STUDENT: manifest["metrics"], **run.teachers(), **baselines},
         artifact=artifact,
-        gates=read_json(run / GATES)["rows"] if (run / GATES).exists() else [],
-        semantic_ids=_semantic_ids(SemanticIds.load(run / "sids"), config),
+        gates=read_json(gates)["rows"] if gates.exists() else [],
+        semantic_ids=_codebook_use(run),
         popularity_bias=_popularity_bias(counts, ranked),
         examples=examples,
         configuration=config_to_dict(config),
@@ -68,34 +66,31 @@ def summarise(run: Path, config: RunConfig, seconds: Mapping[str, float]) -> Run
     )
 
 
-def _dataset(report: Mapping[str, Any], split: Split, catalogue: StoredCatalogue) -> dict[str, Any]:
+def _dataset(run: Run) -> dict[str, Any]:
+    report = read_json(run.folder / DATA_REPORT)
     facts = {k: v for k, v in report.items() if isinstance(v, (str, int, float))}
-    return {
-        **facts,
-        "items": len(catalogue.item_ids),
-        "split": split.rule,
-        "findings": report.get("findings", []),
-    }
+    return {**facts, "split": run.split.rule, "findings": report.get("findings", [])}
 
 
-def _curves(run: Path, config: RunConfig) -> tuple[list[Any], list[Any]]:
+def _curves(run: Run) -> tuple[list[Any], list[Any]]:
+    """Losses and validations of every model that the run trained."""
     losses, validation = [], []
-    trained = {"student": student_stage(config)}
-    if config.prune.wanted:
+    trained = {"student": run.student_stage}
+    if run.config.prune.wanted:
         trained["pruned student"] = "prune"
-    if config.sasrec.enabled:
+    if run.config.sasrec.enabled:
         trained["sasrec"] = "sasrec"
-    if config.teacher.enabled and "llm" in config.soft_labels.members:
+    if run.has_llm:
         trained["teacher"] = "teacher"
     for model, stage in trained.items():
-        curve = read_json(run / stage / CURVE)
+        curve = read_json(run.folder / stage / CURVE)
         losses += [{"model": model, **point} for point in curve["losses"]]
         validation += [{"model": model, **point} for point in curve["validations"]]
     return losses, validation
 
 
-def _semantic_ids(ids: SemanticIds, config: RunConfig) -> SemanticIdsPart:
-    quality = ids.quality
+def _codebook_use(run: Run) -> CodebookUse:
+    ids, quality = run.ids, run.ids.quality
     return {
         "levels": int(ids.rows.shape[1]),
         "codes": quality.codes,
@@ -105,12 +100,16 @@ def _semantic_ids(ids: SemanticIds, config: RunConfig) -> SemanticIdsPart:
         "moved": quality.moved,
         "moved_share": quality.moved_share,
         "neighbour_agreement": quality.neighbour_agreement,
-        "collapsed": min(quality.use) < config.sid.min_use,
+        "collapsed": min(quality.use) < run.config.sid.min_use,
     }
 
 
 def _popularity_bias(counts: NDArray[np.int64], ranked: NDArray[np.int32]) -> PopularityBias:
-    """Shares of catalogue, interactions and recommendations by decile of popularity, most popular first."""
+    """Shares of catalogue, interactions and recommendations by decile of popularity, most popular first.
+
+    :param counts: training events per item, [n_items].
+    :param ranked: recommended items per user, [users, 10]; −1: none.
+    """
     bins = min(BINS, len(counts))
     decile = np.empty(len(counts), np.int64)
     decile[np.argsort(-counts, kind="stable")] = np.arange(len(counts)) * bins // len(counts)
@@ -129,9 +128,9 @@ def _popularity_bias(counts: NDArray[np.int64], ranked: NDArray[np.int32]) -> Po
 
 
 def _examples(recommender: Recommender, sample: EvalSet, catalogue: StoredCatalogue) -> list[Example]:
-    """A few histories: those of middle length first, so that they can be read."""
-    lengths = sample.histories.lengths
-    chosen = np.argsort(np.abs(lengths - 6), kind="stable")[:EXAMPLES]
+    """A few test users: their history, the item that they took next, and what is recommended to them."""
+    distance = np.abs(sample.histories.lengths - EXAMPLE_HISTORY)
+    chosen = np.argsort(distance, kind="stable")[:EXAMPLES]
     title = [t or i for t, i in zip(catalogue.titles, catalogue.item_ids, strict=True)]
     out: list[Example] = []
     for row in chosen.tolist():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
-from pocketrec.run.stages import Stage, StageRunner, hash_path
+from pocketrec.run.stages import FileHashes, Stage, StageRunner, hash_path
 from pocketrec.runtime.errors import ConfigError
 
 
@@ -66,15 +68,18 @@ def test_a_stage_may_depend_on_a_single_setting(tmp_path):
     assert runner(salt=2, heat=200).status()[0].state == "changed"
 
 
-def test_a_changed_source_that_gives_the_same_dough_bakes_nothing_anew(tmp_path):
+def test_a_changed_source_that_gives_the_same_dough_bakes_nothing_again(tmp_path):
     Kitchen(tmp_path).run()
     assert Kitchen(tmp_path, source="rye").run() == ["dough"]
 
 
-@pytest.mark.parametrize("damage", ["bread/bread/loaf.txt", "bread/stage.json"])
-def test_a_lost_or_damaged_output_is_made_again(tmp_path, damage):
+@pytest.mark.parametrize(
+    ("damage", "content"),
+    [("bread/bread/loaf.txt", "burnt"), ("bread/stage.json", "burnt"), ("bread/stage.json", "{}")],
+)
+def test_a_lost_or_damaged_output_is_made_again(tmp_path, damage, content):
     Kitchen(tmp_path).run()
-    (tmp_path / damage).write_text("burnt")
+    (tmp_path / damage).write_text(content)
     assert Kitchen(tmp_path).run() == ["bread"]
     (tmp_path / damage).unlink()
     assert Kitchen(tmp_path).run() == ["bread"]
@@ -115,3 +120,43 @@ def test_a_folders_hash_tells_names_and_contents_apart(tmp_path):
     first = hash_path(tmp_path / "a")
     (tmp_path / "a" / "x").rename(tmp_path / "a" / "y")
     assert hash_path(tmp_path / "a") != first
+
+
+def test_every_file_is_read_once_however_many_stages_need_it(tmp_path, monkeypatch):
+    def write(folder):
+        (folder / "out").write_text(folder.name)
+        (folder / "labels").mkdir(exist_ok=True)
+        (folder / "labels" / "0").write_text("label")
+
+    def runner():
+        outputs = ("out", "labels")
+        stages = [Stage("a", "", (), (), outputs, write)]
+        stages += [Stage(name, "", (), ("a/out", "a/labels"), outputs, write) for name in ("b", "c", "d")]
+        return StageRunner(tmp_path, stages, {}, {})
+
+    reads = Counter()
+    opened = Path.open
+
+    def counted(path, mode="r", *more, **options):
+        reads[path.relative_to(tmp_path).as_posix()] += "r" in mode
+        return opened(path, mode, *more, **options)
+
+    monkeypatch.setattr("pocketrec.run.stages.Path.open", counted)
+    data = [f"{stage}/{name}" for stage in "abcd" for name in ("out", "labels/0")]
+    runner().run()
+    assert {name: reads[name] for name in data} == dict.fromkeys(data, 1)
+    again = runner()
+    again.run()
+    again.status()
+    assert {name: reads[name] for name in data} == dict.fromkeys(data, 2)
+
+
+def test_a_file_that_changed_is_hashed_again(tmp_path):
+    hashes, file = FileHashes(), tmp_path / "file"
+    file.write_text("one")
+    assert hashes.of(file) == hash_path(file)
+    file.write_text("another")
+    assert hashes.of(file) == hash_path(file)
+    first = hashes.of(tmp_path)
+    file.rename(tmp_path / "renamed")
+    assert hashes.of(tmp_path) == hash_path(tmp_path) != first
