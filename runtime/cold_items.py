@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from pocketrec.runtime.catalogue.item_table import MAX_ITEMS
+from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.errors import BundleError, one_line
 from pocketrec.runtime.files.safetensors import check_header
 
@@ -116,6 +117,14 @@ class ColdItems:
             if new == item:
                 total[known] = total.get(known, 0.0) + probability
         return sorted(total.items(), key=lambda pair: -pair[1])
+
+
+def recent_rows(trie: ItemTrie, history: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Table rows of the last items of a history that pass probability on, the newest first.
+
+    :param history: int32 [N], leaf rows of `trie`, oldest first.
+    """
+    return trie.table_rows_of(history[: -RECENT - 1 : -1])
 
 
 def best_of_both(

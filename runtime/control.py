@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,16 +23,6 @@ from pocketrec.runtime.errors import ConfigError
 
 MAX_BIAS = 1e6
 POOL = 4  # times k items to choose different ones from
-
-
-class Ask(NamedTuple):
-    """The arguments that every way to recommend takes, as the caller gave them (see `Recommender.recommend`)."""
-
-    k: int
-    exclude_seen: bool
-    within: ItemTrie | str | None
-    beam: int | None
-    control: Control | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
-"""A session: one user's history that grows, with what the model has read of it kept.
+"""A session: one user's history that grows; what the model has read of it is kept.
 
-Each observation is read once, at the next call; until the history is longer than the model's, a call costs what the
-new items cost. From then on the window moves at every observation and is read anew, so that a session always gives what
-`Recommender.recommend` gives for the same history.
+A session always gives what `Recommender.recommend` gives for the same history. Each observation is read at the next
+call, so that a call costs no more than its new items, until the history is longer than the model's: from then on the
+window moves at every observation and is read again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +20,14 @@ from numpy.typing import NDArray
 from pocketrec.runtime.bundle.bundle import Manifest
 from pocketrec.runtime.bundle.manifest import COLD_FILE, TRIE_FILE
 from pocketrec.runtime.catalogue.trie import ItemTrie
-from pocketrec.runtime.control import Ask, Control
+from pocketrec.runtime.control import Control
+from pocketrec.runtime.engines.protocol import State
 from pocketrec.runtime.errors import SessionError
 from pocketrec.runtime.files.atomic import atomic_write, open_plain
 from pocketrec.runtime.files.strict_json import parse_json
-
-if TYPE_CHECKING:
-    from pocketrec.runtime.engines.protocol import State
-    from pocketrec.runtime.recommendation import Recommendations
-    from pocketrec.runtime.recommender import Recommender
+from pocketrec.runtime.recommendation import Recommendations
+from pocketrec.runtime.retrieval import Query
+from pocketrec.runtime.retriever import Retriever
 
 FORMAT, VERSION = "pocketrec-session", 1
 MAX_BYTES = 1 << 24
@@ -42,22 +41,22 @@ class Session:
     restored under another model than it was saved with.
     """
 
-    def __init__(self, recommender: Recommender, history: Sequence[str] = (), renewed: bool = False) -> None:
+    def __init__(self, retriever: Retriever, history: Sequence[str] = (), renewed: bool = False) -> None:
         """Begin with a history, oldest first; most callers want `Recommender.session`."""
-        self.recommender, self.renewed = recommender, renewed
-        leaves, self.unknown = recommender.find_leaves(history)
+        self.retriever, self.renewed = retriever, renewed
+        leaves, self.unknown = retriever.find_leaves(history)
         self._leaves: list[int] = leaves.tolist()  # of the items so far, oldest first
         self._read = 0  # how many of them `_state` has read
         self._state: State | None = None
         self._lock = threading.Lock()
 
     def observe(self, item_id: str) -> bool:
-        """Add an item to the history; return whether the catalogue has it (else it is only noted as unknown).
+        """Add an item to the history; return whether the catalogue has it (if not, it is added to `unknown`).
 
         :raises ConfigError: if it is no string.
         """
         with self._lock:
-            leaf = self.recommender.leaf_of(item_id)
+            leaf = self.retriever.leaf_of(item_id)
             if leaf >= 0:
                 self._leaves.append(leaf)
             else:
@@ -73,46 +72,50 @@ class Session:
         control: Control | None = None,
     ) -> Recommendations:
         """Recommend the items most likely to come next; as `Recommender.recommend`."""
+        retriever = self.retriever
         with self._lock:
-            seen = np.array(self._leaves, np.int32)
-            state = self._caught_up(seen)
-            return self.recommender.recommend_state(state, seen, Ask(k, exclude_seen, within, beam, control))
+            leaves = np.array(self._leaves, np.int32)
+            state = self._caught_up(leaves)
+            if control is None and within is None:
+                found = retriever.try_fast_path(None, state, leaves, k, beam, exclude_seen)
+                if found is not None:
+                    return found
+            return retriever.named(retriever.after_state(state, leaves, Query(k, exclude_seen, within, beam, control)))
 
     def _caught_up(self, leaves: NDArray[np.int32]) -> State:
-        """Let the model read what it has not read yet."""
-        self.recommender.check_open()
-        engine, sids = self.recommender.engine, self.recommender.trie.rows
-        longest = self.recommender.manifest.model.max_history
-        state = self._state
-        if state is None or self._read < len(leaves) > longest:  # the window has moved: every position is another
-            state = engine.read(sids[leaves[-longest:]].astype(np.int32))
+        """Let the model read the items that it has not read yet."""
+        retriever, state = self.retriever, self._state
+        retriever.check_open()
+        longest = retriever.max_history
+        if state is None or self._read < len(leaves) > longest:  # the window has moved: every item has a new position
+            state = retriever.engine.read(retriever.sids(leaves[-longest:]))
         elif self._read < len(leaves):
-            state = engine.read(sids[leaves[self._read :]].astype(np.int32), state)
+            state = retriever.engine.read(retriever.sids(leaves[self._read :]), state)
         self._state, self._read = state, len(leaves)
         return state
 
     def take_state(self, other: Session) -> None:
-        """Take over what the same model has read for another session, where these are the items that it read.
+        """Take over what the same model has read for another session, if these are still the items that it read.
 
         :param other: a session of the same model over an older catalogue.
         """
-        ours, theirs = (s.recommender.trie.rows[np.array(s._leaves, np.int32)] for s in (self, other))
+        ours, theirs = (s.retriever.trie.rows[np.array(s._leaves, np.int32)] for s in (self, other))
         if np.array_equal(ours[: other._read], theirs[: other._read]) and len(ours) >= other._read:
             self._state, self._read = other._state, other._read
 
     @property
     def history(self) -> tuple[str, ...]:
         """Ids of the known items so far, oldest first."""
-        trie = self.recommender.trie
+        trie = self.retriever.trie
         return tuple(trie.table.ids(trie.table_rows_of(np.array(self._leaves, np.int32))))
 
     def to_bytes(self) -> bytes:
-        """The session as bytes: its item ids, and which model it was for. Keys and values are made anew."""
+        """The session as bytes: its item ids, and which model it was for. Keys and values are not saved."""
         items = list(self.history)
         content = {
             "format": FORMAT,
             "version": VERSION,
-            "model": model_id(self.recommender.manifest),
+            "model": model_id(self.retriever.manifest),
             "sha256": _digest(items),
             "items": items,
         }
@@ -126,14 +129,14 @@ class Session:
         atomic_write(Path(path), [self.to_bytes()])
 
 
-def restore(recommender: Recommender, source: bytes | str | Path) -> Session:
-    """Go on with a saved session (see `Recommender.restore_session`)."""
+def restore(retriever: Retriever, source: bytes | str | Path) -> Session:
+    """Continue a saved session (see `Recommender.restore_session`)."""
     items, model = _parse(source if isinstance(source, bytes) else _read_file(Path(source)))
-    return Session(recommender, items, renewed=model != model_id(recommender.manifest))
+    return Session(retriever, items, renewed=model != model_id(retriever.manifest))
 
 
 def model_id(manifest: Manifest) -> str:
-    """What names a model: a hash of its files' hashes, the catalogue and the model card aside."""
+    """Identify a model by a hash of its files' hashes; the catalogue and the model card do not count."""
     others = (TRIE_FILE, COLD_FILE)
     files = {name: e.sha256 for name, e in manifest.files.items() if name not in others and not name.endswith(".md")}
     return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
@@ -147,7 +150,7 @@ def _read_file(path: Path) -> bytes:
     try:
         with open_plain(path) as file:
             return file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a path that is none
+    except (OSError, ValueError) as error:  # ValueError: not a valid path
         raise SessionError(f"{str(path)!r} cannot be read ({error}); {_REMEDY}") from error
 
 

@@ -24,6 +24,8 @@ def positive_integer(name: str, value: Any) -> int:
 
     :raises ConfigError: if it is no whole number (a bool is none), or below 1.
     """
+    if type(value) is int and value >= 1:
+        return value  # the usual case, quickly
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise ConfigError(f"{name} is {value!r}; give a whole number")
     if value < 1:
@@ -38,7 +40,10 @@ def beam_width(beam: Any, trie: ItemTrie) -> int:
 
     :raises ConfigError: if `beam` is no whole number of at least 1.
     """
-    return max(min(positive_integer("beam", beam), len(trie)), 1)
+    items = len(trie.rows)
+    if type(beam) is int and 1 <= beam <= items:
+        return beam  # the usual case, quickly
+    return max(min(positive_integer("beam", beam), items), 1)
 
 
 def check_search_output(

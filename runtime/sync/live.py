@@ -168,7 +168,7 @@ class LiveRecommender:
     def restore_session(self, source: bytes | str | Path) -> LiveSession:
         """Go on with a saved session (see `Recommender.restore_session`)."""
         with self.using() as recommender:
-            inner = restore(recommender, source)
+            inner = restore(recommender.retriever, source)
             return LiveSession(self, inner, [*inner.history])
 
     def close(self) -> None:
@@ -213,9 +213,10 @@ class LiveSession:
 
     def _on(self, recommender: Recommender) -> Session:
         """The session on a version; after a swap, brought over to it."""
-        if self._inner.recommender is not recommender:
-            same = model_id(self._inner.recommender.manifest) == model_id(recommender.manifest)
-            fresh = Session(recommender, self._observed, renewed=not same)
+        retriever = recommender.retriever
+        if self._inner.retriever is not retriever:
+            same = model_id(self._inner.retriever.manifest) == model_id(retriever.manifest)
+            fresh = Session(retriever, self._observed, renewed=not same)
             if same:
                 fresh.take_state(self._inner)
             self._inner, self.renewed = fresh, self.renewed or not same

@@ -16,6 +16,7 @@ from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.compiled import native
 from pocketrec.runtime.control import node_bias
 from pocketrec.runtime.engines.registry import EXACT, load_engine
+from pocketrec.runtime.errors import ConfigError
 from tiny import CODES, LEVELS, SPACE, brute_force, random_rows, tiny_bundle, tiny_student
 
 NONE = np.empty(0, np.int32)
@@ -85,17 +86,38 @@ def test_a_narrow_beam_finds_what_the_reference_search_finds(engine, student, be
         np.testing.assert_allclose(scores, expected.scores[0][: len(scores)], atol=1e-4)
 
 
-@pytest.mark.parametrize("most", [1, 4, 20])
-def test_an_engine_may_leave_out_what_nobody_will_look_at_and_nothing_else(engine, most):
+@pytest.mark.parametrize("beam", [121, 10**9, 2**63, 10**30, np.uint64(2**63)])
+def test_a_beam_wider_than_the_catalogue_finds_the_catalogue(engine, beam):
+    trie, history = trie_of(random_rows(120)), history_of(3)
+    rows, scores = engine.search(history, trie, NONE, 120)
+    for found, values in (
+        engine.search(history, trie, NONE, beam),
+        engine.search_from(engine.read(history), trie, NONE, beam),
+    ):
+        assert found.tolist() == rows.tolist()
+        np.testing.assert_allclose(values, scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("beam", [0, -1, -(2**70), True, 2.0, "4", None])
+def test_a_beam_that_is_no_number_from_one_on_is_refused(engine, beam):
+    trie, history = trie_of(random_rows(20)), history_of(3)
+    with pytest.raises(ConfigError, match="beam is"):
+        engine.search(history, trie, NONE, beam)
+    with pytest.raises(ConfigError, match="beam is"):
+        engine.search_from(engine.read(history), trie, NONE, beam)
+
+
+@pytest.mark.parametrize("limit", [1, 4, 20])
+def test_an_engine_may_leave_out_items_past_the_limit_and_no_others(engine, limit):
     for seed in range(3):
         trie, history = trie_of(random_rows(200, seed)), history_of(4, seed)
         rows, scores = engine.search(history, trie, NONE, 20)
         for found, values in (
-            engine.search(history, trie, NONE, 20, most),
-            engine.search_from(engine.read(history), trie, NONE, 20, None, most),
+            engine.search(history, trie, NONE, 20, limit),
+            engine.search_from(engine.read(history), trie, NONE, 20, None, limit),
         ):
-            assert found[:most].tolist() == rows[:most].tolist()
-            np.testing.assert_allclose(values[:most], scores[:most], atol=1e-4)
+            assert found[:limit].tolist() == rows[:limit].tolist()
+            np.testing.assert_allclose(values[:limit], scores[:limit], atol=1e-4)
 
 
 def test_ties_go_to_the_better_parent_then_to_the_lower_code(engine, student, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -181,7 +182,7 @@ def test_a_wrong_wish_is_refused(rec, wrong):
 
 def test_a_wish_of_another_catalogue_is_refused(rec, student, tmp_path):
     with Recommender.load(tiny_bundle(tmp_path / "b", student, SIDS)) as other:
-        with pytest.raises(ConfigError, match="not of this catalogue"):
+        with pytest.raises(ConfigError, match="belongs to another catalogue"):
             rec.recommend([], control=other.control())
         with pytest.raises(ConfigError, match="both given"):
             rec.recommend([], within=rec.trie, control=rec.control())
@@ -201,6 +202,25 @@ def test_a_graph_of_a_time_before_biases_says_so_and_answers_all_else(student, t
         with pytest.raises(BundleError, match="export the bundle again"):
             rec.recommend(HISTORY, control=rec.control(bias={IDS[0]: 1.0}))
         assert ids(rec.session(HISTORY).recommend()) == ids(rec.recommend(HISTORY))
+
+
+def test_a_catalogue_that_another_thread_names_meanwhile_is_not_lost(rec):
+    others = []
+
+    class Name(str):
+        """Lets another thread add a catalogue at the moment when this name goes into the dictionary."""
+
+        def __hash__(self):
+            if not others:
+                others.append(threading.Thread(target=rec.add_catalogue, args=("other", IDS[4:8])))
+                others[0].start()
+                others[0].join(0.2)  # without a lock it is done at once; with one it waits for this call
+            return super().__hash__()
+
+    rec.add_catalogue(Name("one"), IDS[:3])
+    others[0].join()
+    assert set(ids(rec.recommend([], 9, within="one"))) == set(IDS[:3])
+    assert set(ids(rec.recommend([], 9, within="other"))) == set(IDS[4:8])
 
 
 def test_a_plain_control_is_the_whole_catalogue(rec):

@@ -216,8 +216,8 @@ def test_rows_give_what_ids_give():
         (["item-1"], {"k": True}, "k is True"),
         (["item-1"], {"k": "10"}, "k is '10'"),
         (["item-1"], {"beam": 0}, "beam is 0"),
-        (["item-1"], {"within": catalogue()}, "not a part of this catalogue"),
-        (["item-1"], {"within": ["item-1"]}, "not a part of this catalogue"),
+        (["item-1"], {"within": catalogue()}, "not a sub-catalogue of this catalogue"),
+        (["item-1"], {"within": ["item-1"]}, "not a sub-catalogue of this catalogue"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(history, options, message):

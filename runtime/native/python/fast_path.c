@@ -1,6 +1,6 @@
 /* From item ids to recommendations in one call, for the plainest case: a whole catalogue, all ids known, no further wishes.
 
-   The rule is that of `Recommender._choose` in runtime/recommender.py; whatever is not plain gives None, and is left to it. */
+   The rule is that of `Retrieval.best` in runtime/retrieval.py; whatever this cannot do gives None, and is left to it. */
 #include "module.h"
 
 #include <stdlib.h>
