@@ -162,6 +162,13 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session(tags=["ci"])
+def docs(session: nox.Session) -> None:
+    """The documentation as a site in build/site; a broken link, or a page that is not in the menu, fails."""
+    _install(session, extras="docs")
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session(tags=["ci"])
 def package(session: nox.Session) -> None:
     """The source distribution and the wheel built from it, installed without extras: a bundle recommends."""
     session.install(str(_build(session)))

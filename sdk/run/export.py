@@ -82,7 +82,9 @@ class TrainedStudent:
         """Write a bundle and measure its files beside those of the float32 model.
 
         :param out: the bundle's folder; an older bundle is replaced once the new one has passed.
-        :param format, quantize, preset: a row of `export.formats.FORMATS`; float32 ONNX if left out.
+        :param format: a format of `export.formats.FORMATS`; None: ONNX.
+        :param quantize: how its weights are stored; None: float32.
+        :param preset: a family of processors; None: any.
         :param max_drop: share of ndcg@10 that it may lose.
         :param questions: number of validation users to measure on; 0: all.
         :param compare: measure every other format as well.
