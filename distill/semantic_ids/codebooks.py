@@ -1,4 +1,4 @@
-"""Codebooks: what a fused item vector is quantised by, level by level; fitted once by residual k-means, then frozen.
+"""Codebooks, with which fused item vectors are quantised level by level; fitted by residual k-means, then frozen.
 
 On the path of the data: fused item vectors in, `Codebooks` out, which placement turns into semantic IDs. The RQ-VAE
 (`distill.semantic_ids.rqvae`) is the other way to fit them.
@@ -25,15 +25,15 @@ EncoderLayers = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]  # (
 class Codebooks:
     """A frozen residual quantiser.
 
-    centroids: float32 [levels, codes, d]. encoder: weights and biases of the layers (ReLU between them) that a
-    vector passes before it is quantised; none for residual k-means, the RQ-VAE's encoder otherwise.
+    centroids: float32 [levels, codes, d]. encoder: weights and biases of linear layers, with ReLU between them, that a
+    vector passes before it is quantised; empty for residual k-means, the encoder of an RQ-VAE otherwise.
     """
 
     centroids: NDArray[np.float32]
     encoder: EncoderLayers = ()
 
     def latent(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map fused item vectors [n, d_in] to where they are quantised, float32 [n, d]."""
+        """Map fused item vectors [n, d_in] to the space of the centroids, float32 [n, d]."""
         for number, (weight, bias) in enumerate(self.encoder):
             vectors = vectors @ weight + bias
             if number + 1 < len(self.encoder):
@@ -42,12 +42,13 @@ class Codebooks:
 
 
 def fit_residual_kmeans(vectors: NDArray[np.float32], config: SidConfig, progress: Progress = SILENT) -> Codebooks:
-    """Fit one k-means per level to what the levels before it left over.
+    """Fit one k-means per level, each to the residuals that the levels before it leave.
 
-    Residual quantisation as in Lee et al. 2022 (RQ-VAE, section 3.1) with k-means in place of the autoencoder;
-    for recommendation: Deng et al. 2025 (OneRec, section 3.1).
+    Residual quantisation as in Lee et al. 2022 (RQ-VAE, section 3.1) with k-means in place of the autoencoder; used for
+    recommendation by Deng et al. 2025 (OneRec, section 3.1).
 
     :param vectors: float32 [n, d].
+    :returns: centroids, float32 [levels, min(codes, n), d].
     :raises TrainingError: if there are fewer than two items.
     """
     from sklearn.cluster import KMeans

@@ -1,7 +1,8 @@
-"""Collaborative item vectors from training histories alone: the second source of semantic IDs.
+"""Collaborative item vectors, from training histories only: the second source of semantic IDs.
 
-Positive pointwise mutual information of items seen near one another, factored by a truncated SVD (Levy & Goldberg
-2014, "Neural word embedding as implicit matrix factorization", section 4). Items without events get a zero row.
+Positive pointwise mutual information of items that occur near each other in a history, factored by a truncated SVD
+(Levy & Goldberg 2014, "Neural word embedding as implicit matrix factorization", section 4). Items without events get a
+row of zeros.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from pocketrec.distill.semantic_ids.text_vectors import normalise
 def collaborative_vectors(
     train: Sequences, n_items: int, *, dim: int = 64, window: int = 5, seed: int = 0
 ) -> NDArray[np.float32]:
-    """Return L2-normalised vectors, float32 [n_items, dim]; rows of unseen items are zero.
+    """Return L2-normalised vectors, float32 [n_items, dim]; rows of items without training events are zero.
 
     :param train: training histories (never validation or test events).
-    :param n_items: rows of the catalogue.
-    :param dim: length of a vector; cut to what the matrix can give, the rest stays zero.
-    :param window: two events of a user count together when at most this many places apart, weighted 1/distance.
-    :param seed: of the randomised SVD.
+    :param n_items: number of items in the catalogue.
+    :param dim: length of a vector; dimensions beyond `n_items - 1` stay zero.
+    :param window: two events of a user co-occur if they are at most this many places apart; the weight is 1/distance.
+    :param seed: seed of the randomised SVD.
     """
     from sklearn.utils.extmath import randomized_svd
 

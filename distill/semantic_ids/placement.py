@@ -1,7 +1,7 @@
-"""From latent vectors to unique SID rows: nearest code at every level, then nearest free code at the last.
+"""From latent vectors to unique SID rows: the nearest code at every level, and the nearest free code at the last.
 
-A pure function of arrays: the same placement gives a whole catalogue its SIDs and later gives single new items
-theirs, beside the rows that are already taken.
+A pure function of arrays. It places a whole catalogue at first, and single new items beside the rows that are taken
+later.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pocketrec.runtime.errors import TrainingError
 
-CHUNK = 65_536  # rows per distance matrix, so that memory stays bounded
+CHUNK = 65_536  # rows per distance matrix, which bounds memory
 
 
 def nearest_codes(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -25,7 +25,7 @@ def nearest_codes(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) 
 
 
 def distances(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return squared Euclidean distances less the vector's own square (a constant per row), float32 [n, codes]."""
+    """Return squared Euclidean distances minus the vector's squared norm (constant per row), float32 [n, codes]."""
     return np.asarray((centroids**2).sum(1) - 2.0 * vectors @ centroids.T, np.float32)
 
 
@@ -34,17 +34,17 @@ def place(
     centroids: NDArray[np.float32],
     taken: NDArray[np.unsignedinteger] | None = None,
 ) -> tuple[NDArray[np.unsignedinteger], int]:
-    """Give each vector a SID of its own.
+    """Assign a unique SID to each vector.
 
-    All levels but the last take the nearest code of the residual. Within one prefix the last codes are dealt out
-    by minimum-cost assignment, so that a code is used once and the total distance is least. A prefix with more
-    items than free codes passes its farthest items on to their next-nearest prefix.
+    All levels but the last take the nearest code of the residual. Within one prefix the last codes are assigned at
+    minimum total distance, each code once. If a prefix has more items than free codes, the items left over move to the
+    nearest prefix with a free code.
 
     :param latent: float32 [n, d].
     :param centroids: float32 [levels, codes, d].
-    :param taken: rows that must not be used again, [m, levels].
-    :returns: the rows, uint8 or uint16 [n, levels], and how many items are not where the nearest codes put them.
-    :raises TrainingError: if no prefix that differs in its last code alone has room for an item.
+    :param taken: rows that are in use already, [m, levels].
+    :returns: the rows, uint8 or uint16 [n, levels], and the number of items that did not get their nearest codes.
+    :raises TrainingError: if an item's prefix and all prefixes that differ from it in their last code are full.
     """
     levels, codes, _ = centroids.shape
     wanted, residual = _greedy(latent, centroids)
@@ -54,7 +54,7 @@ def place(
         used[tuple(row[:-1].tolist())].add(int(row[-1]))
     waiting = np.arange(len(latent))
     while len(waiting):
-        waiting = _deal(rows, waiting, residual, centroids[-1], used)
+        waiting = _assign_last(rows, waiting, residual, centroids[-1], used)
         for item in waiting.tolist():
             residual[item] = _next_prefix(rows, item, latent[item], centroids, used)
     dtype = np.uint8 if codes <= 256 else np.uint16
@@ -64,7 +64,7 @@ def place(
 def _greedy(
     latent: NDArray[np.float32], centroids: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Nearest code at every level [n, levels], and the residual that the last level quantises [n, d]."""
+    """Return the nearest code at every level [n, levels], and the residual before the last level [n, d]."""
     rows = np.empty((len(latent), len(centroids)), np.int64)
     residual = before_last = np.array(latent, np.float32)
     for level, codebook in enumerate(centroids):
@@ -74,14 +74,14 @@ def _greedy(
     return rows, before_last.copy()
 
 
-def _deal(
+def _assign_last(
     rows: NDArray[np.int64],
     items: NDArray[np.int64],
     residual: NDArray[np.float32],
     codebook: NDArray[np.float32],
     used: dict[tuple[int, ...], set[int]],
 ) -> NDArray[np.int64]:
-    """Deal out last codes within each prefix; return the items for which no code was free."""
+    """Assign the last codes within each prefix; return the items for which no code was free."""
     from scipy.optimize import linear_sum_assignment
 
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -106,7 +106,7 @@ def _next_prefix(
     centroids: NDArray[np.float32],
     used: dict[tuple[int, ...], set[int]],
 ) -> NDArray[np.float32]:
-    """Move an item to the nearest prefix with a free code that differs in its last code; return its residual there."""
+    """Move an item to the nearest prefix that has a free code and differs in its last code; return its residual."""
     levels, codes, _ = centroids.shape
     if levels > 1:
         parents = tuple(rows[item, :-2].tolist())
@@ -117,6 +117,6 @@ def _next_prefix(
                 rows[item, -2] = code
                 return np.asarray(residual - centroids[-2, code], np.float32)
     raise TrainingError(
-        f"no free semantic ID near item {item}: every prefix beside {tuple(rows[item, :-1].tolist())} holds all of "
-        f"its {codes} items; raise sid.codes or sid.levels and train again"
+        f"no free semantic ID near item {item}: all {codes} codes are taken under every prefix beside "
+        f"{tuple(rows[item, :-1].tolist())}; raise sid.codes or sid.levels and train again"
     )

@@ -1,4 +1,4 @@
-"""How good the semantic IDs are, before anything is trained on them."""
+"""Quality of semantic IDs, measured before anything is trained on them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SAMPLE = 2_000
 class SidQuality:
     """The quality report.
 
-    use: share of each codebook's codes that some item has. entropy_bits: entropy of each level's codes (at most
-    log2 K). counts: items per code, most first, per level. moved: items that uniqueness took off their nearest
-    codes. neighbour_agreement: share of an item's 10 nearest neighbours that stay among its 10 nearest when every
-    item is replaced by the sum of its codes' centroids.
+    use: share of each codebook's codes that at least one item has. entropy_bits: entropy of each level's codes, at most
+    log2 K. counts: items per code, in descending order, per level. moved: items that did not get their nearest codes,
+    because SIDs are unique. neighbour_agreement: share of an item's 10 nearest neighbours that remain among its 10
+    nearest when every item is replaced by the sum of its codes' centroids.
     """
 
     items: int
@@ -35,7 +35,7 @@ class SidQuality:
 
     @property
     def moved_share(self) -> float:
-        """Share of the catalogue that was moved."""
+        """Share of the catalogue that did not get its nearest codes."""
         return self.moved / max(1, self.items)
 
     def save(self, path: Path) -> None:
@@ -55,13 +55,13 @@ def measure_quality(
     moved: int,
     seed: int = 0,
 ) -> SidQuality:
-    """Measure SIDs against the vectors they stand for.
+    """Measure SIDs against the vectors that they quantise.
 
-    :param latent: float32 [n, d], what was quantised.
+    :param latent: float32 [n, d], the quantised vectors.
     :param centroids: float32 [levels, codes, d].
-    :param rows: [n, levels].
-    :param moved: items that uniqueness moved.
-    :param seed: of the sample of items whose neighbours are compared.
+    :param rows: SIDs, [n, levels].
+    :param moved: number of items that did not get their nearest codes.
+    :param seed: seed of the sample of items whose neighbours are compared.
     """
     codes = centroids.shape[1]
     counts = [np.bincount(rows[:, level], minlength=codes) for level in range(rows.shape[1])]

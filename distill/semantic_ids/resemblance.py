@@ -1,8 +1,8 @@
-"""What new items resemble: for each the nearest items by text, and what share of a neighbour's probability it may get.
+"""Neighbours of new items: the nearest items by text, and the share of each neighbour's probability that they get.
 
-The share is a softmax over everything that could follow the neighbour if only texts counted: exp(30 (cosine - 1)), over
-the sum of that for all items but the neighbour itself. An item with hundreds of near copies passes little on to each.
-Chosen on validation (docs/decisions/0014).
+A new item's share of a neighbour's probability is a softmax over text similarity: exp(30 (cosine - 1)), divided by the
+sum of the same over all items except the neighbour. An item with hundreds of near copies gives each a small share.
+The constants were chosen on validation (docs/decisions/0015-cold-items.md).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-NEAREST: Final = 16  # items that a new one may resemble
-LEAST: Final = 0.02  # shares below this are left out
+NEAREST: Final = 16  # neighbours per new item, at most
+MIN_SHARE: Final = 0.02  # neighbours with a smaller share are left out
 SHARPNESS: Final = 30.0
 BLOCK: Final = 1024
 
@@ -21,11 +21,12 @@ BLOCK: Final = 1024
 def resemblances(
     vectors: NDArray[np.float32], new: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.float16]]:
-    """Find what new items resemble.
+    """Find the neighbours of new items.
 
     :param vectors: float32 [n, d], L2-normalised text vectors of the whole catalogue.
     :param new: int64 [m], rows of the new items.
-    :return: counts [m]; neighbours [sum of counts], rows of `vectors`; weights, aligned.
+    :returns: neighbours per new item, uint8 [m]; the neighbours of all, int32 [sum], rows of `vectors`; their shares,
+        float16 [sum].
     """
     nearest = np.empty((len(new), min(NEAREST, max(len(vectors) - 1, 0))), np.int64)
     if nearest.size == 0:
@@ -41,13 +42,13 @@ def resemblances(
         total[begin : begin + BLOCK] = np.exp(SHARPNESS * (alike - 1.0)).sum(1, dtype=np.float64)
     cosines = np.einsum("md,mkd->mk", vectors[new], vectors[nearest])
     shares = np.exp(SHARPNESS * (cosines - 1.0)) / np.maximum(total, 1e-30)[which.reshape(nearest.shape)]
-    kept = shares >= LEAST
+    kept = shares >= MIN_SHARE
     weights = np.minimum(shares[kept], 1.0).astype(np.float16)
     return kept.sum(1).astype(np.uint8), nearest[kept].astype(np.int32), weights
 
 
 def _alike(vectors: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Cosines of some items with all, [r, n], -inf with itself."""
+    """Return the cosines of some items with all, float32 [r, n]; -inf of an item with itself."""
     alike: NDArray[np.float32] = vectors[rows] @ vectors.T
     alike[np.arange(len(rows)), rows] = -np.inf
     return alike

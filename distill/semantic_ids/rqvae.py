@@ -1,11 +1,11 @@
-"""RQ-VAE: the second way to codebooks, an autoencoder whose middle is quantised level by level.
+"""RQ-VAE: an autoencoder whose latent vector is quantised level by level; the alternative to residual k-means.
 
-On the path of the data: fused item vectors come in, frozen codebooks and the encoder in front of them go out, as
-residual k-means would give them; placement, quality and everything after see no difference.
+On the path of the data: fused item vectors in; frozen `Codebooks` out, with the encoder in front of the centroids.
+Placement and all later steps treat them like those of residual k-means.
 
 Lee et al. 2022 ("Autoregressive image generation using residual quantization", section 3.1) with one codebook per
-level, as Rajput et al. 2023 (TIGER, section 3.1) train it on item vectors. Promises: the same vectors, settings and
-seed give the same arrays; torch's own random state is left as it was.
+level, trained on item vectors as by Rajput et al. 2023 (TIGER, section 3.1). Promises: the same vectors, settings and
+seed give the same arrays; torch's global random state does not change.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ HIDDEN = 256
 LATENT = 32
 BATCH = 1024
 STEPS = 1000  # optimiser steps in all, whatever the catalogue's size
-WARM_UP = 0.05  # share of the epochs in which the autoencoder learns alone
-FIRST_PER_CODE = 4  # vectors per code that k-means sees for the first centroids
+WARM_UP = 0.05  # share of the epochs in which the autoencoder is trained without quantisation
+FIRST_PER_CODE = 4  # vectors per code that the initial centroids are fitted to
 LEARNING_RATE = 3e-3
-COMMITMENT = 0.25  # weight of the loss that keeps the encoder near its codes
-DECAY = 0.99  # of the running means that the centroids are
+COMMITMENT = 0.25  # weight of the loss that pulls latent vectors towards their centroids
+DECAY = 0.99  # of the running means that define the centroids
 
 
 class ResidualQuantiser(nn.Module):
-    """One codebook per level, each for what the levels before it left over.
+    """One codebook per level, each for the residuals that the levels before it leave.
 
-    A centroid is the running mean of the residuals that took its code (van den Oord et al. 2017, appendix A.1), so
-    no gradient reaches it. Buffers: centroids [L, K, d]; mass [L, K] and sums [L, K, d], whose quotient they are.
+    A centroid is the running mean of the residuals with its code (van den Oord et al. 2017, appendix A.1) and gets no
+    gradient. Buffers: centroids [L, K, d] = sums [L, K, d] / mass [L, K]; taken [L, K], codes used since the last
+    restart.
     """
 
     def __init__(self, centroids: Tensor) -> None:
@@ -52,10 +53,10 @@ class ResidualQuantiser(nn.Module):
         self.taken: Tensor
 
     def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantise [B, d]; in training, the centroids follow.
+        """Quantise [B, d]; in training mode, also update the centroids.
 
-        :returns: the sum of each vector's centroids, [B, d], through which gradients pass straight to `latent`, and
-            the commitment loss: squared distance to the quantised vector after each level, summed over levels.
+        :returns: the sum of each vector's centroids, [B, d], with the gradient of `latent` (straight-through), and the
+            commitment loss: squared distance to the quantised vector after each level, summed over levels.
         """
         residual, commitment = latent.detach(), latent.new_zeros(())
         quantised = torch.zeros_like(residual)
@@ -78,15 +79,15 @@ class ResidualQuantiser(nn.Module):
         self.mass[level].lerp_(count.to(residual), 1.0 - DECAY)
         self.sums[level].lerp_(torch.zeros_like(self.sums[level]).index_add_(0, codes, residual), 1.0 - DECAY)
         self.taken[level] |= count > 0
-        alive = self.mass[level] > 1e-6  # what has not been taken for very long stays where it is
+        alive = self.mass[level] > 1e-6  # a code that was not used for very long keeps its centroid
         self.centroids[level][alive] = self.sums[level][alive] / self.mass[level][alive, None]
 
     @torch.no_grad()
     def restart_dead(self, latent: Tensor, generator: torch.Generator) -> int:
-        """Move each code that nothing has taken since the last call onto the residual of a random vector.
+        """Set the centroid of each code that was not used since the last call to the residual of a random vector.
 
-        :param latent: [n, d], what is being quantised.
-        :returns: how many codes were dead.
+        :param latent: [n, d], the vectors that are quantised.
+        :returns: the number of such codes.
         """
         residual, restarted = latent, 0
         for level in range(len(self.centroids)):
@@ -105,14 +106,14 @@ class RqVae(nn.Module):
     """Encoder, quantiser, decoder."""
 
     def __init__(self, dim: int) -> None:
-        """Make the two networks; `quantiser` is None, and the middle left as it is, until it is set."""
+        """Build encoder and decoder; until `quantiser` is set, latent vectors are not quantised."""
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(dim, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, LATENT))
         self.decoder = nn.Sequential(nn.Linear(LATENT, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, dim))
         self.quantiser: ResidualQuantiser | None = None
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return vectors [B, dim] as rebuilt from their codes, and the training loss (TIGER, section 3.1)."""
+        """Return the reconstruction of vectors [B, dim] and the training loss (TIGER, section 3.1)."""
         latent = self.encoder(vectors)
         commitment = latent.new_zeros(())
         if self.quantiser is not None:
@@ -122,9 +123,10 @@ class RqVae(nn.Module):
 
     @torch.no_grad()
     def rescale(self, vectors: Tensor) -> None:
-        """Make latents as long as the vectors, root mean square; neither codes nor what is rebuilt change.
+        """Scale latent vectors to the root-mean-square length of the input vectors.
 
-        The student's code embeddings start as centroids, and their length must not hang on this model's whims.
+        Codes and reconstructions stay the same. The student's code embeddings are initialised with the centroids, so
+        their length should not depend on the training of this model.
         """
         latent = self.encoder(vectors)
         factor = (vectors.pow(2).sum() / latent.pow(2).sum().clamp(min=1e-12)).sqrt()
@@ -138,29 +140,29 @@ class RqVae(nn.Module):
     def frozen(self) -> Codebooks:
         """Export the centroids and the encoder as numpy arrays."""
         if self.quantiser is None:
-            raise TrainingError("this RQ-VAE has no codebooks yet; train it with train_rqvae")
+            raise TrainingError("this RQ-VAE has no codebooks; train it with train_rqvae first")
         linear = [layer for layer in self.encoder if isinstance(layer, nn.Linear)]
         encoder: EncoderLayers = tuple((_array(layer.weight.T), _array(layer.bias)) for layer in linear)
         return Codebooks(_array(self.quantiser.centroids), encoder)
 
 
 def fit_rqvae(vectors: NDArray[np.float32], config: SidConfig, progress: Progress = SILENT) -> Codebooks:
-    """Train an RQ-VAE and freeze it.
+    """Train an RQ-VAE and return its frozen codebooks.
 
     :param vectors: fused item vectors, float32 [n, d].
     :param config: levels, codes, seed.
     :param progress: told about every epoch.
-    :returns: centroids, float32 [levels, min(codes, n), LATENT], and the encoder before them.
+    :returns: centroids, float32 [levels, min(codes, n), LATENT], and the encoder.
     :raises TrainingError: if there are fewer than two items, or the loss is not finite.
     """
     return train_rqvae(vectors, config, progress).frozen()
 
 
 def train_rqvae(vectors: NDArray[np.float32], config: SidConfig, progress: Progress = SILENT) -> RqVae:
-    """Train as `fit_rqvae` says and return the model, whose decoder turns codes back into vectors.
+    """Train as `fit_rqvae` does and return the whole model, with its decoder.
 
-    The autoencoder first learns alone for a few epochs; then residual k-means on what it makes of all vectors gives
-    the centroids to start from (TIGER initialises from the first batch), and everything is trained together.
+    The autoencoder is first trained alone for a few epochs. Residual k-means on latent vectors then gives the initial
+    centroids (TIGER initialises from the first batch), and everything is trained together.
     """
     sampled = vectors
     if len(vectors) > FIT_SAMPLE:
@@ -187,7 +189,7 @@ def train_rqvae(vectors: NDArray[np.float32], config: SidConfig, progress: Progr
 
 
 def _epoch(model: RqVae, data: Tensor, optimiser: torch.optim.Optimizer, generator: torch.Generator) -> float:
-    """Go once through the data in a new order; return the mean loss."""
+    """Train for one epoch, in random order; return the mean loss."""
     total = 0.0
     for rows in torch.split(torch.randperm(len(data), generator=generator), BATCH):
         _, loss = model(data[rows])

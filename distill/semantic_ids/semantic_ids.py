@@ -1,11 +1,11 @@
-"""Semantic IDs: every item becomes `levels` codes, unique, from codebooks that stay frozen.
+"""Semantic IDs (SIDs): every item gets a unique row of `levels` codes, from codebooks that are frozen after fitting.
 
-On the path of the data: item sources (text, collaborative, image vectors) come in; SID rows and codebooks go out.
-The trie is built from the rows, the student learns to generate them, and a new item gets its row from the same
-codebooks without training anything again (`SemanticIds.assign`).
+On the path of the data: item sources (text, collaborative, image vectors) in; SID rows and codebooks out. The trie is
+built from the rows, the student learns to generate them, and a new item gets its row from the same codebooks, without
+training (`SemanticIds.assign`).
 
-Promises: rows are unique; the same vectors, settings and seed give the same rows; `sid_space` is the hash of the
-frozen codebooks, and whatever was made for another hash must be refused.
+Promises: rows are unique; the same vectors, settings and seed give the same rows; `sid_space` is the hash of the frozen
+codebooks, by which models and tries of other codebooks are refused.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pocketrec.runtime.errors import BundleError, ConfigError, TrainingError
 
 @dataclass(frozen=True)
 class SemanticIds:
-    """SIDs of a catalogue and all that is needed to give one to a new item.
+    """The SIDs of a catalogue, and everything that a new item's SID depends on.
 
     rows: uint8 or uint16 [n_items, levels], in catalogue order.
     """
@@ -51,21 +51,21 @@ class SemanticIds:
         return hashlib.sha256(frozen_bytes(self.codebooks, self.space)).hexdigest()[:32]
 
     def assign(self, sources: Sources) -> NDArray[np.unsignedinteger]:
-        """Give new items SIDs next to those already taken, [n_new, levels]; nobody else's SID changes.
+        """Return SIDs for new items that the catalogue's items do not use, [n_new, levels].
 
-        Where a new item has no collaborative vector, the one its text predicts is used (a ridge regression
-        frozen with the codebooks).
+        A new item without a collaborative vector gets the one that its text predicts, by a ridge regression that is
+        frozen with the codebooks.
 
-        :raises TrainingError: if a neighbourhood of the SID space has no room left.
+        :raises TrainingError: if no SID near a new item is free.
         """
         return self.assign_beside(self.rows, sources)[0]
 
     def assign_beside(
         self, taken: NDArray[np.unsignedinteger], sources: Sources
     ) -> tuple[NDArray[np.unsignedinteger], int]:
-        """As `assign`, next to other rows than the catalogue's; also return how many did not get their nearest codes.
+        """As `assign`, with other rows in use; also return how many items did not get their nearest codes.
 
-        :param taken: [m, levels], rows that must not be given.
+        :param taken: rows that are in use, [m, levels].
         """
         latent = self.codebooks.latent(self.space.fuse(sources))
         return place(latent, self.codebooks.centroids, taken=taken)
@@ -79,9 +79,9 @@ class SemanticIds:
 
     @staticmethod
     def load(folder: Path) -> SemanticIds:
-        """Read what `save` wrote.
+        """Read the files that `save` wrote.
 
-        :raises BundleError: if a file is missing or does not fit the others.
+        :raises BundleError: if a file is missing or damaged.
         """
         try:
             arrays = load((folder / "codebooks.safetensors").read_bytes())
@@ -97,7 +97,7 @@ class SemanticIds:
 
 
 def frozen_bytes(codebooks: Codebooks, space: ItemSpace) -> bytes:
-    """Serialise everything that decides a new item's SID, as safetensors."""
+    """Return everything that a new item's SID depends on, as the bytes of a safetensors file."""
     arrays = {"centroids": codebooks.centroids, **space.to_arrays()}
     for number, (weight, bias) in enumerate(codebooks.encoder):
         arrays[f"encoder.weight.{number}"] = weight
@@ -108,18 +108,18 @@ def frozen_bytes(codebooks: Codebooks, space: ItemSpace) -> bytes:
 def build_semantic_ids(sources: Sources, config: SidConfig, progress: Progress = SILENT) -> SemanticIds:
     """Fit codebooks on a catalogue's item sources and give every item a unique SID.
 
-    :param sources: text, collaborative and image vectors, one row per item; any may be absent.
+    :param sources: text, collaborative and image vectors, one row per item; at least one of them.
     :param config: method, sizes, weights, seed.
     :param progress: told about every level (or epoch, for RQ-VAE).
-    :raises ConfigError: if the SID space is smaller than the catalogue.
-    :raises TrainingError: if a codebook has collapsed, or uniqueness cannot be reached.
+    :raises ConfigError: if the SID space is smaller than the catalogue, or there is no source.
+    :raises TrainingError: if a codebook has collapsed, or an item cannot get a unique SID.
     """
     space = ItemSpace.fit(sources, config)
     vectors = space.fuse(sources)
     if len(vectors) > config.codes**config.levels:
         raise ConfigError(
-            f"{config.levels} levels of {config.codes} codes name {config.codes**config.levels} items at most, the "
-            f"catalogue has {len(vectors)}; raise sid.levels or sid.codes"
+            f"{config.levels} levels of {config.codes} codes give IDs to at most {config.codes**config.levels} items, "
+            f"but the catalogue has {len(vectors)}; raise sid.levels or sid.codes"
         )
     if config.method == "rqvae":
         from pocketrec.distill.semantic_ids.rqvae import fit_rqvae
@@ -133,7 +133,7 @@ def build_semantic_ids(sources: Sources, config: SidConfig, progress: Progress =
     worst = min(quality.use)
     if worst < config.min_use:
         raise TrainingError(
-            f"codebook {quality.use.index(worst)} has collapsed: {worst:.0%} of its codes are used, "
-            f"sid.min_use asks for {config.min_use:.0%}; check the item texts for near-duplicates, or lower sid.codes"
+            f"codebook {quality.use.index(worst)} has collapsed: items use {worst:.0%} of its codes, fewer than "
+            f"sid.min_use = {config.min_use:.0%}; check the item texts for near-duplicates, or lower sid.codes"
         )
     return SemanticIds(rows, codebooks, space, quality)

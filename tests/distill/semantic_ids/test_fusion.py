@@ -24,3 +24,12 @@ def test_an_unseen_item_stands_where_its_text_predicts():
     shown = space.fuse(Sources(text, collaborative))
     cosine = (hidden * shown).sum(1) / np.linalg.norm(hidden, axis=1) / np.linalg.norm(shown, axis=1)
     assert cosine.min() > 0.95
+
+
+def test_a_log_without_any_training_event_predicts_collaborative_vectors_of_zero():
+    text = clustered(30)
+    config = SidConfig(codes=8, text_dim=6, collaborative_dim=4)
+    space = ItemSpace.fit(Sources(text, np.zeros((30, 4), np.float32)), config)
+    fused = space.fuse(Sources(text, None))
+    assert fused.shape == (30, 10)
+    assert (fused[:, 6:] == 0).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pocketrec.distill.semantic_ids import resemblance
-from pocketrec.distill.semantic_ids.resemblance import LEAST, NEAREST, SHARPNESS, resemblances
+from pocketrec.distill.semantic_ids.resemblance import MIN_SHARE, NEAREST, SHARPNESS, resemblances
 
 
 def unit(rng, n, d=8):
@@ -29,9 +29,9 @@ def test_shares_are_the_softmax_of_all_pairs(monkeypatch, n, block):
     for place, item in enumerate(new):
         part = slice(end[place] - counts[place], end[place])
         nearest = np.argsort(-alike[item])[: min(NEAREST, n - 1)]
-        wanted = {int(j): share[j, item] for j in nearest if share[j, item] >= LEAST * 1.01}
+        wanted = {int(j): share[j, item] for j in nearest if share[j, item] >= MIN_SHARE * 1.01}
         got = dict(zip(neighbours[part].tolist(), weights[part].tolist(), strict=True))
-        assert set(wanted) <= set(got) <= {int(j) for j in nearest if share[j, item] >= LEAST * 0.99}
+        assert set(wanted) <= set(got) <= {int(j) for j in nearest if share[j, item] >= MIN_SHARE * 0.99}
         assert [got[j] for j in wanted] == pytest.approx(list(wanted.values()), rel=2e-3)
 
 
