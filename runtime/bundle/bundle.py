@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 
 from pocketrec.runtime.bundle.manifest import (
@@ -73,8 +74,21 @@ class Bundle:
         self._check_unchanged(name)
         return self.path / name
 
+    def open(self, name: str) -> BufferedReader:
+        """Open a checked file for reading; other parameters and errors as `file`.
+
+        What is read from it stays the same when the bundle's folder is renamed or deleted.
+        """
+        path = self.file(name)
+        try:
+            file = open_plain(path)
+        except OSError as error:
+            raise BundleError(f"{name} cannot be read ({error}); {_REMEDY}") from error
+        self._check_unchanged(name)
+        return file
+
     def check_unchanged(self) -> None:
-        """Make sure that what was read since the check is what was checked; call it after reading.
+        """Make sure that the files that were read since the check are those that were checked; call it after reading.
 
         :raises BundleError: if a file was changed or replaced since.
         """
@@ -84,8 +98,10 @@ class Bundle:
     def _check_unchanged(self, name: str) -> None:
         try:
             now = file_state((self.path / name).lstat())
-        except OSError:
-            now = None
+        except OSError as error:
+            raise BundleError(
+                f"{name} was deleted or moved after it was checked ({self.path}); open the bundle again"
+            ) from error
         if now != self.checked.get(name, now):
             raise BundleError(f"{name} was changed after it was checked; open the bundle again")
 
@@ -148,6 +164,7 @@ def open_bundle(path: str | Path) -> Bundle:
     except OSError as error:
         raise BundleError(f"{MANIFEST_FILE} cannot be read ({error}); {_REMEDY}") from error
     manifest = parse_manifest(content)
+    path = path.resolve()  # files may be opened later, from another directory
     return Bundle(path, manifest, {name: _check_file(path / name, entry) for name, entry in manifest.files.items()})
 
 

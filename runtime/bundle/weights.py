@@ -13,14 +13,14 @@ What stands for a tensor `t` in `model.safetensors`:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load, load_file
 
 from pocketrec.runtime.bundle.manifest import TOKENS_KIND, ModelSpec
 from pocketrec.runtime.errors import BundleError, one_line
@@ -34,16 +34,34 @@ def read_weights(path: Path, spec: ModelSpec | None = None, elsewhere: tuple[str
     """Return every tensor by name: float32, and integers that are no weights as they are.
 
     :param spec: the model that they must be of; None: any.
-    :param elsewhere: how the names of tensors begin that another file holds, so that this one may lack them.
+    :param elsewhere: prefixes of the names of tensors that another file holds, so that this one may lack them.
     :raises BundleError: if the file is damaged, or its tensors are not the model's.
     """
+    return _checked(path, load_file, path.name, spec, elsewhere)
+
+
+def parse_weights(content: bytes, name: str, spec: ModelSpec) -> dict[str, NDArray[Any]]:
+    """As `read_weights`, from the content of a file; `name` is for messages."""
+    return _checked(content, load, name, spec, ())
+
+
+_Source = TypeVar("_Source", Path, bytes)
+
+
+def _checked(
+    source: _Source,
+    read: Callable[[_Source], dict[str, NDArray[Any]]],
+    name: str,
+    spec: ModelSpec | None,
+    elsewhere: tuple[str, ...],
+) -> dict[str, NDArray[Any]]:
     try:
-        check_header(path)
-        weights = _decoded(load_file(path))
+        check_header(source)
+        weights = _decoded(read(source))
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, IndexError) as error:
-        raise BundleError(f"{path.name} is damaged ({one_line(error)}); export the bundle again") from error
+        raise BundleError(f"{name} is damaged ({one_line(error)}); export the bundle again") from error
     if spec is not None:
-        _check(weights, spec, path, elsewhere)
+        _check(weights, spec, name, elsewhere)
     return weights
 
 
@@ -94,24 +112,24 @@ def unpack_int4(packed: NDArray[np.uint8], scale: NDArray[np.float16]) -> NDArra
     return np.asarray((values.reshape(blocks) * scale.astype(np.float32)).reshape(values.shape), np.float32)
 
 
-def _check(weights: Mapping[str, NDArray[Any]], spec: ModelSpec, path: Path, elsewhere: tuple[str, ...]) -> None:
+def _check(weights: Mapping[str, NDArray[Any]], spec: ModelSpec, file: str, elsewhere: tuple[str, ...]) -> None:
     """Make sure that a model's tensors are there, of its shapes, and that its integers are in range."""
     others = _token_shapes if spec.kind == TOKENS_KIND else _student_shapes
     wanted = {**_block_shapes(spec, weights), **others(spec, weights)}
     for name, shape in wanted.items():
         if name not in weights and not name.startswith(elsewhere):
-            raise BundleError(f"{path.name} lacks the tensor {name!r}; export the bundle again")
+            raise BundleError(f"{file} lacks the tensor {name!r}; export the bundle again")
         if name in weights and weights[name].shape != shape:
             found = list(weights[name].shape)
             raise BundleError(
-                f"{path.name} has {name} of shape {found}, and the manifest makes it {list(shape)}; export it again"
+                f"{file} has {name} of shape {found}, and the manifest makes it {list(shape)}; export it again"
             )
         if name in weights and weights[name].dtype != np.float32 and name not in ("pair.keys", "tokens"):
-            raise BundleError(f"{path.name} has {name} of type {weights[name].dtype}; export the bundle again")
+            raise BundleError(f"{file} has {name} of type {weights[name].dtype}; export the bundle again")
     for name, end in (("pair.keys", spec.codes**2), ("tokens", spec.vocab)):
         values = weights.get(name)
         if name in wanted and values is not None and not _within(values, end, rising=name == "pair.keys"):
-            raise BundleError(f"{path.name} has numbers in {name} that the model does not know; export it again")
+            raise BundleError(f"{file} has numbers in {name} that the model does not know; export it again")
 
 
 def _within(values: NDArray[Any], end: int, rising: bool) -> bool:

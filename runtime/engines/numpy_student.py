@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.runtime.bundle.bundle import WEIGHTS_FILE, Bundle, ModelSpec
-from pocketrec.runtime.bundle.weights import read_weights
+from pocketrec.runtime.bundle.manifest import ModelSpec
 from pocketrec.runtime.catalogue.beam import LevelScorer
 from pocketrec.runtime.engines.numpy_blocks import Array, Weights, hidden_state, log_softmax, silu
 from pocketrec.runtime.engines.numpy_search import NumpySearch
@@ -67,10 +66,9 @@ class NumpyStudentEngine(NumpySearch):
 
     name = "reference"
 
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        """Read the weights; `threads` is there for the protocol, numpy decides for itself."""
-        spec = bundle.manifest.model
-        self.model = NumpyStudent(spec, read_weights(bundle.file(WEIGHTS_FILE), spec))
+    def __init__(self, spec: ModelSpec, weights: Weights) -> None:
+        """Take a model's shape and its tensors."""
+        self.model = NumpyStudent(spec, weights)
 
     def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
         """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""

@@ -7,6 +7,7 @@ fill the file is checked by the library. It also writes metadata in any order, w
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Mapping
@@ -36,13 +37,14 @@ class TensorPlace(NamedTuple):
     bytes: int
 
 
-def check_header(path: Path) -> None:
+def check_header(source: Path | bytes) -> None:
     """Make sure that a header is short, has one meaning, and that its names and shapes are sane.
 
+    :param source: the file, or its content.
     :raises ValueError: if it is not; the message is the reason alone.
     :raises OSError: if the file cannot be read.
     """
-    _checked_header(path)
+    _checked_header(source)
 
 
 def read_header(path: Path) -> dict[str, TensorPlace]:
@@ -63,9 +65,9 @@ def read_header(path: Path) -> dict[str, TensorPlace]:
     return places
 
 
-def _checked_header(path: Path) -> tuple[int, dict[str, Any]]:
+def _checked_header(source: Path | bytes) -> tuple[int, dict[str, Any]]:
     """The header's length in bytes, and its entries by name."""
-    with path.open("rb") as file:
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
             raise ValueError(f"its header says that it has {length} bytes, over the limit of {MAX_HEADER_BYTES}")
