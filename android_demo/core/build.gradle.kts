@@ -10,7 +10,12 @@ java {
     targetCompatibility = JavaVersion.VERSION_1_8
 }
 
-kotlin { compilerOptions { jvmTarget = JvmTarget.JVM_1_8 } }
+kotlin {
+    compilerOptions {
+        jvmTarget = JvmTarget.JVM_1_8
+        optIn.add("dev.pocketrec.internal.PocketRecInternal")
+    }
+}
 
 dependencies {
     implementation(libs.gson)

@@ -10,14 +10,19 @@ java {
     targetCompatibility = JavaVersion.VERSION_1_8
 }
 
-kotlin { compilerOptions { jvmTarget = JvmTarget.JVM_1_8 } }
+kotlin {
+    compilerOptions {
+        jvmTarget = JvmTarget.JVM_1_8
+        optIn.add("dev.pocketrec.internal.PocketRecInternal")
+    }
+}
 
 dependencies {
     api(project(":core"))
-    implementation(libs.gson)
     compileOnly(libs.zstd) // the app brings the one for its platform
     testImplementation(libs.onnxruntime.jvm)
     testImplementation(libs.zstd)
+    testImplementation(libs.gson)
     testImplementation(libs.junit)
     testRuntimeOnly(libs.junit.launcher)
     // For the proof in docs/decisions/0016, with no more of its dependencies than its TUF client uses.

@@ -1,31 +1,27 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.MANIFEST_FILE
+import dev.pocketrec.internal.MAX_MANIFEST_BYTES
+import dev.pocketrec.internal.StrictJson
+import dev.pocketrec.internal.TRIE_FILE
+import dev.pocketrec.internal.oneLine
+import dev.pocketrec.internal.sha256Hex
 import java.io.File
-import java.io.FileInputStream
 import java.io.IOException
-import java.security.MessageDigest
 
-/** A bundle whose files were all found to be what its manifest says. */
+/** A bundle whose files all have the size and the SHA-256 of the manifest. */
 class Bundle private constructor(val folder: File, val manifest: Manifest, private val checked: Map<String, Long>) {
-    /** Bytes of all its files. */
+    /** Size of all its files. */
     val bytes: Long = manifest.files.values.sumOf { it.bytes }
 
-    /** What names the model: a hash of its files' hashes, the catalogue's and the model card aside. */
+    /** The id of the model: a hash over the hashes of its files, without the catalogue and the model card. */
     val modelId: String by lazy {
         val files = manifest.files.filterKeys { it != TRIE_FILE && it != COLD_FILE && !it.endsWith(".md") }
-        val text = StringBuilder("[")
-        for ((name, entry) in files.toSortedMap()) {
-            if (text.length > 1) text.append(", ")
-            text.append('[')
-            StrictJson.ascii(name, text)
-            text.append(", ")
-            StrictJson.ascii(entry.sha256, text)
-            text.append(']')
-        }
-        sha256(text.append(']').toString().toByteArray(Charsets.UTF_8))
+        val hashes = files.toSortedMap().map { (name, entry) -> listOf(name, entry.sha256) }
+        sha256Hex(StrictJson.asciiList(hashes).toByteArray())
     }
 
-    /** A checked file, which is still the one that was checked. */
+    /** A file that has not changed since it was checked. */
     internal fun file(name: String): File {
         val file = File(folder, name)
         if (checked[name] != file.lastModified() || file.length() != manifest.files.getValue(name).bytes) {
@@ -49,7 +45,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, priva
         return file(name)
     }
 
-    /** Loads the catalogue and makes sure that it fits the model. */
+    /** Loads the catalogue and checks that it fits the model. */
     internal fun loadTrie(): ItemTrie {
         val trie = ItemTrie.open(file(TRIE_FILE))
         if (trie.size != manifest.catalogue.items) {
@@ -91,10 +87,10 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, priva
 
     companion object {
         /**
-         * Opens a bundle, checking its manifest and the size and SHA-256 of every file that it lists; others are never
-         * read.
+         * Opens a bundle and checks its manifest, and the size and SHA-256 of every file that the manifest lists. Other
+         * files are never read.
          *
-         * @throws BundleException if anything is missing, damaged, of another version or not what the manifest says.
+         * @throws BundleException if a file is missing, damaged or of another version.
          */
         @JvmStatic
         fun open(folder: File): Bundle {
@@ -110,7 +106,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, priva
 
         private fun manifestBytes(path: File): ByteArray {
             try {
-                checkPlain(path)
+                checkRegularFile(path)
                 if (path.length() > MAX_MANIFEST_BYTES) {
                     throw BundleException("$MANIFEST_FILE is over the limit of $MAX_MANIFEST_BYTES bytes; $REMEDY")
                 }
@@ -123,25 +119,14 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, priva
         private fun check(path: File, entry: FileEntry): Long {
             try {
                 if (!path.exists()) throw BundleException("${path.name} is missing from the bundle; $REMEDY")
-                checkPlain(path)
+                checkRegularFile(path)
                 val changed = path.lastModified()
                 if (path.length() != entry.bytes) {
                     throw BundleException(
                         "${path.name} has ${path.length()} bytes, but the manifest says ${entry.bytes}; $REMEDY",
                     )
                 }
-                val digest = MessageDigest.getInstance("SHA-256")
-                FileInputStream(path).use { file ->
-                    val buffer = ByteArray(1 shl 16)
-                    var left = entry.bytes + 1 // a file that grows is not read for ever
-                    while (left > 0) {
-                        val read = file.read(buffer, 0, minOf(buffer.size.toLong(), left).toInt())
-                        if (read < 0) break
-                        digest.update(buffer, 0, read)
-                        left -= read
-                    }
-                }
-                if (hex(digest.digest()) != entry.sha256) {
+                if (sha256Hex(path, entry.bytes + 1) != entry.sha256) { // a file that grows is not read for ever
                     throw BundleException(
                         "${path.name} is not the file of the manifest (its SHA-256 differs); $REMEDY",
                     )
@@ -152,15 +137,10 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, priva
             }
         }
 
-        /** No link, folder, pipe or device. (Android 24's Java has no `lstat`: a link is what leads elsewhere.) */
-        private fun checkPlain(path: File) {
+        /** Refuses links, folders, pipes and devices. Android 24 has no `lstat`, so links are found by their real path. */
+        private fun checkRegularFile(path: File) {
             val here = File(path.parentFile.canonicalFile, path.name)
             if (!path.isFile || here.canonicalPath != here.path) throw IOException("${path.name} is not a plain file")
         }
     }
 }
-
-internal fun sha256(bytes: ByteArray): String = hex(MessageDigest.getInstance("SHA-256").digest(bytes))
-
-private fun hex(bytes: ByteArray): String =
-    bytes.joinToString("") { (it.toInt() and 0xFF).toString(16).padStart(2, '0') }

@@ -1,5 +1,6 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.Fault
 import java.io.File
 import java.nio.ByteBuffer
 import java.util.TreeMap
@@ -9,32 +10,43 @@ import kotlin.math.pow
 
 private const val FORMAT = "pocketrec.cold-items"
 private const val VERSION = "1"
-private const val FROM_FOUND = 0.25 // share of a recommended item's probability that those like it may get
-private val FROM_RECENT = listOf(0.025, 0.0125, 0.00625) // what those like the last item get, like the one before, …
+private const val FROM_FOUND = 0.25 // share of a found item's probability that goes to its cold neighbours
+private val FROM_RECENT = listOf(0.025, 0.0125, 0.00625) // probability for cold neighbours of the last history items
 private const val AGAIN = "fetch the bundle again or refresh the catalogue anew"
 private val TYPES = mapOf("items" to "I32", "counts" to "U8", "neighbours" to "I32", "weights" to "F16")
 
-/** Items that nobody has interacted with score a share of what the items they resemble score. All are table rows. */
-internal class ColdItems private constructor(private val of: Map<Int, List<Share>>) {
+/**
+ * Cold items: items that the model has never seen in training. Each scores a share of the scores of similar items, its
+ * neighbours. All items are table rows.
+ */
+internal class ColdItems private constructor(private val byNeighbour: Map<Int, List<Share>>) {
     private class Share(val item: Int, val weight: Float)
 
-    /** New items, rising, and their log-probabilities. `recent`: the history's last items, the newest first. */
+    /**
+     * Cold items, ascending, and their log-probabilities.
+     *
+     * @param recent the last history items, newest first
+     * @param found items from the search, with their log-probabilities in `scores`
+     */
     fun scored(recent: List<Int>, found: List<Int>, scores: List<Float>): Map<Int, Float> {
-        val gained = TreeMap<Int, Double>()
-        fun pass(from: Int, worth: Double) {
-            for (share in of[from].orEmpty()) gained[share.item] = (gained[share.item] ?: 0.0) + worth * share.weight
+        val totals = TreeMap<Int, Double>() // probabilities
+        fun share(neighbour: Int, probability: Double) {
+            for (share in byNeighbour[neighbour].orEmpty()) {
+                totals[share.item] = (totals[share.item] ?: 0.0) + probability * share.weight
+            }
         }
-        for ((row, worth) in recent.zip(FROM_RECENT)) pass(row, worth)
-        for ((row, score) in found.zip(scores)) pass(row, FROM_FOUND * exp(score.toDouble()))
-        return gained.mapValues { ln(maxOf(it.value, 1e-38)).toFloat() }
+        for ((row, probability) in recent.zip(FROM_RECENT)) share(row, probability)
+        for ((row, score) in found.zip(scores)) share(row, FROM_FOUND * exp(score.toDouble()))
+        return totals.mapValues { ln(maxOf(it.value, 1e-38)).toFloat() }
     }
 
     companion object {
+        /** Number of last history items whose cold neighbours score. */
         const val RECENT = 3
 
         fun open(file: File, items: Int): ColdItems {
             val content = try {
-                TensorFile.open(file)
+                SafetensorsFile.open(file)
             } catch (fault: Fault) {
                 throw BundleException(
                     "${file.name} is damaged or no safetensors file (${fault.message}); $AGAIN", fault,
@@ -89,7 +101,7 @@ internal class ColdItems private constructor(private val of: Map<Int, List<Share
             return ColdItems(out)
         }
 
-        /** A number of two bytes (IEEE 754 binary16). */
+        /** The float16 number (IEEE 754 binary16) at an index. */
         private fun half(bytes: ByteBuffer, place: Int): Float {
             val bits = bytes.getShort(2 * place).toInt() and 0xFFFF
             val exponent = bits ushr 10 and 31

@@ -4,7 +4,7 @@ import kotlin.math.abs
 
 private const val MAX_BIAS = 1e6
 
-/** Wishes of an app, checked and prepared once by [Recommender.control], for any number of calls. */
+/** Filters, biases and diversity, checked and prepared by [Recommender.control] for any number of calls. */
 class Control internal constructor(
     internal val catalogue: ItemTrie,
     internal val bias: FloatArray?, // by node of the catalogue, 0 at the root
@@ -33,7 +33,7 @@ internal fun prepare(
     return Control(catalogue, nodes, minScore?.toFloat() ?: Float.NEGATIVE_INFINITY, diversity)
 }
 
-/** Bias by table row: by item id, or by segment where segments are given. */
+/** Bias by table row. `bias` is by item id, or by segment if segments are given; unknown ids are ignored. */
 private fun itemBias(whole: ItemTrie, bias: Map<String, Double>, segments: Map<String, String>?): Map<Int, Float> {
     for ((name, value) in bias) {
         if (!(abs(value) <= MAX_BIAS)) {
@@ -52,7 +52,7 @@ private fun itemBias(whole: ItemTrie, bias: Map<String, Double>, segments: Map<S
     return out
 }
 
-/** The largest bias under every node, 0 at the root: so a step to a child gains the child's number less the node's. */
+/** The largest bias below every node, 0 at the root: a step to a child adds the child's number minus the node's. */
 private fun nodeBias(trie: ItemTrie, ofRow: Map<Int, Float>): FloatArray {
     val nodes = trie.nodes
     val out = FloatArray(nodes.count)
@@ -71,7 +71,7 @@ private fun nodeBias(trie: ItemTrie, ofRow: Map<Int, Float>): FloatArray {
     return out
 }
 
-/** Chooses k by maximal marginal relevance over the semantic IDs; places in the order they were chosen. */
+/** Chooses k by maximal marginal relevance (Carbonell & Goldstein 1998) over semantic IDs; places in order of choice. */
 internal fun diverse(found: Found, trie: ItemTrie, k: Int, diversity: Double): List<Int> {
     val n = found.size
     if (n == 0) return emptyList()
@@ -88,13 +88,13 @@ internal fun diverse(found: Found, trie: ItemTrie, k: Int, diversity: Double): L
             if (best < 0 || value[i] - diversity * nearest[i] > value[best] - diversity * nearest[best]) best = i
         }
         chosen.add(best)
-        for (i in 0 until n) nearest[i] = maxOf(nearest[i], alike(trie, found.leaves[i], found.leaves[best]))
+        for (i in 0 until n) nearest[i] = maxOf(nearest[i], similarity(trie, found.leaves[i], found.leaves[best]))
     }
     return chosen
 }
 
-/** The share of levels that two semantic IDs have in common from the first on. */
-private fun alike(trie: ItemTrie, a: Int, b: Int): Double {
+/** The share of levels that two semantic IDs have in common, from the first on. */
+private fun similarity(trie: ItemTrie, a: Int, b: Int): Double {
     var same = 0
     while (same < trie.levels && trie.code(a, same) == trie.code(b, same)) same++
     return same.toDouble() / trie.levels

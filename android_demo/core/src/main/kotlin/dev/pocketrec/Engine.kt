@@ -3,6 +3,7 @@ package dev.pocketrec
 import ai.onnxruntime.OnnxTensor
 import ai.onnxruntime.OrtException
 import ai.onnxruntime.OrtSession
+import dev.pocketrec.internal.oneLine
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.FloatBuffer
@@ -12,23 +13,23 @@ import java.util.concurrent.locks.ReentrantReadWriteLock
 import kotlin.concurrent.read
 import kotlin.concurrent.write
 
-/** What a model has read: how many items, its last hidden state, and keys and values. It never changes. */
+/** The state of the model after a history: number of items, last hidden state [1, D], keys and values. It never changes. */
 internal class State(val items: Int, val hidden: Floats, val memory: Floats)
 
-/** Numbers with their shape, outside the heap. */
+/** Numbers with their shape, in a direct buffer. */
 internal class Floats(val values: FloatBuffer, val shape: LongArray)
 
 /**
- * Runs a bundle's ONNX graphs; the beam search is in them. Calls from several threads at once are safe, and closing
- * waits for those that run. Each graph is opened when it is first needed.
+ * The engine: ONNX Runtime runs the bundle's graphs, which contain the beam search. Calls from several threads at once
+ * are safe, and closing waits for running calls. Each graph is opened on first use.
  */
 internal class Engine(private val bundle: Bundle, private val threads: Int) : AutoCloseable {
     private val spec = bundle.manifest.model
-    private val restarts = spec.kind == TOKENS_KIND && spec.prompt == 0 // a start token is read for nothing at all
-    private val nothing = Floats(
+    private val restarts = spec.kind == TOKENS_KIND && spec.prompt == 0 // a start token stands for an empty history
+    private val noMemory = Floats(
         floats(0), longArrayOf(spec.layers.toLong(), 2, spec.kvHeads.toLong(), 0, spec.headDim.toLong()),
     )
-    private val lock = ReentrantReadWriteLock() // reading: a graph runs; writing: one is opened, or memory is let go of
+    private val lock = ReentrantReadWriteLock() // read lock: a graph runs; write lock: graphs or tensors are opened or closed
     private val graphs = HashMap<String, OrtSession>()
     private val tensors = TensorShelf()
     private var closed = false
@@ -42,20 +43,20 @@ internal class Engine(private val bundle: Bundle, private val threads: Int) : Au
         }
     }
 
-    /** The best leaves after a history of semantic IDs [n, levels], at most `beam` of them. */
-    fun search(history: IntBuffer, items: Int, trie: ItemTrie, exclude: IntArray, beam: Int): Found {
+    /** The best leaves after a history of semantic IDs [items, levels], at most `beam` of them. */
+    fun search(history: IntBuffer, items: Int, trie: ItemTrie, excluded: IntArray, beam: Int): Found {
         if (trie.size == 0) return Found.NOTHING
         return using("recommender") { graph, feed ->
             feed.ints("history", history, items.toLong(), spec.levels.toLong())
-            answer(graph, feed, trie, exclude, beam, null)
+            results(graph, feed, trie, excluded, beam, null)
         }
     }
 
-    /** Reads a history, or goes on with one at the cost of the new items. */
+    /** The state after more items: semantic IDs [items, levels]. The cost is that of the new items only. */
     fun read(history: IntBuffer, items: Int, before: State?): State {
         if (before != null && items == 0) return before
         val count = before?.items ?: 0
-        val past = if (before == null || count == 0 && restarts) nothing else before.memory
+        val past = if (before == null || count == 0 && restarts) noMemory else before.memory
         return using("encoder") { graph, feed ->
             feed.ints("history", history, items.toLong(), spec.levels.toLong())
             feed.floats("past", past)
@@ -63,41 +64,41 @@ internal class Engine(private val bundle: Bundle, private val threads: Int) : Au
         }
     }
 
-    /** The best leaves after what was read. `bias`: by node of the trie, or null. */
-    fun searchFrom(state: State, trie: ItemTrie, exclude: IntArray, beam: Int, bias: FloatArray?): Found {
+    /** The best leaves after a state. `bias`: by node of the trie, or null. */
+    fun searchFrom(state: State, trie: ItemTrie, excluded: IntArray, beam: Int, bias: FloatArray?): Found {
         if (trie.size == 0) return Found.NOTHING
         return using("search") { graph, feed ->
-            val takes = graph.inputNames
-            if (bias != null && BIAS !in takes) {
+            val inputs = graph.inputNames
+            if (bias != null && BIAS !in inputs) {
                 throw BundleException(
                     "this bundle's search graph is of a time before score biases; export the bundle again",
                 )
             }
-            if (HIDDEN in takes) feed.floats(HIDDEN, state.hidden)
-            if (PRESENT in takes) feed.floats(PRESENT, state.memory)
-            if (BIAS in takes) {
+            if (HIDDEN in inputs) feed.floats(HIDDEN, state.hidden)
+            if (PRESENT in inputs) feed.floats(PRESENT, state.memory)
+            if (BIAS in inputs) {
                 val values = bias ?: FloatArray(1)
                 feed.floats(BIAS, Floats(FloatBuffer.wrap(values), longArrayOf(values.size.toLong())))
             }
-            answer(graph, feed, trie, exclude, beam, bias)
+            results(graph, feed, trie, excluded, beam, bias)
         }
     }
 
-    private fun answer(
-        graph: OrtSession, feed: Feed, trie: ItemTrie, exclude: IntArray, beam: Int, bias: FloatArray?,
+    private fun results(
+        graph: OrtSession, feed: Feed, trie: ItemTrie, excluded: IntArray, beam: Int, bias: FloatArray?,
     ): Found {
         feed.shared(tensors.of(trie.nodes))
-        feed.ints("exclude", IntBuffer.wrap(exclude), exclude.size.toLong())
+        feed.ints("exclude", IntBuffer.wrap(excluded), excluded.size.toLong())
         feed.long("beam", beam.toLong())
         return graph.run(feed.tensors, RESULTS).use { result ->
             val rows = result.get(ROWS).get() as OnnxTensor
             val scores = result.get(SCORES).get() as OnnxTensor
             Found.checkShapes(rows.info.shape, scores.info.shape)
             val first = trie.nodes.internal
-            Found.sound(
+            Found.validated(
                 IntArray(rows.info.shape[0].toInt()).also { rows.intBuffer.get(it) },
                 FloatArray(scores.info.shape[0].toInt()).also { scores.floatBuffer.get(it) },
-                trie.size, exclude, if (bias == null) null else { leaf -> bias[first + leaf] },
+                trie.size, excluded, if (bias == null) null else { leaf -> bias[first + leaf] },
             )
         }
     }
@@ -112,7 +113,7 @@ internal class Engine(private val bundle: Bundle, private val threads: Int) : Au
     }
 
     private fun <T> using(role: String, use: (OrtSession, Feed) -> T): T {
-        forgetTries()
+        closeForgotten()
         val ready = lock.read { role in graphs }
         if (!ready) lock.write { if (role !in graphs) open(role) }
         try {
@@ -124,10 +125,10 @@ internal class Engine(private val bundle: Bundle, private val threads: Int) : Au
         }
     }
 
-    /** Lets go of the tensors of tries that nobody has any more, while no graph runs. */
-    private fun forgetTries() {
+    /** Closes the tensors of tries that are not reachable any more, while no graph runs. */
+    private fun closeForgotten() {
         val first = tensors.nextForgotten() ?: return
-        lock.write { generateSequence(first) { tensors.nextForgotten() }.forEach(tensors::drop) }
+        lock.write { generateSequence(first) { tensors.nextForgotten() }.forEach(tensors::close) }
     }
 
     private fun open(role: String) {
@@ -152,15 +153,13 @@ internal class Engine(private val bundle: Bundle, private val threads: Int) : Au
     }
 }
 
-internal fun closedError() = ConfigException("this recommender was closed; load it again")
-
 internal fun floats(size: Int): FloatBuffer =
     ByteBuffer.allocateDirect(4 * size).order(ByteOrder.nativeOrder()).asFloatBuffer()
 
 internal fun ints(size: Int): IntBuffer =
     ByteBuffer.allocateDirect(4 * size).order(ByteOrder.nativeOrder()).asIntBuffer()
 
-/** The inputs of one call, let go of together; those of the trie are shared with other calls. */
+/** The inputs of one call. Closing it closes them, except those of the trie, which are shared with other calls. */
 private class Feed : AutoCloseable {
     val tensors = HashMap<String, OnnxTensor>()
     private val own = ArrayList<OnnxTensor>()

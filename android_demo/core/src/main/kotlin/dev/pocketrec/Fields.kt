@@ -1,10 +1,12 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.MANIFEST_FILE
+
 private const val MAX_TEXT = 256
 private const val MAX_SIZE = 1L shl 24
 private const val MAX_NUMBER = 1e30
 
-/** A JSON object of the manifest, whose fields are taken out with their types checked. */
+/** Reads fields of a JSON object of the manifest, checking types and ranges. */
 internal class Fields private constructor(val data: Map<String, Any?>, private val where: String) {
     fun refuse(name: String, needed: String): Nothing {
         val found = if (name in data) "is ${said(data[name])}" else "is missing"

@@ -7,6 +7,8 @@ import ai.onnxruntime.OrtLoggingLevel
 import ai.onnxruntime.OrtSession
 import ai.onnxruntime.TensorInfo
 import ai.onnxruntime.TensorInfo.OnnxTensorType
+import dev.pocketrec.internal.Fault
+import dev.pocketrec.internal.oneLine
 import java.io.File
 
 internal const val HIDDEN = "hidden"
@@ -17,7 +19,7 @@ internal const val SCORES = "scores"
 internal val ENCODED = setOf(HIDDEN, PRESENT)
 internal val RESULTS = setOf(ROWS, SCORES)
 
-/** ONNX Runtime, once for the process: what is wrong is thrown, and nothing is reported anywhere. */
+/** ONNX Runtime, once for the process. Errors are thrown, not logged; telemetry is off. */
 internal val ENVIRONMENT: OrtEnvironment by lazy {
     OrtEnvironment.getEnvironment(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, "pocketrec").also { it.setTelemetry(false) }
 }
@@ -28,14 +30,14 @@ private val INT64 = setOf(OnnxTensorType.ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64)
 private val CODES =
     setOf(OnnxTensorType.ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8, OnnxTensorType.ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT16)
 
-/** What graphs may take and give: types, and how many dimensions. */
+/** Inputs and outputs that a graph may have: types and number of dimensions. */
 private val PORTS: Map<String, Pair<Set<OnnxTensorType>, Int>> = mapOf(
     "history" to Pair(INT32, 2), "past" to Pair(FLOAT, 5), HIDDEN to Pair(FLOAT, 2), PRESENT to Pair(FLOAT, 5),
     "first_child" to Pair(INT32, 1), "codes" to Pair(CODES, 1), "exclude" to Pair(INT32, 1), "beam" to Pair(INT64, 1),
     BIAS to Pair(FLOAT, 1), ROWS to Pair(INT32, 1), SCORES to Pair(FLOAT, 1),
 )
 
-/** Refuses a graph that takes or gives anything but what the engine knows. */
+/** Refuses a graph with an unknown input, or without a result that is needed. */
 internal fun checkPorts(graph: OrtSession, results: Set<String>, file: String) {
     val outputs = graph.outputInfo
     for (port in graph.inputInfo.values + results.mapNotNull { outputs[it] }) {
@@ -54,13 +56,13 @@ private fun said(port: NodeInfo): String =
     (port.info as? TensorInfo)?.let { "${it.onnxType} ${it.shape.toList()}".take(80) } ?: "that is no tensor"
 
 /**
- * Opens a graph as a device should: few threads that do not spin.
+ * Opens a graph with few threads that do not spin, to save the battery.
  *
- * `sizes`: bytes of the files that its weights may lie in, by name.
+ * @param sizes size of the files that may hold its weights, by name
  */
 internal fun openGraph(path: File, sizes: Map<String, Long>, threads: Int): OrtSession {
     try {
-        GraphCheck.check(path, sizes)
+        OnnxCheck.check(path, sizes)
     } catch (fault: Fault) {
         throw BundleException("${path.name} ${fault.message}; export the bundle again", fault)
     }
@@ -69,7 +71,7 @@ internal fun openGraph(path: File, sizes: Map<String, Long>, threads: Int): OrtS
             options.setIntraOpNumThreads(threads)
             options.setInterOpNumThreads(1)
             options.addConfigEntry("session.intra_op.allow_spinning", "0")
-            options.addConfigEntry("session.load_model_format", "ONNX") // whatever its name ends with
+            options.addConfigEntry("session.load_model_format", "ONNX") // whatever the file extension
             options.setSessionLogLevel(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL)
             ENVIRONMENT.createSession(path.path, options)
         }

@@ -1,14 +1,15 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.Fault
 import java.nio.ByteBuffer
 import java.nio.CharBuffer
 import java.nio.charset.CodingErrorAction
 import java.security.SecureRandom
 
 private const val UTF8_PIECE = 1 shl 16
-private const val MOST_PROBES = 1 shl 12
+private const val MAX_PROBES = 1 shl 12
 
-/** Texts of all items, one after the other in a mapped file. */
+/** The ids or titles of all items, one after the other in a mapped file. `ends`: the end of each. */
 internal class Texts(private val bytes: ByteBuffer, private val ends: IntArray) {
     val size get() = ends.size
 
@@ -40,7 +41,7 @@ internal class Texts(private val bytes: ByteBuffer, private val ends: IntArray) 
         return finished(h)
     }
 
-    /** Whether every text is UTF-8 by itself: the whole is, and none begins inside a character. */
+    /** Whether every text is valid UTF-8: all bytes together are, and no text begins inside a character. */
     fun isUtf8(): Boolean {
         val decoder = Charsets.UTF_8.newDecoder()
             .onMalformedInput(CodingErrorAction.REPORT).onUnmappableCharacter(CodingErrorAction.REPORT)
@@ -63,7 +64,7 @@ internal class Texts(private val bytes: ByteBuffer, private val ends: IntArray) 
     }
 }
 
-/** Ids and titles of a catalogue, looked up both ways without a String per item. */
+/** The ids and titles of a catalogue by row, and rows by id, without a String per item. */
 internal class ItemTable(private val ids: Texts, private val titles: Texts?) {
     private val seed = SecureRandom().nextLong()
     private val slots = IntArray(Integer.highestOneBit(maxOf(ids.size, 4)) * 4)
@@ -78,9 +79,9 @@ internal class ItemTable(private val ids: Texts, private val titles: Texts?) {
 
     fun title(row: Int): String? = titles?.get(row)?.ifEmpty { null }
 
-    /** The row of an id, -1 if no item has it. */
+    /** The row of an id; -1 if no item has it. */
     fun find(id: String): Int {
-        if (id.any { it.isSurrogate() } && !Charsets.UTF_8.newEncoder().canEncode(id)) return -1 // half a character
+        if (id.any { it.isSurrogate() } && !Charsets.UTF_8.newEncoder().canEncode(id)) return -1 // a lone surrogate
         val bytes = id.toByteArray(Charsets.UTF_8)
         var hash = seed
         for (byte in bytes) hash = Texts.mixed(hash, byte)
@@ -102,7 +103,7 @@ internal class ItemTable(private val ids: Texts, private val titles: Texts?) {
                     "is malformed (rows $other and $row both have the item id ${quote(id(row))}; ids must be unique)",
                 )
             }
-            if (++probes > MOST_PROBES) throw Fault("is malformed (it has ids that were made to collide)")
+            if (++probes > MAX_PROBES) throw Fault("is malformed (it has ids that were made to collide)")
             slot = slot + 1 and slots.size - 1
         }
         slots[slot] = row + 1

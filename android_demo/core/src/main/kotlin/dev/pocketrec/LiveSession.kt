@@ -1,29 +1,27 @@
 package dev.pocketrec
 
 /**
- * One user's history that grows, on whatever version is current. With the same model, what it has read is kept over a
- * swap as long as every item still has its semantic ID. Calls from several threads take turns.
+ * The growing history of one user, on the current version of a [LiveRecommender]. Under the same model its state is
+ * kept over a swap as long as every read item still has its semantic ID. Calls from several threads take turns.
  */
 class LiveSession internal constructor(
-    private val live: LiveRecommender, private var inner: Session, history: List<String>,
+    private val versions: Versions, private var inner: Session, history: List<String>,
 ) {
     private val observed = ArrayList(history)
 
-    /** Whether it was restored under another model, or a swap brought one, so that the history was read anew. */
+    /** Whether it was saved under another model, or a swap brought one, so that the model read the history again. */
     @Volatile var renewed: Boolean = inner.renewed
         private set
 
-    /** Ids of the items so far that the current catalogue has, oldest first. */
-    val history: List<String> @Synchronized get() = live.using { on(it).history }
+    /** Ids of the items that the current catalogue has, oldest first. */
+    val history: List<String> @Synchronized get() = using { it.history }
 
-    /** Ids that were observed but are not in the current catalogue, each once. */
-    val unknown: List<String> @Synchronized get() = live.using { on(it).unknown }
+    /** Observed ids that are not in the current catalogue, each once. */
+    val unknown: List<String> @Synchronized get() = using { it.unknown }
 
-    /** Adds an item to the history; returns whether the current catalogue has it. */
+    /** Adds an item to the history; false if the current catalogue lacks it. */
     @Synchronized
-    fun observe(itemId: String): Boolean = live.using { recommender ->
-        on(recommender).observe(itemId).also { observed.add(itemId) }
-    }
+    fun observe(itemId: String): Boolean = using { session -> session.observe(itemId).also { observed.add(itemId) } }
 
     /** Recommends the items most likely to come next; arguments as for [LiveRecommender.recommend]. */
     @JvmOverloads
@@ -34,23 +32,21 @@ class LiveSession internal constructor(
         within: String? = null,
         beam: Int? = null,
         control: LiveControl? = null,
-    ): Recommendations = live.holding { held ->
-        val part = within?.let(held.recommender::catalogue)
-        on(held.recommender).recommend(k, excludeSeen, part, beam, held.prepared(control))
+    ): Recommendations = versions.using { version ->
+        on(version.recommender).evaluate(version.query(k, excludeSeen, within, beam, control))
     }
 
     /** The session as bytes (see [Session.toBytes]). */
     @Synchronized
-    fun toBytes(): ByteArray = live.using { on(it).toBytes() }
+    fun toBytes(): ByteArray = using { it.toBytes() }
 
-    /** The session on a version; after a swap, brought over to it. */
+    private fun <T> using(block: (Session) -> T): T = versions.using { block(on(it.recommender)) }
+
+    /** The session on a version; after a swap it is moved there first. */
     private fun on(recommender: Recommender): Session {
-        if (inner.recommender !== recommender) {
-            val same = inner.recommender.bundle.modelId == recommender.bundle.modelId
-            val fresh = Session(recommender, observed, !same)
-            if (same) fresh.takeState(inner)
-            inner = fresh
-            renewed = renewed || !same
+        if (inner.loaded !== recommender.loaded) {
+            inner = inner.movedTo(recommender.loaded, observed)
+            renewed = renewed || inner.renewed
         }
         return inner
     }

@@ -1,9 +1,14 @@
 package dev.pocketrec
 
-internal const val MANIFEST_FILE = "manifest.json"
-internal const val TRIE_FILE = "trie.safetensors"
+import dev.pocketrec.internal.Fault
+import dev.pocketrec.internal.MANIFEST_FILE
+import dev.pocketrec.internal.MAX_MANIFEST_BYTES
+import dev.pocketrec.internal.StrictJson
+import dev.pocketrec.internal.TRIE_FILE
+import dev.pocketrec.internal.isFileName
+import dev.pocketrec.internal.isSha256
+
 internal const val COLD_FILE = "cold_items.safetensors"
-internal const val MAX_MANIFEST_BYTES = 1 shl 20
 internal const val MAX_FILE_BYTES = 1L shl 31
 internal const val MAX_LEVELS = 8L
 internal const val MAX_CODES = 1L shl 16
@@ -11,19 +16,20 @@ internal const val REMEDY = "fetch the bundle again or re-export it"
 
 private const val SCHEMA_VERSION = 2L
 private const val MAX_FILES = 64
-private val FILE_NAME = Regex("[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
-private val SHA256 = Regex("[0-9a-f]{64}")
 
-/** What a file must be: its SHA-256 (64 lower-case hex digits) and its size. */
+/** A file as the manifest lists it: SHA-256 (64 lower-case hex digits) and size. */
 class FileEntry internal constructor(val sha256: String, val bytes: Long)
 
-/** The catalogue that the bundle's trie holds. */
+/** The catalogue in the bundle's trie: number of items, and the hash of the codebooks. */
 class CatalogueSpec internal constructor(val items: Int, val sidSpace: String)
 
 /**
- * A bundle's table of contents, checked: every field has the right type and a sane value.
+ * The manifest of a bundle. Every field was checked for its type and range.
  *
- * [files] by name; [graphs]: role to file name; [provenance] and [metrics]: free JSON, numbers as Long or Double.
+ * @property files by name
+ * @property graphs file name by role ("recommender", "encoder", "search")
+ * @property provenance JSON, numbers as Long or Double
+ * @property metrics JSON, numbers as Long or Double
  */
 class Manifest internal constructor(
     val schemaVersion: Int,
@@ -85,14 +91,14 @@ class Manifest internal constructor(
                 )
             }
             return fields.data.keys.associateWith { name ->
-                if (!FILE_NAME.matches(name) || name.lowercase() == MANIFEST_FILE) {
+                if (!isFileName(name) || name.lowercase() == MANIFEST_FILE) {
                     throw BundleException(
                         "$MANIFEST_FILE lists a file ${quote(name.take(256))}, which is no plain name; $REMEDY",
                     )
                 }
                 val entry = fields.fields(name)
                 val digest = entry.text("sha256")
-                if (!SHA256.matches(digest)) entry.refuse("sha256", "64 lower-case hex digits")
+                if (!isSha256(digest)) entry.refuse("sha256", "64 lower-case hex digits")
                 FileEntry(digest, entry.integer("bytes", 0, MAX_FILE_BYTES))
             }
         }

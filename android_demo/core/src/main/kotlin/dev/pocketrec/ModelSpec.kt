@@ -1,25 +1,27 @@
 package dev.pocketrec
 
-internal const val MODEL_KIND = "llama-sid" // our student: a token per item, a decoder of semantic IDs
-internal const val TOKENS_KIND = "llama-tokens" // a converted causal Llama: a token per code, no decoder of its own
+internal const val MODEL_KIND = "llama-sid" // the student: a token per item, a decoder of semantic IDs
+internal const val TOKENS_KIND = "llama-tokens" // a converted causal Llama: a token per code
 
 private const val MAX_WIDTH = 1L shl 18
 private const val MAX_LAYERS = 1L shl 10
 private const val MAX_HEADS = 1L shl 10
 private const val MAX_HISTORY = 1L shl 16
-private const val MAX_BEAM = 1L shl 14 // the search makes room for so many prefixes, whatever the catalogue
-private const val MAX_PAIR_CODES = 1L shl 12 // a pair table makes room for the square of it
+private const val MAX_BEAM = 1L shl 14 // the search allocates this many prefixes
+private const val MAX_PAIR_CODES = 1L shl 12 // the pair table has the square of it rows
 
 /**
  * Shape of the model and of its search.
  *
- * @property sidSpace hash of the codebooks.
- * @property levels codes in a semantic ID; [codes]: codes per level.
- * @property maxHistory items that the model reads.
- * @property beam prefixes kept by the search, unless the caller asks for more items.
- * @property maxBranch children of a node that the graph has room for, by depth.
- * @property vocab tokens of a "llama-tokens" model, and [prompt] those that it reads before the history; else 0.
- * @property blocks with weights of their own; layer i uses block i % blocks; 0: one for each layer.
+ * @property sidSpace hash of the codebooks
+ * @property levels codes in a semantic ID
+ * @property codes codes per level
+ * @property maxHistory number of last history items that the model reads
+ * @property beam default beam width
+ * @property maxBranch largest number of children of a node that the graph takes, by depth
+ * @property vocab number of tokens of a "llama-tokens" model; else 0
+ * @property prompt tokens that a "llama-tokens" model reads before the history; else 0
+ * @property blocks number of layers with weights of their own: layer i uses block i % blocks; 0: all layers
  */
 class ModelSpec internal constructor(
     val kind: String,

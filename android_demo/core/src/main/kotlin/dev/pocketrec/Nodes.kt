@@ -1,34 +1,35 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.Fault
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.IntBuffer
 import java.nio.ShortBuffer
 
-/** The nodes of a trie, as the graph reads them. */
+/** The nodes of a trie, in the form that the graphs read. */
 internal class Nodes private constructor(
     val firstChild: IntBuffer, // [internal + 1], direct
-    val codes: ByteBuffer, // a byte a node, or two where codes are wide; direct, in the machine's order
+    val codes: ByteBuffer, // one byte per node, or two if codes are wide; direct, native byte order
     val wide: Boolean,
     val internal: Int,
     val count: Int,
     val maxBranch: IntArray,
 ) {
-    /** What the engine made of them; a trie is searched by the engine of its recommender alone. */
+    /** The tensors over these buffers, once the engine has made them; only the engine of the recommender uses a trie. */
     @Volatile var tensors: TrieTensors? = null
 
     fun wideCodes(): ShortBuffer = codes.duplicate().order(ByteOrder.nativeOrder()).asShortBuffer()
 
     companion object {
-        fun of(codes: Codes, size: Int, part: IntArray?): Nodes {
+        fun of(codes: Codes, size: Int, tableRows: IntArray?): Nodes {
             val levels = codes.levels
-            val opens = IntArray(size) // the level from which on a row's prefix is not that of the row before
+            val opens = IntArray(size) // the first level at which a row differs from the row before
             val counts = IntArray(levels)
             for (leaf in 0 until size) {
-                val row = rowOf(part, leaf)
+                val row = rowOf(tableRows, leaf)
                 var level = 0
                 if (leaf > 0) {
-                    val before = rowOf(part, leaf - 1)
+                    val before = rowOf(tableRows, leaf - 1)
                     while (level < levels && codes[row, level] == codes[before, level]) level++
                     if (level == levels) throw Fault("leaf rows ${leaf - 1} and $leaf have one semantic ID")
                     if (codes[row, level] < codes[before, level]) throw Fault("the semantic IDs are not sorted")
@@ -39,21 +40,21 @@ internal class Nodes private constructor(
             val base = IntArray(levels)
             for (level in 0 until levels) base[level] = if (level == 0) 1 else base[level - 1] + counts[level - 1]
             val total = 1 + counts.sum()
-            return filled(codes, part, opens, base, total, if (size == 0) 1 else total - counts[levels - 1])
+            return filled(codes, tableRows, opens, base, total, if (size == 0) 1 else total - counts[levels - 1])
         }
 
-        private fun rowOf(part: IntArray?, leaf: Int) = if (part == null) leaf else part[leaf]
+        private fun rowOf(tableRows: IntArray?, leaf: Int) = if (tableRows == null) leaf else tableRows[leaf]
 
         private fun filled(
-            codes: Codes, part: IntArray?, opens: IntArray, base: IntArray, total: Int, internal: Int,
+            codes: Codes, tableRows: IntArray?, opens: IntArray, base: IntArray, total: Int, internal: Int,
         ): Nodes {
             val width = if (codes.wide) 2 else 1
             val nodes = ByteBuffer.allocateDirect(total * width).order(ByteOrder.nativeOrder())
             val first = ByteBuffer.allocateDirect(4 * (internal + 1)).order(ByteOrder.nativeOrder()).asIntBuffer()
-            val next = base.clone() // the node that each level gives next
+            val next = base.clone() // the next node number of each level
             val last = base.size - 1
             for (leaf in opens.indices) {
-                val row = rowOf(part, leaf)
+                val row = rowOf(tableRows, leaf)
                 for (level in opens[leaf]..last) {
                     val node = next[level]++
                     val code = codes[row, level]

@@ -1,6 +1,6 @@
 package dev.pocketrec
 
-/** A text in quotes as Python writes it, so that one fault reads the same on every device; always one line. */
+/** A string in quotes as Python writes it, so that an error reads the same in every runtime; always one line. */
 internal fun quote(text: String): String {
     val mark = if ('\'' in text && '"' !in text) '"' else '\''
     val out = StringBuilder().append(mark)

@@ -3,7 +3,7 @@ package dev.pocketrec
 /** An item with its score, a log-probability. */
 data class Recommendation(val itemId: String, val score: Float, val title: String?)
 
-/** What a call gives: the best first. [unknown]: ids of the history that the catalogue does not have, each once. */
+/** Recommended items, best first, and the [unknown] ids of the history: those that the catalogue lacks, each once. */
 class Recommendations(val items: List<Recommendation>, val unknown: List<String>) : List<Recommendation> by items {
     override fun equals(other: Any?) = items == other
 
@@ -12,16 +12,21 @@ class Recommendations(val items: List<Recommendation>, val unknown: List<String>
     override fun toString() = items.toString()
 }
 
-/** By how much an item of the history changes a score. */
+/** An item of the history, and how much it changes a score. */
 data class Driver(val itemId: String, val change: Float)
 
-/** Why an item scores what it scores: what the score loses without each item of the history, oldest first. */
+/** How much each item of the history, oldest first, changes the score of an item: the score minus the score without it. */
 class Explanation(val itemId: String, val score: Float, val history: List<Driver>) {
-    /** The history, what helped most first. */
+    /** The history, the item that raised the score most first. */
     val drivers: List<Driver> get() = history.sortedByDescending { it.change }
 }
 
-/** How a model is run. [threads]: for one call; one is fastest for small models and spares the battery. */
+/**
+ * How a model is run.
+ *
+ * @property threads for one call; one is fastest for small models and saves the battery
+ * @property coldItems let items that the model has never seen score by their similar items
+ */
 class RecommenderOptions @JvmOverloads constructor(val threads: Int = 1, val coldItems: Boolean = true) {
     init {
         if (threads < 1) throw ConfigException("threads is $threads; it must be at least 1")

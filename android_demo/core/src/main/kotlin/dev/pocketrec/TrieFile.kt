@@ -1,5 +1,6 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.Fault
 import java.io.File
 import java.nio.ByteBuffer
 
@@ -9,10 +10,10 @@ private const val MAX_ITEMS = 1 shl 24
 private const val MAX_SPACE = 256
 private const val MAX_ID_BYTES = 1024
 private const val MAX_TITLE_BYTES = (1 shl 16) - 1
-private const val FETCH = "fetch it again or re-publish it"
+private const val FETCH_AGAIN = "fetch it again or re-publish it"
 private val TITLES = listOf("title_bytes", "title_lengths")
 
-/** Semantic IDs as they lie in the file: n rows of `levels` codes of one byte, or two. */
+/** The semantic IDs of a file: [size] rows of [levels] codes, of one byte each, or two if [wide]. */
 internal class Codes(private val bytes: ByteBuffer, val size: Int, val levels: Int, val wide: Boolean) {
     operator fun get(row: Int, level: Int): Int {
         val at = row * levels + level
@@ -20,22 +21,22 @@ internal class Codes(private val bytes: ByteBuffer, val size: Int, val levels: I
     }
 }
 
-/** What a trie file holds: semantic IDs in order, and the items in the same order. */
+/** The content of a trie file: sorted semantic IDs, and the items in the same order. */
 internal class TrieFile(val codes: Codes, val table: ItemTable, val codesPerLevel: Int, val sidSpace: String) {
     companion object {
-        /** Reads a trie file and checks everything but the order of its codes, which the trie's builder sees anyway. */
+        /** Reads a trie file and checks all but the order of its codes, which [Nodes] checks. */
         fun open(file: File): TrieFile {
             try {
                 return read(file)
             } catch (fault: Fault) {
-                throw BundleException("${file.name} ${fault.message}; $FETCH", fault)
+                throw BundleException("${file.name} ${fault.message}; $FETCH_AGAIN", fault)
             }
         }
 
         private fun read(file: File): TrieFile {
             if (file.length() >= MAX_FILE_BYTES) throw Fault("is over the limit of $MAX_FILE_BYTES bytes")
             val content = try {
-                TensorFile.open(file)
+                SafetensorsFile.open(file)
             } catch (fault: Fault) {
                 throw Fault("is damaged or no safetensors file (${fault.message})")
             }
@@ -69,7 +70,7 @@ internal class TrieFile(val codes: Codes, val table: ItemTable, val codesPerLeve
             return Pair(space, number)
         }
 
-        private fun tensor(content: TensorFile, name: String, type: String, kind: String, dimensions: Int): Tensor {
+        private fun tensor(content: SafetensorsFile, name: String, type: String, kind: String, dimensions: Int): Tensor {
             val tensor = content.tensors.getValue(name)
             if (tensor.type != type) throw Fault("has $name of type ${tensor.type}, where $kind is needed")
             if (tensor.shape.size != dimensions) {
@@ -78,7 +79,7 @@ internal class TrieFile(val codes: Codes, val table: ItemTable, val codesPerLeve
             return tensor
         }
 
-        private fun codes(content: TensorFile, perLevel: Int): Codes {
+        private fun codes(content: SafetensorsFile, perLevel: Int): Codes {
             val wide = perLevel > 256
             val (type, kind) = if (wide) Pair("U16", "uint16") else Pair("U8", "uint8")
             val tensor = tensor(content, "codes", type, kind, 2)
@@ -96,23 +97,23 @@ internal class TrieFile(val codes: Codes, val table: ItemTable, val codesPerLeve
             return codes
         }
 
-        private fun texts(content: TensorFile, what: String, n: Int, shortest: Int, longest: Int): Texts {
+        private fun texts(content: SafetensorsFile, what: String, n: Int, shortest: Int, longest: Int): Texts {
             val bytes = tensor(content, "${what}_bytes", "U8", "uint8", 1).bytes
             val lengths = tensor(content, "${what}_lengths", "U16", "uint16", 1)
             if (lengths.shape[0] != n) throw Fault("has ${lengths.shape[0]} ${what}_lengths for $n items")
-            var (sum, least, most) = Triple(0L, Int.MAX_VALUE, 0)
+            var (sum, low, high) = Triple(0L, Int.MAX_VALUE, 0)
             val ends = IntArray(n) { row ->
                 val length = lengths.bytes.getShort(2 * row).toInt() and 0xFFFF
-                least = minOf(least, length)
-                most = maxOf(most, length)
+                low = minOf(low, length)
+                high = maxOf(high, length)
                 sum += length
                 sum.toInt()
             }
             if (sum != bytes.limit().toLong()) {
                 throw Fault("has ${what}_lengths that sum to $sum, but ${bytes.limit()} ${what}_bytes")
             }
-            if (n > 0 && (least < shortest || most > longest)) {
-                throw Fault("has ${what}s of $least to $most bytes; $shortest to $longest are allowed")
+            if (n > 0 && (low < shortest || high > longest)) {
+                throw Fault("has ${what}s of $low to $high bytes; $shortest to $longest are allowed")
             }
             val texts = Texts(bytes, ends)
             if (!texts.isUtf8()) throw Fault("has ${what}s that are not valid UTF-8")

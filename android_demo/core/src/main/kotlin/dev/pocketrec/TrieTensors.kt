@@ -7,7 +7,7 @@ import java.lang.ref.Reference
 import java.lang.ref.ReferenceQueue
 import java.lang.ref.WeakReference
 
-/** A trie as a graph takes it; the tensors lie in the trie's own buffers, but for wide codes. */
+/** The tensors of a trie. They use the trie's own buffers, except for wide codes, which are copied. */
 internal class TrieTensors(
     val firstChild: OnnxTensor, val codes: OnnxTensor, private val made: List<AutoCloseable>,
 ) : AutoCloseable {
@@ -15,8 +15,8 @@ internal class TrieTensors(
 }
 
 /**
- * The tensors of the tries that an engine has searched: made once for each, and let go of when nobody has the trie any
- * more. Any number of threads may ask [of]; [drop] and [close] are for when no graph runs.
+ * The tensors of the tries that an engine has searched: made once for each trie, closed when the trie is not reachable
+ * any more. Any number of threads may call [of]; no graph may run during [close].
  */
 internal class TensorShelf : AutoCloseable {
     private class Held(nodes: Nodes, val tensors: TrieTensors, forgotten: ReferenceQueue<Nodes>) :
@@ -25,7 +25,7 @@ internal class TensorShelf : AutoCloseable {
     private val forgotten = ReferenceQueue<Nodes>()
     private val held = HashSet<Held>()
 
-    /** ONNX Runtime's Java has no unsigned numbers of two bytes, but passes on what a graph of one cast makes. */
+    /** ONNX Runtime's Java API cannot make uint16 tensors, but a graph with one Cast can. */
     private val toUnsigned = lazy { ENVIRONMENT.createSession(CAST_TO_UINT16) }
 
     fun of(nodes: Nodes): TrieTensors = nodes.tensors ?: synchronized(this) {
@@ -35,10 +35,11 @@ internal class TensorShelf : AutoCloseable {
         }
     }
 
+    /** A trie that is not reachable any more, to be given to [close]; null if there is none. */
     fun nextForgotten(): Reference<out Nodes>? = forgotten.poll()
 
     @Synchronized
-    fun drop(reference: Reference<out Nodes>) {
+    fun close(reference: Reference<out Nodes>) {
         val gone = reference as Held
         if (held.remove(gone)) gone.tensors.close()
     }
@@ -66,7 +67,7 @@ internal class TensorShelf : AutoCloseable {
     }
 }
 
-/** A graph of one node, Cast from int16 to uint16, which keeps the bits: input x [n], output y [n]. */
+/** An ONNX graph with one node, Cast from int16 to uint16, which keeps the bits. Input x [n], output y [n]. */
 private val CAST_TO_UINT16: ByteArray = (
     "080812003a400a170a01781201792204436173742a090a02746f1804a001021201635a100a0178120b0a09080512050a0312016e" +
         "62100a0179120b0a09080412050a0312016e42040a001011"

@@ -1,17 +1,19 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.StrictJson
 import java.io.File
 
 /**
- * Measures, or answers for comparison; run from the tests' class path (see the module's README):
+ * Measures latency, or recommends for a comparison with other runtimes. Run it from the class path of the tests (see the
+ * module's README):
  *
  *     bench BUNDLE CALLS          p50 and p95 of a call in milliseconds, as JSON
- *     answers BUNDLE FILE         the ten ids after each history of a JSON list of lists, as JSON
+ *     recommend BUNDLE FILE       ten ids for each history of FILE (JSON, a list of lists of ids), as JSON
  */
 fun main(arguments: Array<String>) {
     val (what, bundle, more) = arguments
     Recommender.load(File(bundle)).use { recommender ->
-        println(if (what == "bench") bench(recommender, more.toInt()) else answers(recommender, File(more)))
+        println(if (what == "bench") bench(recommender, more.toInt()) else recommend(recommender, File(more)))
     }
 }
 
@@ -29,12 +31,7 @@ private fun bench(recommender: Recommender, calls: Int): String {
     return """{"p50_ms": ${times[calls / 2]}, "p95_ms": ${times[calls * 95 / 100]}, "calls": $calls}"""
 }
 
-private fun answers(recommender: Recommender, file: File): String {
+private fun recommend(recommender: Recommender, file: File): String {
     val histories = Vectors.list(StrictJson.parse(file.readBytes())).map(Vectors::strings)
-    return histories.joinToString(",\n", "[", "]") { history ->
-        val out = StringBuilder()
-        recommender.recommend(history).joinTo(out, ",", "[", "]") {
-            StringBuilder().also { text -> StrictJson.plain(it.itemId, text) }
-        }
-    }
+    return StrictJson.write(histories.map { history -> recommender.recommend(history).map { it.itemId } })
 }

@@ -1,5 +1,6 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.Fault
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Assertions.assertTrue
@@ -11,22 +12,22 @@ import java.util.Random
 
 private const val ROUNDS = 400
 
-/** Whatever bytes a file has, opening it gives a refusal of this library or something sound: nothing else is thrown. */
+/** A damaged file is refused with an error of this library, or its content is still valid; nothing else is thrown. */
 class DamageTest {
     @TempDir
     lateinit var folder: File
 
-    /** Damages a file in many ways, the same in every run; counts what was refused. */
-    private fun refusals(sound: File, open: (File) -> Unit): Int {
+    /** Damages a file in many ways, the same in every run; returns how many were refused. */
+    private fun refusals(valid: File, open: (File) -> Unit): Int {
         val random = Random(0)
-        val bytes = sound.readBytes()
+        val bytes = valid.readBytes()
         return (0 until ROUNDS).count {
             val damaged = bytes.copyOf(if (random.nextInt(8) == 0) random.nextInt(bytes.size) else bytes.size)
-            val near = if (random.nextBoolean()) damaged.size else minOf(damaged.size, 400) // headers stand in front
+            val end = if (random.nextBoolean()) damaged.size else minOf(damaged.size, 400) // half of the damage is in the header
             repeat(if (damaged.isEmpty()) 0 else 1 + random.nextInt(3)) {
-                damaged[random.nextInt(near)] = random.nextInt(256).toByte()
+                damaged[random.nextInt(end)] = random.nextInt(256).toByte()
             }
-            val file = File(folder, sound.name).also { it.writeBytes(damaged) }
+            val file = File(folder, valid.name).also { it.writeBytes(damaged) }
             try {
                 open(file)
                 false
@@ -65,32 +66,32 @@ class DamageTest {
     @Test
     fun `a graph's references`() {
         val sizes = mapOf("model.safetensors" to (1L shl 20))
-        val refused = refusals(File(Vectors.bundle("plain"), "search.onnx")) { GraphCheck.check(it, sizes) }
-        assertTrue(refused > ROUNDS / 30) // the rest is ONNX Runtime's to judge
+        val refused = refusals(File(Vectors.bundle("plain"), "search.onnx")) { OnnxCheck.check(it, sizes) }
+        assertTrue(refused > ROUNDS / 30) // ONNX Runtime checks the rest
     }
 
     @Test
     fun `a saved session`() {
-        val sound = File(folder, "sound").also { it.writeText(Vectors.cases("sessions")[0]["saved"] as String) }
-        assertTrue(refusals(sound) { SavedSession.parse(it.readBytes()) } > ROUNDS / 2)
+        val valid = File(folder, "valid").also { it.writeText(Vectors.cases("sessions")[0]["saved"] as String) }
+        assertTrue(refusals(valid) { SavedSession.parse(it.readBytes()) } > ROUNDS / 2)
     }
 
     @Test
-    fun `a reference is found wherever pieces of the file are cut`() {
+    fun `a reference that spans two pieces of the file is found`() {
         for (place in listOf(0, 1, (1 shl 18) - 9, (1 shl 18) - 8, (1 shl 18) - 3, 1 shl 18, (1 shl 19) - 4)) {
             val file = File(folder, "graph").also { it.writeBytes(ByteArray(place) + "location".toByteArray()) }
-            assertThrows(Fault::class.java, { GraphCheck.check(file, emptyMap()) }, "$place")
+            assertThrows(Fault::class.java, { OnnxCheck.check(file, emptyMap()) }, "$place")
         }
     }
 
     @Test
-    fun `a file of more than a map holds is refused without being read`() {
+    fun `a file that is too large for a memory map is refused without being read`() {
         val file = File(folder, "large").also { RandomAccessFile(it, "rw").use { large -> large.setLength(1L shl 31) } }
-        assertThrows(Fault::class.java) { TensorFile.open(file) }
+        assertThrows(Fault::class.java) { SafetensorsFile.open(file) }
     }
 
     @Test
-    fun `a bundle for llama cpp alone is refused as such`() {
+    fun `a bundle for llama cpp only is refused, and the error says so`() {
         val bundle = File(folder, "gguf")
         Vectors.bundle("plain").copyRecursively(bundle)
         val manifest = File(bundle, "manifest.json")
@@ -101,7 +102,7 @@ class DamageTest {
     }
 
     @Test
-    fun `half a character matches no item`() {
+    fun `an id with a lone surrogate matches no item`() {
         Recommender.load(Vectors.bundle("plain")).use {
             assertEquals(listOf("item-\ud800"), it.recommend(listOf("item-\ud800", "item-1")).unknown)
         }

@@ -16,12 +16,12 @@ import java.util.concurrent.Executors
 import java.util.concurrent.TimeUnit
 import kotlinx.coroutines.runBlocking
 
-/** What vectors cannot say: threads, closing, swaps under load, links, large catalogues. */
+/** What vectors cannot test: threads, closing, swaps under load, links, large catalogues. */
 class RecommenderTest {
     private fun load(name: String = "plain") = Recommender.load(Vectors.bundle(name))
 
     @Test
-    fun `calls from several threads give what single calls give`() {
+    fun `calls from several threads give the same lists as single calls`() {
         load().use { recommender ->
             val histories = (0 until 64).map { n -> (0 until n % 6).map { "item-${n * it % 60}" } }
             val alone = histories.map { recommender.recommend(it) }
@@ -33,7 +33,7 @@ class RecommenderTest {
     }
 
     @Test
-    fun `a closed recommender says so, and may be closed twice`() {
+    fun `a closed recommender refuses calls, and may be closed twice`() {
         val recommender = load()
         val session = recommender.session(listOf("item-1"))
         recommender.close()
@@ -43,13 +43,13 @@ class RecommenderTest {
     }
 
     @Test
-    fun `closing waits for calls that run`() {
+    fun `closing waits for running calls`() {
         repeat(5) {
             val recommender = load()
             val begun = CountDownLatch(4)
             val pool = Executors.newFixedThreadPool(4)
             val calls = (0 until 4).map {
-                pool.submit(Callable { begun.countDown(); answeredUntilClosed(recommender) })
+                pool.submit(Callable { begun.countDown(); countUntilClosed(recommender) })
             }
             begun.await()
             recommender.close()
@@ -59,7 +59,7 @@ class RecommenderTest {
     }
 
     @Test
-    fun `every call during swaps is answered by one version or the other`() {
+    fun `every call during swaps runs on one version or the other`() {
         val live = LiveRecommender(load("plain"))
         val either = listOf("plain", "refreshed").map { name ->
             load(name).use { one -> one.recommend(listOf("item-2"), k = 100).map { it.itemId } }
@@ -99,18 +99,18 @@ class RecommenderTest {
     fun `controls hold for later versions, in sessions too`() {
         LiveRecommender(load("plain")).use { live ->
             live.addCatalogue("few", listOf("item-4", "item-5", "item-6"))
-            val wish = live.control(deny = listOf("item-6"), within = "few", bias = mapOf("item-5" to 20.0))
+            val control = live.control(deny = listOf("item-6"), within = "few", bias = mapOf("item-5" to 20.0))
             val session = live.session()
-            assertEquals(listOf("item-5", "item-4"), live.recommend(emptyList(), control = wish).map { it.itemId })
+            assertEquals(listOf("item-5", "item-4"), live.recommend(emptyList(), control = control).map { it.itemId })
             live.swap(load("refreshed"))
-            assertEquals(listOf("item-5"), live.recommend(emptyList(), control = wish).map { it.itemId })
-            assertEquals(listOf("item-5"), session.recommend(control = wish).map { it.itemId })
+            assertEquals(listOf("item-5"), live.recommend(emptyList(), control = control).map { it.itemId })
+            assertEquals(listOf("item-5"), session.recommend(control = control).map { it.itemId })
             assertThrows(ConfigException::class.java) { live.control(diversity = 2.0) }
         }
     }
 
     @Test
-    fun `swapping to what is current changes nothing, and a closed one takes nothing over`() {
+    fun `a swap to the current version changes nothing, and a closed recommender refuses swaps`() {
         val live = LiveRecommender(load("plain"))
         live.swap(live.current)
         assertEquals(10, live.recommend(emptyList()).size)
@@ -123,12 +123,12 @@ class RecommenderTest {
     }
 
     @Test
-    fun `what comes back is a list like any other`() {
+    fun `recommendations equal a list of the same items`() {
         load().use { assertEquals(it.recommend(emptyList()).toList(), it.recommend(emptyList())) }
     }
 
     @Test
-    fun `a link in a file's place is refused`(@TempDir folder: File) {
+    fun `a link in place of a file is refused`(@TempDir folder: File) {
         val bundle = File(folder, "b")
         Vectors.bundle("plain").copyRecursively(bundle)
         val trie = File(bundle, "trie.safetensors")
@@ -149,11 +149,11 @@ class RecommenderTest {
     }
 
     @Test
-    fun `a part of another catalogue is refused`() {
+    fun `a sub-catalogue of another catalogue is refused`() {
         load().use { one ->
             load().use { other ->
-                val part = other.trie.filterIds(listOf("item-1"))
-                assertThrows(ConfigException::class.java) { one.recommend(emptyList(), within = part) }
+                val foreign = other.trie.filterIds(listOf("item-1"))
+                assertThrows(ConfigException::class.java) { one.recommend(emptyList(), within = foreign) }
                 assertThrows(ConfigException::class.java) { one.recommend(emptyList(), control = other.control()) }
             }
         }
@@ -171,29 +171,29 @@ class RecommenderTest {
     }
 
     @Test
-    fun `suspending calls give what blocking ones give`() = runBlocking {
+    fun `suspending calls give the same lists as blocking calls`() = runBlocking {
         load().use { assertEquals(it.recommend(listOf("item-7")).items, it.recommendAsync(listOf("item-7")).items) }
     }
 
     @Test
-    fun `a million items open in seconds and are found both ways`(@TempDir folder: File) {
+    fun `a million items open in seconds and are found by row and by id`(@TempDir folder: File) {
         val file = File(folder, "trie.safetensors").also { largeTrie(it, 1_000_000) }
         val begun = System.nanoTime()
         val trie = ItemTrie.open(file)
         val seconds = (System.nanoTime() - begun) / 1e9
-        assertTrue(seconds < 20, "took $seconds s") // a hang, not a benchmark
+        assertTrue(seconds < 20, "took $seconds s") // guards against a hang; not a benchmark
         for (row in listOf(0, 1, 77_777, 999_999)) assertTrue(trie.item(row).itemId in trie)
         assertFalse("item-1000000" in trie)
         assertEquals(1 + 16 + 3907 + 1_000_000, trie.nodes.count)
         assertEquals(listOf(16, 256, 256), trie.nodes.maxBranch.toList())
     }
 
-    private fun answeredUntilClosed(recommender: Recommender): Int {
-        var answered = 0
+    private fun countUntilClosed(recommender: Recommender): Int {
+        var count = 0
         try {
-            while (true) answered += recommender.recommend(listOf("item-3"), k = 60).size
+            while (true) count += recommender.recommend(listOf("item-3"), k = 60).size
         } catch (error: ConfigException) {
-            return answered
+            return count
         }
     }
 

@@ -1,16 +1,18 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.Fault
+import dev.pocketrec.internal.StrictJson
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertThrows
 import org.junit.jupiter.api.Test
 import java.math.BigInteger
 
-/** One meaning only, and the one that Python finds. */
+/** Ambiguous and invalid JSON is refused; the rest means what it means in Python. */
 class StrictJsonTest {
     private fun parse(text: String) = StrictJson.parse(text.toByteArray())
 
     @Test
-    fun `what JSON allows is read`() {
+    fun `valid JSON is read`() {
         val list = " [1, -25e-1, true, null, \"\\u00e9\\u0000\"]\n"
         assertEquals(mapOf("a" to listOf(1L, -2.5, true, null, "é\u0000")), parse("{\"a\":$list}"))
         assertEquals(BigInteger.TEN.pow(30), parse("1" + "0".repeat(30)))
@@ -21,7 +23,7 @@ class StrictJsonTest {
     }
 
     @Test
-    fun `what it does not allow is refused`() {
+    fun `invalid JSON is refused`() {
         val wrong = listOf(
             "", " ", "{", "[1,]", "{\"a\":1,}", "{\"a\":1 \"b\":2}", "{\"a\"=1}", "{a:1}", "{'a':1}", "[1;2]", "['a']",
             "[a]", "01", "1.", ".5", "+1", "0x1", "1e", "- 1", "NaN", "Infinity", "-Infinity", "nan", "True", "TRUE",
@@ -34,10 +36,17 @@ class StrictJsonTest {
     }
 
     @Test
-    fun `bytes that are no UTF-8 are refused`() {
+    fun `bytes that are not UTF-8 are refused`() {
         for (text in listOf("\"\u00ff\"", "\"\u00c0\u0080\"", "\"\u00ed\u00a0\u0080\"")) {
             assertThrows(Fault::class.java) { StrictJson.parse(text.toByteArray(Charsets.ISO_8859_1)) }
         }
+    }
+
+    @Test
+    fun `JSON is written as Python writes it`() {
+        val value = mapOf("a" to listOf("é\u007f\n\"\\", 1, -2L, null), "b" to emptyList<String>(), "c" to emptyMap<String, String>())
+        assertEquals("{\"a\":[\"é\u007f\\n\\\"\\\\\",1,-2,null],\"b\":[],\"c\":{}}", StrictJson.write(value))
+        assertEquals("[[\"a\", \"\\u00e9\\u007f\"], \"\\ud83d\\ude00\"]", StrictJson.asciiList(listOf(listOf("a", "é\u007f"), "😀")))
     }
 
     @Test

@@ -9,12 +9,12 @@ import org.junit.jupiter.api.Test
 import java.io.File
 import java.lang.ref.Reference
 
-/** A trie's tensors are made once, and gone when the trie is. */
+/** The tensors of a trie are made once, and closed when the trie is not reachable any more. */
 class TensorShelfTest {
     private fun trie(name: String) = ItemTrie.open(File(Vectors.bundle(name), "trie.safetensors"))
 
     @Test
-    fun `tensors are made once and say what the trie says`() {
+    fun `tensors are made once and hold the buffers of the trie`() {
         for (name in listOf("plain", "wide")) {
             TensorShelf().use { shelf ->
                 val trie = trie(name)
@@ -29,27 +29,27 @@ class TensorShelfTest {
     }
 
     @Test
-    fun `those of a forgotten part are let go of`() {
+    fun `the tensors of an unreachable sub-catalogue are closed`() {
         TensorShelf().use { shelf ->
             val whole = trie("wide")
             shelf.of(whole.nodes)
             shelf.of(whole.filterIds(listOf("item-1")).nodes)
             val gone = afterCollection(shelf)
             assertNotNull(gone)
-            shelf.drop(gone!!)
+            shelf.close(gone!!)
             assertNull(shelf.nextForgotten())
             assertTrue(shelf.of(whole.nodes).firstChild.intBuffer.remaining() > 1)
         }
     }
 
     @Test
-    fun `any number of parts can be asked, from several threads`() {
+    fun `any number of sub-catalogues can be used, from several threads`() {
         Recommender.load(Vectors.bundle("wide")).use { recommender ->
             val threads = List(3) { n ->
                 Thread {
                     for (turn in 0 until 300) {
-                        val part = recommender.trie.filterIds(listOf("item-${1 + (turn + n) % 2}"))
-                        if (recommender.recommend(emptyList(), within = part).size != 1) throw IllegalStateException()
+                        val subCatalogue = recommender.trie.filterIds(listOf("item-${1 + (turn + n) % 2}"))
+                        if (recommender.recommend(emptyList(), within = subCatalogue).size != 1) throw IllegalStateException()
                         if (turn % 50 == 0) System.gc()
                     }
                 }

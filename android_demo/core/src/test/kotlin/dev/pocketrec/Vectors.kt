@@ -1,8 +1,9 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.StrictJson
 import java.io.File
 
-/** The vectors that Python wrote, as plain maps and lists. */
+/** The shared vectors (tests/vectors of the repository) as maps and lists. */
 object Vectors {
     val folder = File(System.getProperty("pocketrec.vectors", "../../tests/vectors"))
     private val content by lazy { map(StrictJson.parse(File(folder, "vectors.json").readBytes())) }

@@ -16,14 +16,14 @@ import org.junit.jupiter.api.TestFactory
 import org.junit.jupiter.api.io.TempDir
 import java.io.File
 
-/** What Python answers and refuses, this answers and refuses. */
+/** The shared vectors hold: the same lists and the same refusals as in Python. */
 class VectorsTest {
     private fun tests(kind: String, check: (Map<String, Any?>) -> Unit): List<DynamicTest> =
         Vectors.cases(kind).map { case -> DynamicTest.dynamicTest(case["name"] as String) { check(case) } }
 
     @TestFactory
     fun answers() = tests("answers") { case ->
-        val found = ask(open(case["bundle"]), case)
+        val found = recommend(open(case["bundle"]), case)
         same(case["expected"], found)
         assertEquals(case["unknown"], found.unknown)
     }
@@ -92,10 +92,10 @@ class VectorsTest {
 
     @TestFactory
     fun argumentRefusals() = tests("argument_refusals") { case ->
-        refused(case) { ask(open(case["bundle"]), map(case["call"])) }
+        refused(case) { recommend(open(case["bundle"]), map(case["call"])) }
     }
 
-    private fun ask(recommender: Recommender, call: Map<String, Any?>): Recommendations {
+    private fun recommend(recommender: Recommender, call: Map<String, Any?>): Recommendations {
         val within = call["within"]?.let { recommender.trie.filterIds(strings(it)) }
         val control = call["control"]?.let { control(recommender, map(it), within) }
         return recommender.recommend(
@@ -108,13 +108,13 @@ class VectorsTest {
         )
     }
 
-    private fun control(recommender: Recommender, wish: Map<String, Any?>, within: ItemTrie?) = recommender.control(
-        allow = wish["allow"]?.let(::strings),
-        deny = wish["deny"]?.let(::strings).orEmpty(),
+    private fun control(recommender: Recommender, filters: Map<String, Any?>, within: ItemTrie?) = recommender.control(
+        allow = filters["allow"]?.let(::strings),
+        deny = filters["deny"]?.let(::strings).orEmpty(),
         within = within,
-        bias = wish["bias"]?.let { bias -> map(bias).mapValues { number(it.value) } },
-        minScore = wish["min_score"]?.let(::number),
-        diversity = wish["diversity"]?.let(::number) ?: 0.0,
+        bias = filters["bias"]?.let { bias -> map(bias).mapValues { number(it.value) } },
+        minScore = filters["min_score"]?.let(::number),
+        diversity = filters["diversity"]?.let(::number) ?: 0.0,
     )
 
     private fun same(expected: Any?, found: Recommendations) {

@@ -1,13 +1,16 @@
 package dev.pocketrec.sync
 
+import dev.pocketrec.internal.MANIFEST_FILE
+import dev.pocketrec.internal.TRIE_FILE
+import dev.pocketrec.internal.sha256Hex
 import java.io.File
 import java.io.IOException
 
 private const val MAX_FILE_BYTES = 1L shl 32
 
 /**
- * Puts a release together in the store. Every file is checked against its signed hash, however it came: from a version
- * that is here already, as a patch, or whole.
+ * Assembles a release in the store. Each file comes from a stored version, from a patch, or as a whole file; in every
+ * case it is checked against its signed hash.
  */
 internal class Assembly(
     private val store: Store,
@@ -16,19 +19,19 @@ internal class Assembly(
     private val conditions: (Long) -> Boolean,
     private val onEvent: (SyncEvent) -> Unit,
 ) {
-    /** By what means, once something is installed. */
+    /** Where the files of the installed release came from. */
     var how = How.KEPT
         private set
-    private val here = LinkedHashMap<String, File>() // SHA-256 → a file of a kept version
+    private val stored = LinkedHashMap<String, File>() // SHA-256 → a file of a stored version
 
-    /** Bring a release into the store under its name, tried and whole; false if the conditions said no. */
+    /** Puts a release into the store under its name, complete and tried out; false if the conditions refused. */
     fun install(release: Release): Boolean {
         if (store.path(release.name).isDirectory) return true
-        lookAround(store.current())
+        listStored(store.current())
         val partial = store.begin(release.name)
         val wanted = wanted(release, manifestOf(release, partial))
-        val patch = patchFor(release)?.takeIf { wanted[TRIE_FILE]?.sha256 !in here }
-        val missing = wanted.filterValues { it.sha256 !in here }
+        val patch = patchFor(release)?.takeIf { wanted[TRIE_FILE]?.sha256 !in stored }
+        val missing = wanted.filterValues { it.sha256 !in stored }
         val cost = missing.entries.sumOf { (name, file) ->
             if (patch != null && name == TRIE_FILE) patch.second.length else file.length
         }
@@ -45,12 +48,12 @@ internal class Assembly(
         return true
     }
 
-    /** Note the files of the versions that are here, by what their manifests say of them. */
-    private fun lookAround(now: Current) {
+    /** Lists the files of the stored versions by the hashes in their manifests. */
+    private fun listStored(now: Current) {
         for (name in listOfNotNull(now.current, now.previous)) {
             val folder = store.path(name)
             readListing(File(folder, MANIFEST_FILE))?.forEach { (file, entry) ->
-                here[entry.sha256] = File(folder, file)
+                stored[entry.sha256] = File(folder, file)
             }
         }
     }
@@ -64,10 +67,10 @@ internal class Assembly(
         return place
     }
 
-    /** The files that the manifest lists, which must be those that are signed. */
+    /** The files that the manifest lists. Each must be signed with the same hash and length. */
     private fun wanted(release: Release, manifest: File): Map<String, TargetInfo> {
         val number = release.info.release
-        val listing = readListing(manifest) ?: throw BadReleaseException("release $number has no usable manifest")
+        val listing = readListing(manifest) ?: throw BadReleaseException("release $number has an invalid manifest")
         return listing.toSortedMap().mapValues { (name, entry) ->
             val file = release.files[name]
             if (file == null || file.sha256 != entry.sha256 || file.length != entry.bytes) {
@@ -78,22 +81,22 @@ internal class Assembly(
         }
     }
 
-    /** A kept catalogue and the patch that makes the new one of it, if there are both. */
+    /** A stored catalogue and the patch from it to the new one; null if either is missing. */
     private fun patchFor(release: Release): Pair<File, TargetInfo>? =
-        here.entries.filter { it.value.name == TRIE_FILE }.firstNotNullOfOrNull { (sha256, file) ->
+        stored.entries.filter { it.value.name == TRIE_FILE }.firstNotNullOfOrNull { (sha256, file) ->
             release.patchFrom(sha256)?.let { file to it }
         }
 
-    /** Use a file that is here, if it still is what is signed. API 24 has no hard links, so it is a copy. */
+    /** Copies a stored file if it still has the signed hash. (API 24 has no hard links.) */
     private fun keep(file: TargetInfo, place: File): Boolean {
-        val kept = here[file.sha256] ?: return false
-        val isStill = try {
+        val kept = stored[file.sha256] ?: return false
+        val isIntact = try {
             kept.matches(file.length, file.sha256)
         } catch (_: IOException) {
             false
         }
-        if (isStill) copy(kept, place)
-        return isStill
+        if (isIntact) copy(kept, place)
+        return isIntact
     }
 
     private fun download(file: TargetInfo, name: String): File {
@@ -102,7 +105,7 @@ internal class Assembly(
         return part
     }
 
-    /** Only now that all are here do they leave the downloads: a refresh that is cut goes on with them. */
+    /** Moves the downloads into the version. All are complete by now; an interrupted refresh can resume until then. */
     private fun place(parts: Map<String, File>, partial: File) {
         val left = parts.values.groupingBy { it }.eachCount().toMutableMap()
         for ((name, part) in parts) {
@@ -111,14 +114,14 @@ internal class Assembly(
         }
     }
 
-    /** Make the catalogue from a kept one; false, whatever went wrong, means: fetch it whole. */
+    /** Makes the new catalogue from a stored one; false if that fails, and the whole file has to be fetched. */
     private fun apply(patch: Pair<File, TargetInfo>, file: TargetInfo, place: File): Boolean {
         val (base, signed) = patch
         try {
             val part = downloads.download(signed) { onEvent(SyncEvent.Downloading(place.name, it, signed.length)) }
-            val made = applyPatch(base.readBytes(), part.readBytes(), file.length)
-            if (sha256Hex(made) != file.sha256) return false
-            place.writeBytes(made)
+            val patched = applyPatch(base.readBytes(), part.readBytes(), file.length)
+            if (sha256Hex(patched) != file.sha256) return false
+            place.writeBytes(patched)
         } catch (error: StoreException) {
             throw error
         } catch (_: SyncException) {
@@ -127,7 +130,7 @@ internal class Assembly(
             return false
         } catch (_: OutOfMemoryError) {
             return false
-        } catch (_: LinkageError) { // no native zstd for this device
+        } catch (_: LinkageError) { // zstd-jni is missing
             return false
         }
         how = How.PATCH

@@ -6,11 +6,11 @@ import java.io.IOException
 import java.util.Random
 
 /**
- * How long to try.
+ * Limits of downloads.
  *
- * @property attempts at one file in a row
- * @property pauseMillis before the second attempt, doubled for each further one and varied by half
- * @property deadlineMillis for one file in all, so that no server holds the device for ever
+ * @property attempts attempts for one file, in one refresh
+ * @property pauseMillis pause before the second attempt; doubled for each further one, and varied by up to half
+ * @property deadlineMillis time for one file, so that no server can hold up the device for ever
  */
 data class Limits @JvmOverloads constructor(
     val attempts: Int = 4,
@@ -19,8 +19,8 @@ data class Limits @JvmOverloads constructor(
 )
 
 /**
- * Fetching: bounded in bytes, time and attempts. A file on its way lies in a part that is named by its signed hash:
- * what an earlier attempt fetched is gone on with, and thrown away if the whole turns out to be something else.
+ * Downloads files, with limits on bytes, time and attempts. A partial file is named by its signed hash; a later attempt
+ * resumes it, and deletes it if the complete file has another hash.
  */
 internal class Downloads(private val folder: File, private val fetcher: Fetcher, private val limits: Limits) {
     private val random = Random()
@@ -29,15 +29,15 @@ internal class Downloads(private val folder: File, private val fetcher: Fetcher,
     var received = 0L
         private set
 
-    /** Fetch a file and make sure that it is what is signed. */
+    /** Downloads a file and verifies its length and hash. `progress` gets the bytes so far. */
     fun download(target: TargetInfo, progress: (Long) -> Unit): File {
         val part = File(folder, "${target.sha256}.part")
-        val resumed = part.exists()
+        val isResumed = part.exists()
         try {
             attempts(target, part, progress)
         } catch (error: TrustException) {
-            if (!resumed) throw error
-            attempts(target, part, progress) // the earlier attempt's bytes may have been the wrong ones
+            if (!isResumed) throw error
+            attempts(target, part, progress) // the bytes of an earlier attempt may have been wrong
         }
         return part
     }
@@ -46,16 +46,16 @@ internal class Downloads(private val folder: File, private val fetcher: Fetcher,
         val end = System.nanoTime() + limits.deadlineMillis * 1_000_000
         for (attempt in 0 until limits.attempts) {
             try {
-                return once(target, part, end, progress)
-            } catch (error: NotThereException) {
+                return attempt(target, part, end, progress)
+            } catch (error: NotFoundException) {
                 throw error
-            } catch (error: LineException) {
+            } catch (error: NetworkException) {
                 val pause = (limits.pauseMillis * (1L shl minOf(attempt, 30)) * (0.5 + random.nextDouble())).toLong()
                 if (attempt + 1 == limits.attempts || System.nanoTime() + pause * 1_000_000 > end) throw error
                 sleep(pause)
             }
         }
-        throw LineException("no attempt was allowed")
+        throw NetworkException("attempts is ${limits.attempts}; allow at least one")
     }
 
     private fun sleep(millis: Long) =
@@ -63,14 +63,14 @@ internal class Downloads(private val folder: File, private val fetcher: Fetcher,
             Thread.sleep(millis)
         } catch (error: InterruptedException) {
             Thread.currentThread().interrupt()
-            throw LineException("the refresh was interrupted", error)
+            throw NetworkException("the refresh was interrupted", error)
         }
 
-    private fun once(target: TargetInfo, part: File, end: Long, progress: (Long) -> Unit) {
+    private fun attempt(target: TargetInfo, part: File, end: Long, progress: (Long) -> Unit) {
         try {
-            more(target, part, end, progress)
+            receive(target, part, end, progress)
             if (!part.matches(target.length, target.sha256)) {
-                throw TrustException("${target.path} is not what is signed (its SHA-256 differs)")
+                throw TrustException("${target.path} is not the signed file (its SHA-256 differs)")
             }
         } catch (error: TrustException) {
             part.delete()
@@ -78,69 +78,71 @@ internal class Downloads(private val folder: File, private val fetcher: Fetcher,
         }
     }
 
-    private fun more(target: TargetInfo, part: File, end: Long, progress: (Long) -> Unit) {
+    private fun receive(target: TargetInfo, part: File, end: Long, progress: (Long) -> Unit) {
         if (part.length() > target.length) part.delete()
         val have = part.length()
         if (part.exists() && have == target.length) return
-        ask(target, have).use { answer ->
-            val goesOn = have > 0 && answer.status == 206 && answer.begin == have
-            if (answer.status != 200 && !goesOn) throw refusal(target, answer.status)
-            val got = append(target, part, goesOn, answer, end, progress)
-            if (got < target.length) throw LineException("${target.path} ended after $got of ${target.length} bytes")
+        request(target, have).use { response ->
+            val isResumed = have > 0 && response.status == 206 && response.begin == have
+            if (response.status != 200 && !isResumed) throw refusal(target, response.status)
+            val got = append(target, part, isResumed, response, end, progress)
+            if (got < target.length) {
+                throw NetworkException("${target.path} ended after $got of ${target.length} bytes")
+            }
         }
     }
 
-    private fun refusal(target: TargetInfo, status: Int): LineException =
+    private fun refusal(target: TargetInfo, status: Int): NetworkException =
         if (status in GONE) {
-            NotThereException("${target.path} is not there (HTTP $status)")
+            NotFoundException("the server has no ${target.path} (HTTP $status)")
         } else {
-            LineException("the server answers ${target.path} with HTTP $status")
+            NetworkException("the server refused ${target.path} with HTTP $status")
         }
 
-    private fun ask(target: TargetInfo, begin: Long): Answer {
+    private fun request(target: TargetInfo, begin: Long): Response {
         requests++
-        return onTheLine(target) { fetcher.ask(target.url, begin) }
+        return onNetwork(target) { fetcher.fetch(target.url, begin) }
     }
 
-    /** A server that knows no ranges begins again, and so does the part. */
+    /** Writes a response to the part. A server without ranges sends the whole file, and the part begins again. */
     private fun append(
         target: TargetInfo,
         part: File,
-        goesOn: Boolean,
-        answer: Answer,
+        isResumed: Boolean,
+        response: Response,
         end: Long,
         progress: (Long) -> Unit,
     ): Long {
-        var have = if (goesOn) part.length() else 0
-        FileOutputStream(part, goesOn).use { file ->
-            val piece = ByteArray(PIECE_BYTES)
+        var have = if (isResumed) part.length() else 0
+        FileOutputStream(part, isResumed).use { file ->
+            val buffer = ByteArray(BUFFER_BYTES)
             while (true) {
-                val size = onTheLine(target) { answer.bytes.read(piece) }
+                val size = onNetwork(target) { response.bytes.read(buffer) }
                 if (size < 0) return have
                 received += size
                 have += size
                 if (have > target.length) {
-                    throw TrustException("${target.path} has more than the ${target.length} bytes that are signed")
+                    throw TrustException("${target.path} is longer than its signed length of ${target.length} bytes")
                 }
                 if (System.nanoTime() > end) {
-                    throw LineException("${target.path} takes longer than ${limits.deadlineMillis / 1000} seconds")
+                    throw NetworkException("${target.path} took longer than ${limits.deadlineMillis / 1000} seconds")
                 }
-                file.write(piece, 0, size)
+                file.write(buffer, 0, size)
                 progress(have)
             }
         }
     }
 
-    /** Tells failures of the line from those of the disk, which are IOExceptions alike. */
-    private inline fun <T> onTheLine(target: TargetInfo, work: () -> T): T =
+    /** Tells network failures from disk failures; both are IOExceptions. */
+    private inline fun <T> onNetwork(target: TargetInfo, work: () -> T): T =
         try {
             work()
         } catch (error: IOException) {
-            throw LineException("the line failed at ${target.path} (${error.message})", error)
+            throw NetworkException("the network failed at ${target.path} (${error.message})", error)
         }
 
     private companion object {
-        const val PIECE_BYTES = 1 shl 16
+        const val BUFFER_BYTES = 1 shl 16
         val GONE = setOf(403, 404, 410)
     }
 }

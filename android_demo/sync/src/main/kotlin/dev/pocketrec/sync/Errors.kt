@@ -2,20 +2,20 @@ package dev.pocketrec.sync
 
 import dev.pocketrec.PocketRecException
 
-/** A refresh did not succeed; what was there goes on. The kinds below say whose fault it was. */
+/** A refresh failed. The version that was current stays in use. The classes below say what failed. */
 open class SyncException(message: String, cause: Throwable? = null) : PocketRecException(message, cause)
 
-/** The far side is not to be believed: a signature, a hash, a length or an age is wrong. Nothing of it was used. */
+/** The repository is not trusted: a signature, a hash, a length or an expiry date is wrong. Nothing of it was used. */
 class TrustException(message: String, cause: Throwable? = null) : SyncException(message, cause)
 
-/** The line failed; the next refresh goes on where this one stopped. */
-open class LineException(message: String, cause: Throwable? = null) : SyncException(message, cause)
+/** The network failed. The next refresh resumes the download. */
+open class NetworkException(message: String, cause: Throwable? = null) : SyncException(message, cause)
 
-/** The store cannot be written or read: a full disk, missing permission, or another process at work. */
+/** The store cannot be written or read: the disk is full, a permission is missing, or another process is refreshing it. */
 class StoreException(message: String, cause: Throwable? = null) : SyncException(message, cause)
 
-/** The server has no such file; asking again does not help. */
-internal class NotThereException(message: String) : LineException(message)
+/** The server does not have the file; another attempt would not help. */
+internal class NotFoundException(message: String) : NetworkException(message)
 
-/** A release is signed, and yet does not work here. */
+/** A release is signed, but does not work on this device. */
 internal class BadReleaseException(message: String, cause: Throwable? = null) : SyncException(message, cause)

@@ -1,36 +1,36 @@
 package dev.pocketrec.sync
 
-/** What a refresh tells its caller while it works, in the thread of the refresh. */
+/** Events of a refresh; they arrive on the thread of the refresh. */
 sealed class SyncEvent {
-    /** Asking what is new. */
+    /** The repository is asked for new releases. */
     object Checking : SyncEvent()
 
-    /** A file is on its way: [done] of [total] bytes. */
+    /** A file is being downloaded: [done] of [total] bytes. */
     data class Downloading(val file: String, val done: Long, val total: Long) : SyncEvent()
 
-    /** All files are here; the new version is opened and asked for a recommendation. */
+    /** All files are downloaded; the new version is opened and recommends once, as a test. */
     data class Verifying(val release: Long) : SyncEvent()
 
     /** Another version is current. */
     data class Swapped(val release: Long) : SyncEvent()
 
-    /** A release did not work here, or a refresh in the background failed; what was there goes on. */
+    /** A release does not work on this device, or a background refresh failed. The current version stays in use. */
     data class Failed(val error: Exception) : SyncEvent()
 }
 
-/** When the server is asked. */
+/** When the server is contacted. */
 enum class SyncMode {
     /** Never. */
     LOCAL,
 
-    /** Before the first use; if that fails and something is there, it is used. */
+    /** Before the first use. If that fails, the stored version is used. */
     LATEST,
 
-    /** What is there is used at once, and refreshed meanwhile; an empty store is filled first. */
+    /** The stored version is used at once and refreshed in the background. An empty store is filled first. */
     LOCAL_THEN_BACKGROUND,
 }
 
-/** What a refresh came to. */
+/** The outcome of a refresh. */
 enum class How {
     /** There is nothing new for this device. */
     UNCHANGED,
@@ -41,17 +41,17 @@ enum class How {
     /** The catalogue came as a patch. */
     PATCH,
 
-    /** All bytes were here already. */
+    /** All files were stored already. */
     KEPT,
 
-    /** The conditions said no. */
+    /** The conditions refused the download. */
     POSTPONED,
 }
 
-/** What a refresh did. [bytes] and [requests] are those of the release's files; signed metadata is not counted. */
+/** The result of a refresh. [bytes] and [requests] count the release's files, without the signed metadata. */
 data class RefreshResult(val changed: Boolean, val release: Long?, val bytes: Long, val requests: Int, val how: How)
 
-/** What is in the store. [bad]: SHA-256 of manifests that failed here; [error]: of the last refresh by itself. */
+/** The state of the store. [bad]: SHA-256 of the manifests that failed here; [error]: of the last background refresh. */
 data class Status(
     val channel: String,
     val current: String?,

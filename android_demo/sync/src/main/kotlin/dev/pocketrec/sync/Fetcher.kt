@@ -8,23 +8,24 @@ import java.net.HttpURLConnection
 import java.net.MalformedURLException
 import java.net.URL
 
-/** What asks a server for a file. It trusts nobody and is trusted with nothing: an app may plug in its own client. */
+/** Fetches files from a server. It needs no trust, since every byte is checked: an app may use its own HTTP client. */
 fun interface Fetcher {
     /**
-     * Ask for a file, from byte [begin] on.
+     * Requests a file from byte [begin] on.
      *
-     * @throws IOException if there is no answer; reading it may throw one, too
+     * @throws IOException if there is no response; reading the response may throw it, too
      */
-    fun ask(url: String, begin: Long): Answer
+    fun fetch(url: String, begin: Long): Response
 }
 
 /**
- * A server's answer.
+ * The response of a server.
  *
- * @property status of HTTP
- * @property begin where in the file its bytes begin; null if it does not say
+ * @property status HTTP status code
+ * @property begin position of the first byte in the file; null if the server does not say
+ * @property bytes the body
  */
-class Answer @JvmOverloads constructor(
+class Response @JvmOverloads constructor(
     val status: Int,
     val begin: Long?,
     val bytes: InputStream,
@@ -34,60 +35,62 @@ class Answer @JvmOverloads constructor(
 }
 
 /**
- * HTTP by the platform's own client, with its proxies and certificate authorities. Only https, but for this machine or
- * where the app insists; redirects are followed a few times, under the same rule.
+ * Fetches with the platform's HTTP client, its proxies and its certificate authorities. Only https is allowed, except
+ * for this machine; up to three redirects are followed, under the same rule.
+ *
+ * @param allowHttp allow http for every host
  */
 class HttpFetcher @JvmOverloads constructor(
     private val connectMillis: Int = 10_000,
     private val readMillis: Int = 20_000,
     private val allowHttp: Boolean = false,
 ) : Fetcher {
-    override fun ask(url: String, begin: Long): Answer {
-        var place = address(url)
+    override fun fetch(url: String, begin: Long): Response {
+        var address = checked(url)
         repeat(MAX_REDIRECTS + 1) {
-            val connection = open(place, begin)
+            val connection = open(address, begin)
             val status = connection.responseCode
             val next = connection.getHeaderField("Location")
-            if (status !in REDIRECTS || next == null) return answer(connection, status)
+            if (status !in REDIRECTS || next == null) return response(connection, status)
             connection.disconnect()
-            place = address(URL(place, next).toString())
+            address = checked(URL(address, next).toString())
         }
-        throw LineException("${place.host} sends from one address to the next")
+        throw NetworkException("${address.host} redirects more than $MAX_REDIRECTS times")
     }
 
-    private fun address(url: String): URL {
-        val place = try {
+    private fun checked(url: String): URL {
+        val address = try {
             URL(url)
         } catch (error: MalformedURLException) {
-            throw SyncException("$url is no address", error)
+            throw SyncException("$url is not a URL", error)
         }
-        val isLocal = place.host.trim('[', ']') in LOCAL
-        if (place.protocol == "https" || (place.protocol == "http" && (allowHttp || isLocal))) return place
-        throw SyncException("$url is no https address; releases are signed, but others could see what is fetched")
+        val isLocal = address.host.trim('[', ']') in LOCAL
+        if (address.protocol == "https" || (address.protocol == "http" && (allowHttp || isLocal))) return address
+        throw SyncException("$url is not an https URL; use https, so that nobody can see what is fetched")
     }
 
-    private fun open(place: URL, begin: Long): HttpURLConnection {
-        val connection = place.openConnection() as HttpURLConnection
+    private fun open(address: URL, begin: Long): HttpURLConnection {
+        val connection = address.openConnection() as HttpURLConnection
         connection.connectTimeout = connectMillis
         connection.readTimeout = readMillis
         connection.instanceFollowRedirects = false
         connection.useCaches = false
-        connection.setRequestProperty("Accept-Encoding", "identity") // else Android unpacks, and lengths differ
+        connection.setRequestProperty("Accept-Encoding", "identity") // else Android decompresses, and lengths differ
         connection.setRequestProperty("User-Agent", "pocketrec")
         if (begin > 0) connection.setRequestProperty("Range", "bytes=$begin-")
         return connection
     }
 
-    private fun answer(connection: HttpURLConnection, status: Int): Answer {
+    private fun response(connection: HttpURLConnection, status: Int): Response {
         val found = if (status < 400) connection.inputStream else connection.errorStream
-        val bytes = Whole(found ?: ByteArray(0).inputStream())
-        // What is left of an answer must not reach the next question, nor be waited for.
+        val bytes = Body(found ?: ByteArray(0).inputStream())
+        // A connection with unread bytes is not used again, and its rest is not waited for.
         val onClose = Closeable { if (bytes.ended) bytes.close() else connection.disconnect() }
-        return Answer(status, beginsAt(connection.getHeaderField("Content-Range")), bytes, onClose)
+        return Response(status, beginOf(connection.getHeaderField("Content-Range")), bytes, onClose)
     }
 
     /** Knows whether it was read to its end. */
-    private class Whole(input: InputStream) : FilterInputStream(input) {
+    private class Body(input: InputStream) : FilterInputStream(input) {
         var ended = false
             private set
 
@@ -101,6 +104,6 @@ class HttpFetcher @JvmOverloads constructor(
         val LOCAL = setOf("127.0.0.1", "::1", "localhost")
         val RANGE = Regex("bytes ([0-9]{1,18})-.*")
 
-        fun beginsAt(range: String?): Long? = range?.let(RANGE::matchEntire)?.groupValues?.get(1)?.toLong()
+        fun beginOf(range: String?): Long? = range?.let(RANGE::matchEntire)?.groupValues?.get(1)?.toLong()
     }
 }

@@ -1,5 +1,7 @@
 package dev.pocketrec.sync
 
+import dev.pocketrec.internal.hex
+import dev.pocketrec.internal.sha256Hex
 import java.io.File
 import java.io.FileInputStream
 import java.io.FileOutputStream
@@ -11,7 +13,7 @@ private val random = SecureRandom()
 
 internal fun randomHex(bytes: Int): String = hex(ByteArray(bytes).also(random::nextBytes))
 
-/** Write the whole new content of a file: a reader sees the old one or the new one, never half of either. */
+/** Replaces a file's content atomically: a reader sees either the old content or the new one. */
 internal fun atomicWrite(file: File, content: ByteArray) {
     val temporary = File(file.parentFile, ".${file.name}.${randomHex(8)}.tmp")
     try {
@@ -33,15 +35,17 @@ internal fun rename(from: File, to: File) {
 internal fun syncToDisk(file: File) = RandomAccessFile(file, "rw").use { it.fd.sync() }
 
 internal fun copy(from: File, to: File) {
-    FileInputStream(from).use { input ->
-        FileOutputStream(to).use { output -> input.forEachPiece { piece, size -> output.write(piece, 0, size) } }
-    }
+    FileInputStream(from).use { input -> FileOutputStream(to).use { output -> input.copyTo(output) } }
 }
+
+/** Whether a file has this length and this hash. */
+internal fun File.matches(length: Long, sha256: String): Boolean =
+    isFile && length() == length && sha256Hex(this) == sha256
 
 internal fun makeFolder(folder: File) {
-    if (folder.isDirectory || folder.mkdirs() || folder.isDirectory) return // by another process meanwhile
-    throw IOException("${folder.name} cannot be made")
+    if (folder.isDirectory || folder.mkdirs() || folder.isDirectory) return // another process may have made it
+    throw IOException("${folder.name} cannot be created")
 }
 
-/** Names in a folder; none if there is no such folder. */
+/** The names in a folder; empty if there is no such folder. */
 internal fun File.names(): List<String> = list()?.toList().orEmpty()

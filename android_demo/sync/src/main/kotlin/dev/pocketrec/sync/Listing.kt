@@ -1,26 +1,30 @@
 package dev.pocketrec.sync
 
-import com.google.gson.JsonObject
+import dev.pocketrec.internal.MAX_MANIFEST_BYTES
 import java.io.File
 import java.io.IOException
 
-private const val MAX_MANIFEST_BYTES = 1L shl 20
-
-/** The files that a manifest lists, before the bundle is whole; opening the bundle checks all of it. */
+/** A file as a manifest lists it. */
 internal data class ListedFile(val sha256: String, val bytes: Long)
 
 internal fun canBeManifest(target: TargetInfo) = target.length <= MAX_MANIFEST_BYTES
 
-/** By name; null if the file is no manifest. */
+/**
+ * The files that a manifest lists, by name; null if it is not a manifest. It is read before the bundle is complete;
+ * opening the bundle checks it in full.
+ */
 internal fun readListing(manifest: File): Map<String, ListedFile>? {
-    val text = try {
-        if (manifest.length() <= MAX_MANIFEST_BYTES) manifest.readText() else ""
+    val files = jsonObject(textOf(manifest, MAX_MANIFEST_BYTES))?.objectAt("files") ?: return null
+    return files.keys.associateWith { name ->
+        val entry = files.objectAt(name) ?: return null
+        ListedFile(entry.text("sha256") ?: return null, entry.count("bytes") ?: return null)
+    }
+}
+
+/** The text of a file; empty if it is too long or cannot be read. */
+internal fun textOf(file: File, maxBytes: Int): String =
+    try {
+        if (file.length() <= maxBytes) file.readText() else ""
     } catch (_: IOException) {
         ""
     }
-    val files = jsonObject(text)?.objectAt("files") ?: return null
-    return files.entrySet().associate { (name, value) ->
-        val entry = value as? JsonObject ?: return null
-        name to ListedFile(entry.text("sha256") ?: return null, entry.count("bytes") ?: return null)
-    }
-}

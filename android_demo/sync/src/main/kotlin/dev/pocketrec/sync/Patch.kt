@@ -5,44 +5,46 @@ import com.github.luben.zstd.ZstdDecompressCtx
 import com.github.luben.zstd.ZstdException
 
 /*
- * Applying patches: zstd frames that refer to the file on the device, unpacked within the signed length. Their result
- * is checked against the signed hash by the caller, so a patch needs no trust of its own.
+ * Patches are zstd frames that refer to a file on the device. They are decompressed up to the signed length. The caller
+ * checks the result against the signed hash, so a patch need not be trusted.
  */
 
 private const val MIN_WINDOW_LOG = 17
-private const val MIN_FRAME_BYTES = 6 // magic number, descriptor and one byte of a window or a size
-private const val MAX_WINDOW_LOG = 28 // base and result together; beyond, memory is better spared
+private const val MIN_FRAME_BYTES = 6 // magic number, descriptor, and one byte of a window or a size
+private const val MAX_WINDOW_LOG = 28 // for base and result together; a limit on memory
 
-/** Logarithm of the window that reaches back over so many bytes. */
+/** The base-2 logarithm of a window of at least `size` bytes. */
 internal fun windowLog(size: Long): Int {
     val needed = maxOf(MIN_WINDOW_LOG, 64 - java.lang.Long.numberOfLeadingZeros(maxOf(size - 1, 1)))
-    if (needed > MAX_WINDOW_LOG) throw SyncException("$size bytes are too many for a patch; send the whole file")
+    if (needed > MAX_WINDOW_LOG) throw SyncException("$size bytes are too many for a patch; fetch the whole file")
     return needed
 }
 
 /**
- * What a patch makes out of [base].
+ * Applies a patch to [base].
  *
- * @param length bytes that it must make; memory is bounded by it
- * @throws SyncException if the frame is damaged, or promises or makes another length
+ * @param length signed length of the result, which limits memory
+ * @throws SyncException if the frame is damaged, or its result has another length
  */
 internal fun applyPatch(base: ByteArray, patch: ByteArray, length: Long): ByteArray {
-    val most = 1L shl windowLog(base.size + length)
-    if (patch.size < MIN_FRAME_BYTES) throw SyncException("the patch has ${patch.size} bytes, which is too few")
-    val promised = Zstd.getFrameContentSize(patch)
-    if (promised != length || windowSize(patch, promised) > most) {
-        throw SyncException("the patch makes $promised bytes, not $length, or needs too large a window")
+    val limit = 1L shl windowLog(base.size + length)
+    if (patch.size < MIN_FRAME_BYTES) throw SyncException("the patch is too short (${patch.size} bytes)")
+    val declared = Zstd.getFrameContentSize(patch)
+    if (declared != length || windowSize(patch, declared) > limit) {
+        throw SyncException("the patch makes $declared bytes instead of $length, or needs too large a window")
     }
-    val made = try {
+    val result = try {
         ZstdDecompressCtx().use { it.loadDict(base).decompress(patch, length.toInt()) }
     } catch (error: ZstdException) {
         throw SyncException("the patch is damaged (${error.message})", error)
     }
-    if (made.size.toLong() != length) throw SyncException("the patch made ${made.size} bytes, not $length")
-    return made
+    if (result.size.toLong() != length) {
+        throw SyncException("the patch made ${result.size} bytes instead of $length")
+    }
+    return result
 }
 
-/** The window that a frame's header asks for (RFC 8878, 3.1.1.1): of the whole content in a single segment. */
+/** The window size in a frame's header (RFC 8878, 3.1.1.1); for a single segment, the size of its content. */
 private fun windowSize(frame: ByteArray, content: Long): Long {
     val isSingleSegment = frame[4].toInt() and 0x20 != 0
     if (isSingleSegment) return content

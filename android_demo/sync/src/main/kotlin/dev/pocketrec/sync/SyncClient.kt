@@ -3,6 +3,8 @@ package dev.pocketrec.sync
 import dev.pocketrec.LiveRecommender
 import dev.pocketrec.PocketRecException
 import dev.pocketrec.Recommender
+import dev.pocketrec.internal.MANIFEST_FILE
+import dev.pocketrec.internal.sha256Hex
 import java.io.File
 import java.io.IOException
 import java.util.concurrent.CountDownLatch
@@ -12,24 +14,26 @@ import kotlin.concurrent.thread
 import kotlin.concurrent.withLock
 import kotlin.random.Random
 
-/** The version of this runtime, which a release may ask for at least. */
+/** The version of this runtime; a release may require a minimum. */
 const val RUNTIME_VERSION = "0.1.0"
 
 /**
- * Keeps a store up to date with what is signed, and hands out a recommender that follows it. Calls from several threads
- * are safe, and several processes may share a store.
+ * Keeps a store up to date with signed releases, and provides a recommender that follows the store. Calls from several
+ * threads are safe, and several processes may share a store.
  *
- * Promises: whatever the line, the far side, the disk or a kill does, the last good version goes on recommending;
- * nothing that is not signed is ever used; calls in flight finish on the version they began with.
+ * Promises: if the network, the repository or the disk fails, or the process is killed, the last good version stays in
+ * use; only signed files are used; calls in flight finish on the version they began with.
  *
- * @param targets verified answers to what is signed now
- * @param store folder that is this client's own
- * @param channel which releases to follow
- * @param fetcher what asks for files
- * @param conditions asked with the bytes to fetch, before a release is fetched; false postpones it
- * @param onEvent told what a refresh does, in its thread
- * @param runtime version that releases are chosen for
- * @param open how a version is opened
+ * @param targets gives the signed targets, verified
+ * @param store folder for this client only
+ * @param channel the releases to follow
+ * @param mode when the server is contacted
+ * @param fetcher fetches the files
+ * @param conditions called with the number of bytes before a release is fetched; false postpones it
+ * @param onEvent receives the events of a refresh, on its thread
+ * @param limits of downloads
+ * @param runtime the runtime version that releases have to support
+ * @param open opens a version
  */
 class SyncClient @JvmOverloads constructor(
     private val targets: TrustedTargets,
@@ -48,19 +52,20 @@ class SyncClient @JvmOverloads constructor(
     private val lock = ReentrantLock() // one refresh at a time in this client
     private val stop = CountDownLatch(1)
     private val threads = ArrayList<Thread>()
-    private var shown: String? = null // the version that `live` uses
+    private var followed: String? = null // the version that `live` uses
 
     @Volatile private var live: LiveRecommender? = null
 
     @Volatile private var error: String? = null
 
     /**
-     * Ask for news, and swap to the newest release that this device may have.
+     * Fetches the newest release that this device may take, and swaps to it. If it fails, the current version stays in
+     * use.
      *
-     * @throws TrustException if the far side is not to be believed
-     * @throws LineException if the line failed
+     * @throws TrustException if the repository is not trusted
+     * @throws NetworkException if the network failed
      * @throws StoreException if the store cannot be written, or another process is refreshing it
-     * @throws SyncException if a release does not work here; in every case, what was there goes on
+     * @throws SyncException if the data of a release is invalid
      */
     fun refresh(): RefreshResult = lock.withLock {
         if (mode == SyncMode.LOCAL) {
@@ -76,14 +81,14 @@ class SyncClient @JvmOverloads constructor(
         RefreshResult(changed, release(), downloads.received, downloads.requests, how)
     }
 
-    /** Bring the store up to date; return how. */
+    /** Brings the store up to date. */
     private fun update(downloads: Downloads): How {
         onEvent(SyncEvent.Checking)
         val signed = verified()
         var state = store.state()
         val now = store.current()
-        if (state.settled == settled(signed)) return How.UNCHANGED
-        store.remember(state) // the device's id decides which releases it may have
+        if (state.settled == summary(signed)) return How.UNCHANGED
+        store.remember(state) // the id decides which releases the device may take, so it is kept
         val assembly = Assembly(store, downloads, HealthCheck(open), conditions, onEvent)
         for (release in candidates(signed, channel, state, runtime)) {
             if (release.name == now.current) break
@@ -98,7 +103,7 @@ class SyncClient @JvmOverloads constructor(
             store.swap(release.name, now.current)
             break
         }
-        store.remember(state.copy(settled = settled(signed)))
+        store.remember(state.copy(settled = summary(signed)))
         store.sweep()
         return if (store.current().current != now.current) assembly.how else How.UNCHANGED
     }
@@ -109,31 +114,31 @@ class SyncClient @JvmOverloads constructor(
         } catch (error: SyncException) {
             throw error
         } catch (error: IOException) {
-            throw LineException("the repository cannot be read (${error.message}); try again later", error)
+            throw NetworkException("the repository cannot be read (${error.message}); try again later", error)
         } catch (error: RuntimeException) {
-            throw TrustException("the repository is not to be believed (${error.message}); nothing was changed", error)
+            throw TrustException("the repository is not trusted (${error.message}); nothing was changed", error)
         }
 
-    /** What a finished refresh was about: channel, runtime, version and what was signed. */
-    private fun settled(signed: List<TargetInfo>): String {
+    /** A summary of a finished refresh. If the next one has the same, there is nothing to do. */
+    private fun summary(signed: List<TargetInfo>): String {
         val lines = signed.map { "${it.path} ${it.length} ${it.sha256} ${it.custom}" }.sorted()
         return "$channel $runtime ${store.current().current} ${sha256Hex(lines.joinToString("\n").toByteArray())}"
     }
 
     /**
-     * Go back to the version before, and do not come back to the one that is left.
+     * Goes back to the previous version. The version that was current is not installed again.
      *
      * @return the name of the version that is current now
-     * @throws SyncException if there is none before it
+     * @throws SyncException if there is no previous version
      */
     fun rollback(): String = lock.withLock {
         val name = store.writing {
             val now = store.current()
             if (now.current == null || now.previous == null) {
-                throw SyncException("there is no version before this one to go back to")
+                throw SyncException("there is no previous version to roll back to")
             }
-            val left = sha256Hex(File(store.path(now.current), MANIFEST_FILE))
-            store.remember(store.state().withBad(left, runtime).copy(settled = ""))
+            val rejected = sha256Hex(File(store.path(now.current), MANIFEST_FILE))
+            store.remember(store.state().withBad(rejected, runtime).copy(settled = ""))
             store.swap(now.previous, null)
             store.sweep()
             now.previous
@@ -143,10 +148,11 @@ class SyncClient @JvmOverloads constructor(
     }
 
     /**
-     * The recommender that follows the store; always the same one. Its first call obeys the mode.
+     * The recommender that follows the store; always the same object. The first call contacts the server as [SyncMode]
+     * says.
      *
-     * @throws SyncException if there is no version in the store, and none could be fetched
-     * @throws PocketRecException if the version in the store is damaged, and so is the one before it
+     * @throws SyncException if the store is empty and no release could be fetched
+     * @throws PocketRecException if the current version is damaged, and the previous one, too
      */
     fun recommender(): LiveRecommender {
         live?.let { return it }
@@ -157,28 +163,28 @@ class SyncClient @JvmOverloads constructor(
         return made
     }
 
-    /** The current version opened; a damaged one is dropped, to be fetched anew, and the one before it opened. */
+    /** Opens the current version. A damaged one is deleted, to be fetched again, and the previous one is opened. */
     private fun openCurrent(): Recommender {
         val now = store.current()
         val name = now.current
-            ?: throw SyncException("${store.folder} holds no release yet; refresh once while there is a connection")
+            ?: throw SyncException("${store.folder} has no release yet; call refresh() while there is a connection")
         return try {
-            open(store.path(name)).also { shown = name }
+            open(store.path(name)).also { followed = name }
         } catch (error: PocketRecException) {
             try {
                 store.writing { store.drop(name) }
-            } catch (_: StoreException) { // then it is dropped another time
+            } catch (_: StoreException) { // it is deleted at the next opening
             }
             val previous = now.previous ?: throw error
-            open(store.path(previous)).also { shown = previous }
+            open(store.path(previous)).also { followed = previous }
         }
     }
 
-    /** Let the live recommender use what is current now. */
+    /** Moves the live recommender to the current version. */
     private fun follow() {
         val name = store.current().current
         val following = live
-        if (following == null || name == null || name == shown || isClosed()) return
+        if (following == null || name == null || name == followed || isClosed()) return
         val next = open(store.path(name))
         try {
             following.swap(next)
@@ -186,14 +192,19 @@ class SyncClient @JvmOverloads constructor(
             next.close()
             throw error
         }
-        shown = name
+        followed = name
     }
 
-    /** Refresh again and again in the background, until [close]; failures are told as events. */
+    /**
+     * Refreshes in the background until [close]. Failures are events.
+     *
+     * @param seconds mean pause between refreshes
+     * @param vary random variation of the pause, as a share of it, so that devices do not all refresh at once
+     */
     @JvmOverloads
     fun watch(seconds: Double = 3600.0, vary: Double = 0.2) {
         if (seconds.isNaN() || seconds <= 0 || vary < 0 || vary >= 1) {
-            throw SyncException("seconds is $seconds and vary $vary; give seconds above 0, and 0 to 1")
+            throw SyncException("seconds is $seconds and vary is $vary; give seconds above 0 and vary from 0 to below 1")
         }
         start {
             fun pause() = (1000 * seconds * Random.nextDouble(1 - vary, 1 + vary + 1e-9)).toLong()
@@ -210,14 +221,14 @@ class SyncClient @JvmOverloads constructor(
         try {
             refresh()
             error = null
-        } catch (failure: Exception) { // a background thread must not die of anything
+        } catch (failure: Exception) { // no failure may end a background thread
             error = failure.message ?: failure.toString()
             onEvent(SyncEvent.Failed(failure))
             if (orThrow) throw failure
         }
     }
 
-    /** What is in the store, and what went wrong last. */
+    /** The state of the store, and the last error. */
     fun status(): Status {
         val now = store.current()
         return Status(channel, now.current, now.previous, now.release, store.state().bad.keys.toList(), error)
@@ -227,7 +238,7 @@ class SyncClient @JvmOverloads constructor(
 
     private fun isClosed() = stop.count == 0L
 
-    /** Stop watching, and close the recommender. */
+    /** Stops watching and closes the recommender. */
     override fun close() {
         stop.countDown()
         val running = synchronized(threads) { threads.toList() }

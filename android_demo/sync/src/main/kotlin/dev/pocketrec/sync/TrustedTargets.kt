@@ -1,28 +1,28 @@
 package dev.pocketrec.sync
 
 /**
- * What is signed now, by all rules of The Update Framework. This module decides nothing about signatures: an
- * implementation hands over verified answers alone (see docs/decisions/0016-trust-on-the-jvm.md), and throws otherwise.
+ * Gives the targets that are signed now, by the rules of The Update Framework. This module does not check signatures: an
+ * implementation returns verified targets only, or throws (see docs/decisions/0016-trust-on-the-jvm.md).
  */
 fun interface TrustedTargets {
     /**
-     * Bring the signed metadata up to date and return every target of the top-level targets role.
+     * Updates the signed metadata and returns every target of the top-level targets role.
      *
-     * @throws TrustException if the metadata is not to be believed or has expired
-     * @throws LineException if the line failed
-     * @throws StoreException if what is known cannot be kept
+     * @throws TrustException if the metadata is not trusted or has expired
+     * @throws NetworkException if the network failed
+     * @throws StoreException if the metadata cannot be saved
      */
     fun refresh(): List<TargetInfo>
 }
 
 /**
- * A target, as it is signed.
+ * A signed target.
  *
  * @property path its name, such as `stable/7/trie.safetensors`
- * @property length its exact bytes
+ * @property length its length in bytes
  * @property sha256 64 lower-case hex digits
- * @property url where it lies; not signed and not trusted, since every byte is checked
- * @property custom the JSON text of its `custom` object, as signed; null if there is none
+ * @property url where to fetch it; not signed, and not trusted, since every byte is checked
+ * @property custom the JSON text of its signed `custom` object; null if there is none
  */
 data class TargetInfo @JvmOverloads constructor(
     val path: String,
@@ -32,7 +32,7 @@ data class TargetInfo @JvmOverloads constructor(
     val custom: String? = null,
 ) {
     companion object {
-        /** Where a repository with consistent snapshots keeps a target: the hash goes before the file's name. */
+        /** The URL of a target in a repository with consistent snapshots: the hash comes before the file name. */
         @JvmStatic
         fun address(repository: String, path: String, sha256: String): String {
             val folder = path.substringBeforeLast('/', "")

@@ -6,8 +6,8 @@ import java.io.RandomAccessFile
 import java.nio.channels.OverlappingFileLockException
 
 /**
- * One writer at a time in a folder. Across processes by the operating system's lock, which goes with the process.
- * Within this one by a set of names, since closing a second handle of the file would give the first one's lock away.
+ * Allows one writer at a time in a folder. Between processes it is a lock of the operating system, which ends with the
+ * process. Within this process it is a set of names: closing a second handle of the file would release the first lock.
  */
 internal class WriterLock private constructor(
     private val name: String,
@@ -21,7 +21,7 @@ internal class WriterLock private constructor(
     companion object {
         private val held = HashSet<String>()
 
-        /** The lock; null if another holds it. */
+        /** The lock; null if another writer holds it. */
         fun tryAcquire(file: File): WriterLock? {
             val name = file.canonicalPath
             if (!synchronized(held) { held.add(name) }) return null
@@ -31,7 +31,7 @@ internal class WriterLock private constructor(
                 opened = RandomAccessFile(file, "rw")
                 locked = opened.channel.tryLock() != null
                 return if (locked) WriterLock(name, opened) else null
-            } catch (_: OverlappingFileLockException) { // the same file by another class loader
+            } catch (_: OverlappingFileLockException) { // another class loader holds the same file
                 return null
             } finally {
                 if (!locked) {

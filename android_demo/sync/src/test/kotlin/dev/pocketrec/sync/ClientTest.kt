@@ -9,9 +9,9 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import java.io.File
 
-/** What a client does when nothing fails. */
+/** A client when nothing fails. */
 class ClientTest : InWorld() {
-    @Test fun `the first refresh brings the bundle, and the next finds nothing new`() {
+    @Test fun `the first refresh fetches the bundle, and the next one finds nothing new`() {
         world.signed.newest = 1
         val client = world.client()
         val first = client.refresh()
@@ -26,18 +26,18 @@ class ClientTest : InWorld() {
         val refreshed = client.refresh()
         assertEquals(How.PATCH, refreshed.how)
         assertEquals(2, refreshed.requests)
-        assertTrue(world.far.asked.map { it.first }.all { it.endsWith(".manifest.json") || it.endsWith(".zst") })
+        assertTrue(world.server.requests.map { it.first }.all { it.endsWith(".manifest.json") || it.endsWith(".zst") })
         assertEquals(3, world.recommended())
     }
 
-    @Test fun `a patch that is not of this device is passed over`() {
+    @Test fun `without a patch the whole file is fetched`() {
         val client = world.behind(2)
         world.signed.others = { all -> all.filterNot { it.path.endsWith(".zst") } }
         assertEquals(How.FILES, client.refresh().how)
         assertEquals(3, world.recommended())
     }
 
-    @Test fun `a running recommender goes over to the new version`() {
+    @Test fun `a running recommender moves to the new version`() {
         world.signed.newest = 1
         val client = world.client()
         val live = client.recommender()
@@ -48,14 +48,14 @@ class ClientTest : InWorld() {
         assertEquals(Vectors.items(3), itemsOf(live))
     }
 
-    @Test fun `a client takes the releases of its own channel alone`() {
+    @Test fun `a client takes releases of its own channel only`() {
         world.behind(2)
         world.client(channel = "beta").refresh()
         assertEquals(2, world.recommended())
         assertThrows(SyncException::class.java) { world.client(channel = "No channel") }
     }
 
-    @Test fun `a release for newer runtimes is passed over until the app is updated`() {
+    @Test fun `a release for newer runtimes is skipped until the app is updated`() {
         world.signed.custom = { if (it.get("release").asLong == 3L) it.addProperty("minimum_runtime", "0.2") }
         world.client().refresh()
         assertEquals(2, world.recommended())
@@ -63,7 +63,7 @@ class ClientTest : InWorld() {
         assertEquals(3, world.recommended())
     }
 
-    @Test fun `a staged release goes to its share of the devices, and narrowing it sends them back`() {
+    @Test fun `a staged release goes to its share of the devices, and a smaller share sends them back`() {
         world.behind(2)
         world.signed.custom = { if (it.get("release").asLong == 3L) it.addProperty("per_million", 0) }
         val client = world.client()
@@ -75,7 +75,7 @@ class ClientTest : InWorld() {
         assertEquals(2, world.recommended())
     }
 
-    @Test fun `a withdrawn release goes from the device, and what is here is not fetched again`() {
+    @Test fun `a withdrawn release is replaced by the stored one before it, without a download`() {
         val client = world.behind(2)
         client.refresh()
         world.signed.withdrawn = setOf(3)
@@ -83,14 +83,14 @@ class ClientTest : InWorld() {
         assertEquals(2, world.recommended())
     }
 
-    @Test fun `the version before is kept, and older ones go`() {
+    @Test fun `the previous version is kept, and older ones are deleted`() {
         world.behind(2).refresh()
         val kept = File(world.store(), "versions").list()!!.toSet()
         assertEquals(setOf(Vectors.name(2), Vectors.name(3)), kept)
         assertEquals(0, File(world.store(), "downloads").list()!!.size)
     }
 
-    @Test fun `rolling back goes to the version before, and stays there`() {
+    @Test fun `a rollback goes to the previous version, and the client stays there`() {
         val client = world.behind(2)
         client.refresh()
         val live = client.recommender()
@@ -101,7 +101,7 @@ class ClientTest : InWorld() {
         assertEquals(2, world.recommended())
     }
 
-    @Test fun `a release that does not work here is not tried again until the runtime changes`() {
+    @Test fun `a release that fails on this device is not tried again until the runtime changes`() {
         world.behind(2)
         world.signed.custom = { if (it.get("release").asLong == 3L) it.addProperty("model", "0".repeat(64)) }
         val failed = ArrayList<SyncEvent>()
@@ -109,7 +109,7 @@ class ClientTest : InWorld() {
         assertFalse(client.refresh().changed)
         assertEquals(1, failed.size)
         assertEquals(1, client.status().bad.size)
-        world.signed.withdrawn = setOf(1) // other things are signed, so it looks again
+        world.signed.withdrawn = setOf(1) // the signed targets differ, so the client looks again
         assertFalse(client.refresh().changed)
         assertEquals(1, failed.size)
         assertEquals(2, world.recommended())
@@ -119,16 +119,16 @@ class ClientTest : InWorld() {
 
     @Test fun `conditions postpone a download`() {
         world.behind(2)
-        val asked = ArrayList<Long>()
-        val client = world.client(conditions = { asked += it; asked.size > 1 })
+        val costs = ArrayList<Long>()
+        val client = world.client(conditions = { costs += it; costs.size > 1 })
         assertEquals(How.POSTPONED, client.refresh().how)
         assertEquals(2, world.recommended())
         assertEquals(How.PATCH, client.refresh().how)
         assertEquals(3, world.recommended())
-        assertTrue(asked.all { it in 1..1000 })
+        assertTrue(costs.all { it in 1..1000 })
     }
 
-    @Test fun `events tell what is going on`() {
+    @Test fun `a refresh sends events`() {
         world.behind(2)
         val told = ArrayList<SyncEvent>()
         world.client { told += it }.refresh()
@@ -137,7 +137,7 @@ class ClientTest : InWorld() {
         assertEquals(listOf(SyncEvent.Verifying(3), SyncEvent.Swapped(3)), told.takeLast(2))
     }
 
-    @Test fun `a release whose data is odd is refused by name`() {
+    @Test fun `a release with invalid data is refused, and the error says why`() {
         val client = world.behind(2)
         world.signed.custom = { it.addProperty("release", 9) }
         val error = assertThrows(SyncException::class.java) { client.refresh() }
@@ -145,9 +145,9 @@ class ClientTest : InWorld() {
         assertEquals(2, world.recommended())
     }
 
-    @Test fun `nothing is asked for as long as nothing is used`() {
+    @Test fun `the server is not contacted before the first use`() {
         val client = world.client()
         assertNull(client.status().current)
-        assertEquals(0, world.signed.asked)
+        assertEquals(0, world.signed.refreshes)
     }
 }

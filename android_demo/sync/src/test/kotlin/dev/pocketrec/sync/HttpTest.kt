@@ -11,67 +11,67 @@ import org.junit.jupiter.api.io.TempDir
 import java.io.File
 import java.io.IOException
 
-/** The line itself: where it may go, and that it gives up. */
+/** The HTTP fetcher: which URLs it accepts, and when it gives up. */
 class HttpTest {
     @TempDir lateinit var folder: File
-    private lateinit var far: FarSide
+    private lateinit var server: TestServer
     private val content = ByteArray(1000) { it.toByte() }
-    private val line = HttpFetcher(connectMillis = 500, readMillis = 200)
+    private val fetcher = HttpFetcher(connectMillis = 500, readMillis = 200)
 
     @BeforeEach fun begin() {
         File(folder, "file").writeBytes(content)
-        far = FarSide(folder)
+        server = TestServer(folder)
     }
 
-    @AfterEach fun end() = far.close()
+    @AfterEach fun end() = server.close()
 
-    private fun get(url: String = "${far.url}/file") = line.ask(url, 0).use { it.bytes.readBytes() }
+    private fun get(url: String = "${server.url}/file") = fetcher.fetch(url, 0).use { it.bytes.readBytes() }
 
-    @Test fun `a file comes whole, or from a byte on`() {
+    @Test fun `a file is fetched whole, or from a byte on`() {
         assertArrayEquals(content, get())
-        line.ask("${far.url}/file", 400).use { answer ->
-            assertEquals(206 to 400L, answer.status to answer.begin)
-            assertArrayEquals(content.copyOfRange(400, 1000), answer.bytes.readBytes())
+        fetcher.fetch("${server.url}/file", 400).use { response ->
+            assertEquals(206 to 400L, response.status to response.begin)
+            assertArrayEquals(content.copyOfRange(400, 1000), response.bytes.readBytes())
         }
     }
 
-    @Test fun `only https, unless it is this machine`() {
-        val others = listOf("http://far.side/f", "http://localhost.far/f", "ftp://127.0.0.1/f", "file:///f", "far.side")
+    @Test fun `only https is allowed, except for this machine`() {
+        val others = listOf("http://elsewhere.example/f", "http://localhost.example/f", "ftp://127.0.0.1/f", "file:///f", "elsewhere.example")
         for (url in others) {
             assertThrows(SyncException::class.java, { get(url) }, url)
         }
-        assertThrows(IOException::class.java) { HttpFetcher(allowHttp = true).ask("http://nowhere.invalid/f", 0) }
+        assertThrows(IOException::class.java) { HttpFetcher(allowHttp = true).fetch("http://nowhere.invalid/f", 0) }
     }
 
-    @Test fun `redirects are followed a few times, and only to where may be asked`() {
-        far.plan = { number, _ -> if (number < 3) FarSide.redirect { it } else FarSide.well }
+    @Test fun `redirects are followed a few times, and only to allowed URLs`() {
+        server.plan = { number, _ -> if (number < 3) TestServer.redirect { it } else TestServer.well }
         assertArrayEquals(content, get())
-        far.plan = { _, _ -> FarSide.redirect { it } }
-        assertThrows(LineException::class.java) { get() }
-        far.plan = { _, _ -> FarSide.redirect { "http://far.side$it" } }
+        server.plan = { _, _ -> TestServer.redirect { it } }
+        assertThrows(NetworkException::class.java) { get() }
+        server.plan = { _, _ -> TestServer.redirect { "http://elsewhere.example$it" } }
         assertThrows(SyncException::class.java) { get() }
     }
 
-    @Test fun `a line that stalls is given up`() {
-        far.plan = { _, _ -> FarSide.stall }
+    @Test fun `a stalled connection is an error`() {
+        server.plan = { _, _ -> TestServer.stall }
         assertThrows(IOException::class.java) { get() }
     }
 
-    @Test fun `nobody there is a line that failed`() {
-        far.close()
+    @Test fun `a missing server is an error`() {
+        server.close()
         assertThrows(IOException::class.java) { get() }
     }
 
-    @Test fun `an error page is not a file`() {
-        far.plan = { _, _ -> FarSide.status(500) }
-        line.ask("${far.url}/file", 0).use { assertEquals(500, it.status) }
-        line.ask("${far.url}/none", 0).use { assertEquals(404, it.status) }
+    @Test fun `the status of an error page is returned`() {
+        server.plan = { _, _ -> TestServer.status(500) }
+        fetcher.fetch("${server.url}/file", 0).use { assertEquals(500, it.status) }
+        fetcher.fetch("${server.url}/none", 0).use { assertEquals(404, it.status) }
     }
 
-    @Test fun `an answer is not waited for once it is of no use`() {
-        far.plan = { _, _ -> FarSide.endless }
+    @Test fun `closing does not wait for the rest of a response`() {
+        server.plan = { _, _ -> TestServer.endless }
         val begin = System.nanoTime()
-        line.ask("${far.url}/file", 0).use { it.bytes.read(ByteArray(10)) }
+        fetcher.fetch("${server.url}/file", 0).use { it.bytes.read(ByteArray(10)) }
         assertTrue(System.nanoTime() - begin < 2_000_000_000)
     }
 }

@@ -7,23 +7,23 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import java.io.File
 
-/** When the server is asked, and what comes of a server that does not answer. */
+/** When each mode contacts the server, and what happens if the server does not respond. */
 class ModesTest : InWorld() {
-    @Test fun `local never asks`() {
+    @Test fun `local never contacts the server`() {
         world.behind(2)
-        val before = world.signed.asked
+        val before = world.signed.refreshes
         val client = world.client(mode = SyncMode.LOCAL)
         assertEquals(Vectors.items(2), itemsOf(client.recommender()))
         assertEquals(RefreshResult(false, 2, 0, 0, How.UNCHANGED), client.refresh())
-        assertEquals(before, world.signed.asked)
+        assertEquals(before, world.signed.refreshes)
     }
 
-    @Test fun `local needs something in the store`() {
+    @Test fun `local needs a version in the store`() {
         val client = world.client(mode = SyncMode.LOCAL)
         assertThrows(SyncException::class.java) { client.recommender() }
     }
 
-    @Test fun `local follows what another client brought`() {
+    @Test fun `local follows a version that another client fetched`() {
         world.behind(2)
         val local = world.client(mode = SyncMode.LOCAL)
         val live = local.recommender()
@@ -32,35 +32,35 @@ class ModesTest : InWorld() {
         assertEquals(Vectors.items(3), itemsOf(live))
     }
 
-    @Test fun `latest asks first, and makes do without a line`() {
+    @Test fun `latest refreshes first, and uses the store without a network`() {
         world.behind(2)
-        world.far.plan = { _, _ -> FarSide.status(503) }
+        world.server.plan = { _, _ -> TestServer.status(503) }
         val client = world.client()
         assertEquals(Vectors.items(2), itemsOf(client.recommender()))
         assertTrue(client.status().error!!.contains("503"))
-        world.far.plan = { _, _ -> FarSide.well }
+        world.server.plan = { _, _ -> TestServer.well }
         assertEquals(Vectors.items(3), itemsOf(world.client().recommender()))
     }
 
-    @Test fun `latest with an empty store and no line is an error`() {
+    @Test fun `latest with an empty store and no network is an error`() {
         world.signed.refusal = java.io.IOException("no route")
-        assertThrows(LineException::class.java) { world.client().recommender() }
+        assertThrows(NetworkException::class.java) { world.client().recommender() }
     }
 
-    @Test fun `background answers at once and follows`() {
+    @Test fun `background mode recommends at once and follows new releases`() {
         world.behind(2)
-        world.far.plan = { number, _ -> if (number == 0) slow else FarSide.well }
+        world.server.plan = { number, _ -> if (number == 0) slow else TestServer.well }
         val client = world.client(mode = SyncMode.LOCAL_THEN_BACKGROUND)
         val live = client.recommender()
         assertEquals(Vectors.items(2), itemsOf(live))
         until { itemsOf(live) == Vectors.items(3) }
     }
 
-    @Test fun `background fills an empty store first`() {
+    @Test fun `background mode fills an empty store first`() {
         assertEquals(Vectors.items(3), itemsOf(world.client(mode = SyncMode.LOCAL_THEN_BACKGROUND).recommender()))
     }
 
-    @Test fun `watching follows by itself, tells failures, and ends with the client`() {
+    @Test fun `watching follows new releases, reports failures, and ends with the client`() {
         world.behind(2)
         world.signed.refusal = TrustException("not yet")
         val failed = ArrayList<SyncEvent>()
@@ -71,13 +71,13 @@ class ModesTest : InWorld() {
         world.signed.refusal = null
         until { itemsOf(live) == Vectors.items(3) }
         client.close()
-        val asked = world.signed.asked
+        val refreshes = world.signed.refreshes
         Thread.sleep(100)
-        assertEquals(asked, world.signed.asked)
+        assertEquals(refreshes, world.signed.refreshes)
         assertThrows(SyncException::class.java) { client.watch(seconds = 0.0) }
     }
 
-    @Test fun `a damaged version is dropped, the one before it used, and the next refresh fetches it anew`() {
+    @Test fun `a damaged version is deleted, the previous one is used, and the next refresh fetches it again`() {
         world.behind(2)
         damage(Vectors.name(2))
         val client = world.client(mode = SyncMode.LOCAL)
@@ -87,7 +87,7 @@ class ModesTest : InWorld() {
         assertEquals(2, world.recommended())
     }
 
-    @Test fun `a damaged only version is an error that the next refresh mends`() {
+    @Test fun `a damaged only version is an error that the next refresh repairs`() {
         world.signed.newest = 1
         world.client().refresh()
         damage(Vectors.name(1))
@@ -100,15 +100,15 @@ class ModesTest : InWorld() {
     private fun damage(name: String) = File(world.store(), "versions/$name/trie.safetensors").writeBytes(ByteArray(10))
 
     private companion object {
-        val slow: Fault = { exchange, content, begin ->
+        val slow: Behaviour = { exchange, content, begin ->
             Thread.sleep(150)
-            FarSide.well(this, exchange, content, begin)
+            TestServer.well(this, exchange, content, begin)
         }
 
         fun until(isSo: () -> Boolean) {
             val end = System.nanoTime() + 20_000_000_000
             while (!isSo()) {
-                assertTrue(System.nanoTime() < end, "it never came")
+                assertTrue(System.nanoTime() < end, "it did not happen in time")
                 Thread.sleep(10)
             }
         }

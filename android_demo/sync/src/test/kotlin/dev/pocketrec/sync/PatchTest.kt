@@ -1,6 +1,7 @@
 package dev.pocketrec.sync
 
 import com.github.luben.zstd.Zstd
+import dev.pocketrec.internal.sha256Hex
 import org.junit.jupiter.api.Assertions.assertArrayEquals
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
@@ -9,7 +10,7 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import java.io.File
 
-/** Patches that Python made, and what is none. */
+/** Patches from Python, and invalid patches. */
 class PatchTest {
     private fun target(name: String) = File(Vectors.repo, "targets/$name").parentFile.listFiles()!!
         .single { it.name.substringAfter('.') == name.substringAfterLast('/') }.readBytes()
@@ -21,7 +22,7 @@ class PatchTest {
         base to target("stable/3/trie.safetensors.from-${sha256Hex(base).take(16)}.zst")
     }
 
-    @Test fun `patches of Python are applied`() {
+    @Test fun `patches from Python are applied`() {
         for ((base, patch) in patches()) {
             assertTrue(patch.size < new.size)
             assertArrayEquals(new, applyPatch(base, patch, new.size.toLong()))
@@ -35,35 +36,35 @@ class PatchTest {
         }
     }
 
-    @Test fun `wherever a patch is damaged, it is refused or makes other bytes`() {
+    @Test fun `a damaged patch is refused, or its result is wrong`() {
         val (base, patch) = patches().first()
         for (at in patch.indices) {
             val damaged = patch.copyOf().also { it[at] = (it[at].toInt() xor 0x55).toByte() }
-            assertFalse(makes(base, damaged), "byte $at")
-            assertFalse(makes(base, patch.copyOf(at)), "cut at $at")
+            assertFalse(isApplied(base, damaged), "byte $at")
+            assertFalse(isApplied(base, patch.copyOf(at)), "cut at $at")
         }
     }
 
-    @Test fun `another base than the patch's own makes other bytes`() {
+    @Test fun `a patch on another base is refused, or its result is wrong`() {
         val (first, second) = patches()
-        assertFalse(makes(second.first, first.second))
-        assertFalse(makes(ByteArray(0), first.second))
+        assertFalse(isApplied(second.first, first.second))
+        assertFalse(isApplied(ByteArray(0), first.second))
     }
 
-    @Test fun `a frame that wants too large a window is refused`() {
+    @Test fun `a frame that needs too large a window is refused`() {
         val made = Zstd.compress(ByteArray(1 shl 12), 1)
         val descriptor = made.copyOf()
-        descriptor[4] = (descriptor[4].toInt() and 0x20.inv()).toByte() // no single segment, so a window follows
-        descriptor[5] = (20 shl 3).toByte() // of a gigabyte
+        descriptor[4] = (descriptor[4].toInt() and 0x20.inv()).toByte() // not a single segment, so a window follows
+        descriptor[5] = (20 shl 3).toByte() // one gigabyte
         assertThrows(SyncException::class.java) { applyPatch(ByteArray(10), descriptor, 1 shl 12) }
     }
 
-    @Test fun `windows are as in Python`() {
+    @Test fun `windows are the same as in Python`() {
         assertEquals(listOf(17, 17, 17, 18, 28), listOf(0L, 1L, 1L shl 17, (1L shl 17) + 1, 1L shl 28).map(::windowLog))
         assertThrows(SyncException::class.java) { windowLog((1L shl 28) + 1) }
     }
 
-    private fun makes(base: ByteArray, patch: ByteArray) =
+    private fun isApplied(base: ByteArray, patch: ByteArray) =
         try {
             applyPatch(base, patch, new.size.toLong()).contentEquals(new)
         } catch (_: SyncException) {

@@ -4,9 +4,9 @@ import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Test
 import java.io.File
 
-/** One store, two runtimes: what Python wrote goes on here, and the other way round. */
+/** Python and Kotlin use the same store. */
 class PythonStoreTest : InWorld() {
-    @Test fun `a store that Python wrote opens, and goes on with a patch`() {
+    @Test fun `a store from Python opens, and is updated by a patch`() {
         File(Vectors.root, "store").copyRecursively(world.store())
         assertEquals(2, world.recommended())
         val wrote = Vectors.expected.getAsJsonObject("store")
@@ -16,17 +16,17 @@ class PythonStoreTest : InWorld() {
         assertEquals(3, world.recommended())
     }
 
-    @Test fun `a store that Python wrote rolls back`() {
+    @Test fun `a store from Python rolls back`() {
         File(Vectors.root, "store").copyRecursively(world.store())
         world.client().rollback()
         assertEquals(1, world.recommended())
     }
 
-    @Test fun `a store that was written here opens in Python, which goes on with a patch`() {
+    @Test fun `a store from Kotlin opens in Python, which updates it by a patch`() {
         world.behind(2)
         val device = Store(world.store()).state().device
         val root = File(Vectors.repo, "metadata/1.root.json").path
-        val said = Vectors.python("-c", FOLLOWS, world.far.url, world.store().path, root)
+        val said = Vectors.python("-c", FOLLOWS, world.server.url, world.store().path, root)
         assertEquals("2 60 3 patch $device 60", said.trim())
         assertEquals(3, world.recommended())
     }

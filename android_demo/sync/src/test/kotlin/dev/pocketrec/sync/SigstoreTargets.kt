@@ -14,27 +14,27 @@ import java.io.IOException
 import java.time.Clock
 
 /**
- * The proof in docs/decisions/0016: sigstore-java's TUF client behind [TrustedTargets], on a JVM. It reads a repository only if
- * every `custom` object holds a `sigstore` field, too.
+ * [TrustedTargets] by sigstore-java's TUF client, as tried in docs/decisions/0016. It reads a repository only if every
+ * `custom` object also has a `sigstore` field.
  */
 class SigstoreTargets(
     private val url: String,
     private val root: String,
     private val folder: File,
     private val clock: Clock = Clock.systemUTC(),
-    private val line: Fetcher = HttpFetcher(),
+    private val fetcher: Fetcher = HttpFetcher(),
 ) : TrustedTargets {
     override fun refresh(): List<TargetInfo> {
         folder.mkdirs()
         val store = TrustedMetaStore.newTrustedMetaStore(FileSystemTufStore.newFileSystemStore(folder.toPath()))
-        val metadata = Lines("$url/metadata/", line)
+        val metadata = MetadataFetcher("$url/metadata/", fetcher)
         val updater = Updater.builder().setClock(clock).setTrustedRootPath { root }.setTrustedMetaStore(store)
             .setMetaFetcher(MetaFetcher.newFetcher(metadata)).setTargetFetcher(metadata).build()
         try {
             updater.updateMeta()
             refuseExpired(store)
         } catch (error: TufException) {
-            throw TrustException("the repository is not to be believed (${error.message}); nothing was changed", error)
+            throw TrustException("the repository is not trusted (${error.message}); nothing was changed", error)
         } catch (error: JsonParseException) {
             throw TrustException("the metadata is malformed (${error.message}); nothing was changed", error)
         }
@@ -42,12 +42,12 @@ class SigstoreTargets(
         return targets.entrySet().map { (path, target) -> info(path, target.asJsonObject) }
     }
 
-    /** The updater looks at the expiry of what is new alone: what it was shown once, it would accept for ever. */
+    /** The updater checks the expiry of new metadata only: it would accept metadata that it has seen once for ever. */
     private fun refuseExpired(store: TrustedMetaStore) {
         val now = clock.instant()
         val signed = listOf(store.root, store.timestamp, store.snapshot, store.targets)
-        val isOld = signed.any { it.signedMeta.expiresAsDate.toInstant() <= now }
-        if (isOld) throw TrustException("the repository's metadata has expired")
+        val isExpired = signed.any { it.signedMeta.expiresAsDate.toInstant() <= now }
+        if (isExpired) throw TrustException("the repository's metadata has expired")
     }
 
     private fun info(path: String, target: JsonObject): TargetInfo {
@@ -61,19 +61,23 @@ class SigstoreTargets(
         )
     }
 
-    /** Our line in the shape that the updater asks for: null where there is no such file. */
-    private class Lines(private val base: String, private val line: Fetcher) : dev.sigstore.tuf.Fetcher {
+    /** Our fetcher behind the updater's interface: null if there is no such file. */
+    private class MetadataFetcher(private val base: String, private val fetcher: Fetcher) : dev.sigstore.tuf.Fetcher {
         override fun getSource() = base
 
-        override fun fetchResource(name: String, most: Int): ByteArray? = line.ask(base + name, 0).use { answer ->
-            if (answer.status == 404 || answer.status == 403) return null
-            if (answer.status != 200) throw IOException("HTTP ${answer.status} for $name")
-            val got = ByteArrayOutputStream()
-            answer.bytes.forEachPiece { piece, size ->
-                got.write(piece, 0, size)
-                if (got.size() > most) throw FileExceedsMaxLengthException(base + name, most)
+        override fun fetchResource(name: String, limit: Int): ByteArray? {
+            fetcher.fetch(base + name, 0).use { response ->
+                if (response.status == 404 || response.status == 403) return null
+                if (response.status != 200) throw IOException("HTTP ${response.status} for $name")
+                val received = ByteArrayOutputStream()
+                val buffer = ByteArray(1 shl 16)
+                while (true) {
+                    val size = response.bytes.read(buffer)
+                    if (size < 0) return received.toByteArray()
+                    received.write(buffer, 0, size)
+                    if (received.size() > limit) throw FileExceedsMaxLengthException(base + name, limit)
+                }
             }
-            got.toByteArray()
         }
     }
 }

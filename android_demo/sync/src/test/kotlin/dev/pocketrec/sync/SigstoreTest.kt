@@ -10,25 +10,25 @@ import java.time.Clock
 import java.time.Instant
 import java.time.ZoneOffset
 
-/** What docs/decisions/0016 says of sigstore-java, measured. Should one of these fail after an update, read the decision again. */
+/** The statements of docs/decisions/0016 about sigstore-java. If one fails after an update, revise the decision. */
 class SigstoreTest : InWorld() {
     private val repo by lazy { File(folder, "repo").also { Vectors.repo.copyRecursively(it) } }
-    private val served = lazy { FarSide(repo) }
-    private val far by served
+    private val served = lazy { TestServer(repo) }
+    private val server by served
     private val longAfter = Clock.fixed(Instant.parse("2200-01-01T00:00:00Z"), ZoneOffset.UTC)
 
     @AfterEach fun stopServing() {
-        if (served.isInitialized()) far.close()
+        if (served.isInitialized()) server.close()
     }
 
-    /** Put the metadata with the mark in place of the published one. */
+    /** Replaces the published metadata by the one with `sigstore` fields. */
     private fun mark() {
         File(repo, "metadata").deleteRecursively()
         File(Vectors.root, "marked/metadata").copyRecursively(File(repo, "metadata"))
     }
 
     private fun signed(clock: Clock = Clock.systemUTC()) =
-        SigstoreTargets(far.url, File(repo, "metadata/1.root.json").readText(), File(folder, "trust"), clock)
+        SigstoreTargets(server.url, File(repo, "metadata/1.root.json").readText(), File(folder, "trust"), clock)
 
     private fun damage(name: String, old: String, new: String) {
         val file = File(repo, "metadata/$name")
@@ -37,13 +37,13 @@ class SigstoreTest : InWorld() {
         file.writeText(text.replace(old, new))
     }
 
-    @Test fun `a repository as it is published is refused, for its custom data alone`() {
+    @Test fun `a published repository is refused, only because of its custom data`() {
         val published = signed()
         val error = assertThrows(TrustException::class.java) { published.refresh() }
         assertTrue(error.message!!.contains("sigstoreMeta"))
     }
 
-    @Test fun `with the mark, a device follows signed releases from end to end`() {
+    @Test fun `with sigstore fields, a device follows signed releases from end to end`() {
         mark()
         val client = world.client(targets = signed())
         assertEquals(3, client.refresh().release)
@@ -51,7 +51,7 @@ class SigstoreTest : InWorld() {
         assertEquals(3, world.recommended())
     }
 
-    @Test fun `with the mark, it serves what is signed`() {
+    @Test fun `with sigstore fields, the signed targets are returned`() {
         mark()
         val published = world.signed.refresh().associateBy { it.path }
         for (target in signed().refresh()) {
@@ -62,7 +62,7 @@ class SigstoreTest : InWorld() {
         }
     }
 
-    @Test fun `what nobody signed is refused`() {
+    @Test fun `changed metadata is refused`() {
         for ((name, old, new) in listOf(
             Triple("4.targets.json", "\"per_million\":1000000", "\"per_million\":1000001"),
             Triple("timestamp.json", "\"version\":4", "\"version\":9"),
@@ -75,7 +75,7 @@ class SigstoreTest : InWorld() {
         }
     }
 
-    @Test fun `an older state is not taken back`() {
+    @Test fun `older metadata is refused`() {
         mark()
         signed().refresh()
         val older = File(Vectors.root, "marked/metadata/3.targets.json")
@@ -84,7 +84,7 @@ class SigstoreTest : InWorld() {
         assertThrows(TrustException::class.java) { signed().refresh() }
     }
 
-    @Test fun `what has expired is refused, also where nothing is new`() {
+    @Test fun `expired metadata is refused, even if nothing is new`() {
         mark()
         assertThrows(TrustException::class.java) { signed(longAfter).refresh() }
         signed().refresh()

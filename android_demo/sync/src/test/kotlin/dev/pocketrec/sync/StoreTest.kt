@@ -16,19 +16,19 @@ import java.util.concurrent.CountDownLatch
 import java.util.concurrent.TimeUnit
 import kotlin.concurrent.thread
 
-/** The disk, kills and other writers: whatever they leave, the last good version recommends, and a refresh mends it. */
+/** Disk errors, kills and other writers: the last good version recommends, and a refresh repairs the store. */
 class StoreTest : InWorld() {
     private fun inStore(name: String) = File(world.store(), name)
 
-    /** What a kill leaves at each step of a refresh; the bundle of the new version is taken from another store. */
+    /** The states that a kill leaves at each step of a refresh. */
     @ParameterizedTest(name = "{0}")
     @ValueSource(
         strings = [
             "half a download", "half a version", "a whole version without its name", "a version before the swap",
-            "half a note",
+            "half a current file",
         ],
     )
-    fun `what a kill left is swept away and made good`(step: String) {
+    fun `a refresh repairs what a killed writer left`(step: String) {
         world.behind(2)
         world.behind(3, "other")
         val whole = File(world.store("other"), "versions/${Vectors.name(3)}")
@@ -55,7 +55,7 @@ class StoreTest : InWorld() {
             "{\"current\": \"stable-9-0123456789abcdef\"}",
         ],
     )
-    fun `a damaged note of what is current loses nothing`(content: String) {
+    fun `a damaged current file loses nothing`(content: String) {
         world.behind(2)
         inStore("current").writeText(content)
         assertEquals(2, world.recommended())
@@ -65,7 +65,7 @@ class StoreTest : InWorld() {
 
     @ParameterizedTest(name = "{index}")
     @ValueSource(strings = ["", "[1]", "{\"device\": 5, \"bad\": [], \"settled\": {}}", "{\"bad\": {\"a\": 1}}"])
-    fun `a damaged memory begins anew`(content: String) {
+    fun `a damaged state file is replaced`(content: String) {
         world.behind(2)
         inStore("state.json").writeText(content)
         assertEquals(3, world.client().refresh().release)
@@ -75,14 +75,14 @@ class StoreTest : InWorld() {
         assertEquals(3, world.recommended())
     }
 
-    @Test fun `devices have ids of their own`() {
+    @Test fun `every device has its own id`() {
         world.behind(1, "a")
         world.behind(1, "b")
         assertNotEquals(Store(world.store("a")).state().device, Store(world.store("b")).state().device)
     }
 
-    @Test fun `a disk that refuses is said, and what was there goes on`() {
-        for (name in listOf("state.json", "current")) { // what a file should replace is a folder that is not empty
+    @Test fun `a failed write is an error, and the current version stays in use`() {
+        for (name in listOf("state.json", "current")) { // a folder that is not empty stands in place of the file
             val store = "store-$name"
             world.behind(2, store)
             val file = File(world.store(store), name)
@@ -95,7 +95,7 @@ class StoreTest : InWorld() {
         }
     }
 
-    @Test fun `a folder that cannot be written is said, and what was there goes on`() {
+    @Test fun `a folder that cannot be written is an error, and the current version stays in use`() {
         world.behind(2)
         inStore("downloads").deleteRecursively()
         inStore("downloads").writeText("in the way")
@@ -105,7 +105,7 @@ class StoreTest : InWorld() {
         assertThrows(StoreException::class.java) { under.refresh() }
     }
 
-    @Test fun `a release without room is said before it is fetched`() {
+    @Test fun `a release that does not fit on the disk is refused before it is fetched`() {
         world.behind(2)
         val store = Store(world.store())
         assertThrows(StoreException::class.java) { store.roomFor(Long.MAX_VALUE / 2) }
@@ -113,7 +113,7 @@ class StoreTest : InWorld() {
         assertEquals(2, world.recommended())
     }
 
-    @Test fun `a disk that is full in the middle of a download is said, and what was there goes on`() {
+    @Test fun `a full disk during a download is an error, and the current version stays in use`() {
         world.behind(2)
         val full = File("/dev/full")
         assumeTrue(full.exists(), "no /dev/full on this machine")
@@ -127,14 +127,14 @@ class StoreTest : InWorld() {
         assertEquals(3, world.recommended())
     }
 
-    @Test fun `two clients at once take turns, and neither disturbs the other`() {
+    @Test fun `a second client is refused during a refresh, and does not disturb it`() {
         world.behind(2)
         val holds = CountDownLatch(1)
-        val goOn = CountDownLatch(1)
+        val resume = CountDownLatch(1)
         val slow = world.client {
             if (it is SyncEvent.Verifying) {
                 holds.countDown()
-                goOn.await(20, TimeUnit.SECONDS)
+                resume.await(20, TimeUnit.SECONDS)
             }
         }
         val working = thread { slow.refresh() }
@@ -142,13 +142,13 @@ class StoreTest : InWorld() {
         assertEquals(2, world.recommended())
         assertThrows(StoreException::class.java) { world.client().refresh() }
         assertThrows(StoreException::class.java) { world.client().rollback() }
-        goOn.countDown()
+        resume.countDown()
         working.join()
         assertFalse(world.client().refresh().changed)
         assertEquals(3, world.recommended())
     }
 
-    @Test fun `another process at work is said`() {
+    @Test fun `a refresh by another process is reported`() {
         world.behind(2)
         val other = otherProcess()
         try {
@@ -162,7 +162,7 @@ class StoreTest : InWorld() {
         assertEquals(3, world.recommended())
     }
 
-    @Test fun `who was refused here does not let another process in`() {
+    @Test fun `a refused writer does not release the lock for other processes`() {
         world.behind(2)
         WriterLock.tryAcquire(inStore("lock"))!!.use {
             assertNull(WriterLock.tryAcquire(inStore("lock")))
@@ -178,7 +178,7 @@ class StoreTest : InWorld() {
         return ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT).start()
     }
 
-    /** Another process that writes, until it is ended. */
+    /** Another process that holds the lock until it is killed. */
     object Holder {
         @JvmStatic fun main(arguments: Array<String>) {
             val lock = WriterLock.tryAcquire(File(arguments[0])) ?: return println("refused")

@@ -8,8 +8,8 @@ import java.io.File
 import java.util.concurrent.TimeUnit
 
 /**
- * What Python made: `tests/vectors/sync`, or, where that is not there, the same written by Python now. Without either,
- * the tests that need it are skipped and say so.
+ * The vectors of sync: `tests/vectors/sync` of the repository, or, if that is missing, the same written by Python now.
+ * Without either, tests that need them are skipped.
  */
 object Vectors {
     private val module = File("").absoluteFile
@@ -35,20 +35,20 @@ object Vectors {
 
     private fun version(release: Long) = expected.getAsJsonArray("versions")[release.toInt() - 1].asJsonObject
 
-    /** Run Python with pocketrec, and return what it prints. */
+    /** Runs Python with pocketrec; returns its output. */
     fun python(vararg arguments: String): String {
         val name = System.getenv("POCKETREC_PYTHON") ?: "python3"
-        assumeTrue(hasPocketrec(name), "no Python with pocketrec; name one in POCKETREC_PYTHON")
+        assumeTrue(hasPocketrec(name), "set POCKETREC_PYTHON to a Python that has pocketrec[sync]")
         val process = ProcessBuilder(name, *arguments).redirectErrorStream(true).start()
-        val said = process.inputStream.bufferedReader().readText()
-        check(process.waitFor(5, TimeUnit.MINUTES) && process.exitValue() == 0) { said }
-        return said
+        val output = process.inputStream.bufferedReader().readText()
+        check(process.waitFor(5, TimeUnit.MINUTES) && process.exitValue() == 0) { output }
+        return output
     }
 
     private fun hasPocketrec(name: String): Boolean =
         try {
-            val asked = ProcessBuilder(name, "-c", "import pocketrec.runtime.sync, tuf, zstandard")
-            asked.redirectErrorStream(true).start().also { it.inputStream.readBytes() }.waitFor() == 0
+            val check = ProcessBuilder(name, "-c", "import pocketrec.runtime.sync, tuf, zstandard")
+            check.redirectErrorStream(true).start().also { it.inputStream.readBytes() }.waitFor() == 0
         } catch (_: java.io.IOException) {
             false
         }

@@ -9,17 +9,17 @@ import java.io.File
 
 val QUICK = Limits(attempts = 3, pauseMillis = 1)
 
-/** What the vectors' repository has signed, up to a release; stands in for a verifier, and fails as told. */
+/** The targets that the vectors' repository has signed, up to a release; a stand-in for a verifier, with faults on demand. */
 class Signed(private val url: String) : TrustedTargets {
     var newest = 3L
     var withdrawn = emptySet<Long>()
     var refusal: Exception? = null
     var custom: (JsonObject) -> Unit = {}
     var others: (List<TargetInfo>) -> List<TargetInfo> = { it }
-    var asked = 0
+    var refreshes = 0
 
     override fun refresh(): List<TargetInfo> {
-        asked++
+        refreshes++
         refusal?.let { throw it }
         val metadata = JsonParser.parseString(File(Vectors.repo, "metadata/4.targets.json").readText()).asJsonObject
         val listed = metadata.getAsJsonObject("signed").getAsJsonObject("targets").entrySet().map { (path, value) ->
@@ -33,10 +33,10 @@ class Signed(private val url: String) : TrustedTargets {
     }
 }
 
-/** A far side, and devices that follow it. */
+/** A server, and devices that follow its releases. */
 class World(private val folder: File) : AutoCloseable {
-    val far = FarSide(Vectors.repo)
-    val signed = Signed(far.url)
+    val server = TestServer(Vectors.repo)
+    val signed = Signed(server.url)
     private val clients = ArrayList<SyncClient>()
 
     fun store(name: String = "store") = File(folder, name)
@@ -54,22 +54,22 @@ class World(private val folder: File) : AutoCloseable {
     ): SyncClient = SyncClient(targets, store(store), channel, mode, fetcher, conditions, onEvent, limits, runtime)
         .also { clients += it }
 
-    /** A device that has a release, and one before it if there is one. */
+    /** A device with a release, and the one before it if there is one, when release 3 is out. */
     fun behind(release: Long = 2, store: String = "store"): SyncClient {
         for (number in maxOf(1, release - 1)..release) {
             signed.newest = number
             client(store).refresh()
         }
         signed.newest = 3
-        far.asked.clear()
+        server.requests.clear()
         return client(store)
     }
 
-    /** The release that a device without a line recommends from, whole; null if it does not recommend. */
+    /** The release that a device recommends from without a network; null if it does not recommend. */
     fun recommended(store: String = "store"): Long? {
-        val nobody = TrustedTargets { throw AssertionError("nothing may be asked") }
-        val silent = Fetcher { _, _ -> throw AssertionError("nothing may be asked") }
-        client(store, SyncMode.LOCAL, targets = nobody, fetcher = silent).use { client ->
+        val noTargets = TrustedTargets { throw AssertionError("the repository was contacted") }
+        val noFetcher = Fetcher { _, _ -> throw AssertionError("the server was contacted") }
+        client(store, SyncMode.LOCAL, targets = noTargets, fetcher = noFetcher).use { client ->
             val found = itemsOf(client.recommender())
             return (1L..3L).singleOrNull { Vectors.items(it) == found }
         }
@@ -77,13 +77,13 @@ class World(private val folder: File) : AutoCloseable {
 
     override fun close() {
         clients.forEach { it.close() }
-        far.close()
+        server.close()
     }
 }
 
 fun itemsOf(live: LiveRecommender): Set<String> = live.recommend(emptyList(), 1000).items.map { it.itemId }.toSet()
 
-/** Tests in a world of their own; it is made by its first use, so that a test without vectors is skipped. */
+/** Tests with a world of their own. It is made on first use, so that a test without vectors is skipped. */
 abstract class InWorld {
     @TempDir lateinit var folder: File
     private val made = lazy { World(folder) }

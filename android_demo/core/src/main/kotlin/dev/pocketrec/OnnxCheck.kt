@@ -1,5 +1,7 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.Fault
+import dev.pocketrec.internal.oneLine
 import java.io.File
 import java.io.FileInputStream
 import java.io.IOException
@@ -9,8 +11,8 @@ private const val MAX_DEPTH = 64
 private const val PIECE = 1 shl 18
 private const val DAMAGED = "is damaged or no ONNX file"
 
-/** Message -> its fields that hold messages on the way to a tensor, by number. */
-private val INTO: Map<String, Map<Int, String>> = mapOf(
+/** For each kind of message: the fields, by number, that can lead to a tensor, and the kind of message in them. */
+private val SUBMESSAGES: Map<String, Map<Int, String>> = mapOf(
     "model" to mapOf(7 to "graph", 20 to "training", 25 to "function"),
     "training" to mapOf(1 to "graph", 2 to "graph"),
     "function" to mapOf(7 to "node", 11 to "attribute"),
@@ -21,9 +23,9 @@ private val INTO: Map<String, Map<Int, String>> = mapOf(
     "tensor" to mapOf(13 to "place"),
 )
 
-/** Looks into an ONNX file before ONNX Runtime opens it: its weights may lie in listed files, and nowhere else. */
-internal object GraphCheck {
-    /** Throws a [Fault] if a tensor lies elsewhere. `sizes`: bytes of the files that it may refer to, by name. */
+/** Checks where an ONNX file stores its weights, before ONNX Runtime opens it: only files of the manifest are allowed. */
+internal object OnnxCheck {
+    /** Throws a [Fault] if a tensor is stored elsewhere. `sizes`: size of the files that it may refer to, by name. */
     fun check(graph: File, sizes: Map<String, Long>) {
         val bytes = try {
             if (mentions(graph)) graph.readBytes() else return
@@ -43,7 +45,7 @@ internal object GraphCheck {
         }
     }
 
-    /** Whether the word is in a file, which may have its weights in it and need not be held whole. */
+    /** Whether the word is in a file. The file is read in pieces, since weights may be in it. */
     private fun mentions(graph: File): Boolean = FileInputStream(graph).use { file ->
         val kept = WORD.size - 1
         val piece = ByteArray(kept + PIECE)
@@ -52,7 +54,7 @@ internal object GraphCheck {
         while (read >= 0) {
             if (Span(piece, start, kept + read).holds(WORD)) return true
             start = maxOf(start - read, 0)
-            piece.copyInto(piece, 0, read, read + kept) // a word may begin in one piece and end in the next
+            piece.copyInto(piece, 0, read, read + kept) // the word may span two pieces
             read = file.read(piece, kept, PIECE)
         }
         false
@@ -62,9 +64,9 @@ internal object GraphCheck {
         if (depth > MAX_DEPTH) throw Fault("is nested too deeply")
         val place = HashMap<String, String>()
         message.fields { number, value ->
-            val inner = INTO.getValue(kind)[number]
+            val inner = SUBMESSAGES.getValue(kind)[number]
             if (inner == "place") {
-                val entry = HashMap<Int, String>() // of a field twice, the last counts
+                val entry = HashMap<Int, String>() // if a field occurs twice, the last one counts
                 value.fields { n, text -> entry[n] = text.toString() }
                 val key = entry[1] ?: ""
                 if (key in place) throw Fault("says twice what the ${quote(key.take(20))} of a tensor is")
@@ -77,7 +79,7 @@ internal object GraphCheck {
     }
 }
 
-/** A part of a protobuf message. */
+/** A range of bytes that holds a protobuf message. */
 private class Span(private val bytes: ByteArray, private var at: Int, private val end: Int) {
     override fun toString() = String(bytes, at, end - at, Charsets.UTF_8)
 
@@ -90,7 +92,7 @@ private class Span(private val bytes: ByteArray, private var at: Int, private va
         return false
     }
 
-    /** Number and content of every length-delimited field; others are passed over. */
+    /** Calls `each` with number and content of every length-delimited field; other fields are skipped. */
     fun fields(each: (Int, Span) -> Unit) {
         val start = at
         while (at < end) {
@@ -100,10 +102,10 @@ private class Span(private val bytes: ByteArray, private var at: Int, private va
                 1 -> 8L
                 2 -> varint()
                 5 -> 4L
-                else -> throw Fault(DAMAGED) // groups, which no reader of ONNX knows
+                else -> throw Fault(DAMAGED) // groups are not used in ONNX
             }
             if (size < 0 || size > end - at) throw Fault(DAMAGED)
-            val number = ((tag and 0xFFFFFFFFL) ushr 3).toInt() // of a number, protobuf reads 32 bits
+            val number = ((tag and 0xFFFFFFFFL) ushr 3).toInt() // protobuf reads 32 bits of a tag
             if (tag and 7 == 2L) each(number, Span(bytes, at, at + size.toInt()))
             at += size.toInt()
         }

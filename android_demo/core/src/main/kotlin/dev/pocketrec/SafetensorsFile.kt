@@ -1,5 +1,8 @@
 package dev.pocketrec
 
+import dev.pocketrec.internal.Fault
+import dev.pocketrec.internal.StrictJson
+import dev.pocketrec.internal.oneLine
 import java.io.File
 import java.io.IOException
 import java.io.RandomAccessFile
@@ -7,11 +10,11 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.nio.channels.FileChannel
 
-/** A tensor of a safetensors file: its bytes stay in the mapped file. */
+/** A tensor of a safetensors file; its bytes stay in the mapped file. */
 internal class Tensor(val type: String, val shape: List<Int>, val bytes: ByteBuffer)
 
-/** A safetensors file by memory map: a short header of one meaning, and tensors that fill the file. */
-internal class TensorFile private constructor(val metadata: Map<String, String>, val tensors: Map<String, Tensor>) {
+/** A memory-mapped safetensors file, read strictly: a short header, and tensors that fill the rest without gaps. */
+internal class SafetensorsFile private constructor(val metadata: Map<String, String>, val tensors: Map<String, Tensor>) {
     companion object {
         private const val MAX_HEADER_BYTES = 1L shl 20
         private const val MAX_DIMENSIONS = 8
@@ -23,8 +26,8 @@ internal class TensorFile private constructor(val metadata: Map<String, String>,
             "F32" to 4, "U64" to 8, "I64" to 8, "F64" to 8,
         )
 
-        /** Reads a file, or throws a [Fault] that says what is wrong. */
-        fun open(file: File): TensorFile {
+        /** Opens a file, or throws a [Fault] that says what is wrong. */
+        fun open(file: File): SafetensorsFile {
             if (file.length() > Int.MAX_VALUE) throw Fault("it has ${file.length()} bytes, more than a map holds")
             val map = try {
                 RandomAccessFile(file, "r").use { it.channel.map(FileChannel.MapMode.READ_ONLY, 0, it.length()) }
@@ -44,7 +47,7 @@ internal class TensorFile private constructor(val metadata: Map<String, String>,
             map.get(text)
             if (text.isEmpty() || text[0] != '{'.code.toByte()) throw Fault("its header is no object")
             val header = StrictJson.parse(text) as? Map<*, *> ?: throw Fault("its header is no object")
-            return TensorFile(metadata(header[META]), tensors(header, slice(map, text.size + 8, map.limit())))
+            return SafetensorsFile(metadata(header[META]), tensors(header, slice(map, text.size + 8, map.limit())))
         }
 
         private fun tensors(header: Map<*, *>, data: ByteBuffer): Map<String, Tensor> {
@@ -76,7 +79,7 @@ internal class TensorFile private constructor(val metadata: Map<String, String>,
             return out
         }
 
-        /** Makes sure that the tensors cover every byte once. */
+        /** Checks that the tensors cover every byte exactly once. */
         private fun checkFill(places: List<Pair<Int, Int>>, bytes: Int) {
             var end = 0
             for ((begin, until) in places.sortedWith(compareBy({ it.first }, { it.second }))) {
