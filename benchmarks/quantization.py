@@ -28,7 +28,7 @@ from pocketrec.cli.console import RichProgress
 from pocketrec.distill.data.splits import Sequences
 from pocketrec.distill.evaluation.protocol import CONVENTIONS, sample
 from pocketrec.export.measure import evaluate_bundle
-from pocketrec.export.quality_gates import measure_gates
+from pocketrec.export.quality_gates import measure_quality_gates
 from pocketrec.export.quantize import SCHEMES, tensor_types
 from pocketrec.run.run import Run, write_json
 from pocketrec.runtime.bundle.bundle import WEIGHTS_FILE, Manifest, describe_file, open_bundle, write_manifest
@@ -70,7 +70,7 @@ def main() -> None:
             (name, integer_kernels(plain, name, ids.rows, split.valid.histories))
             for name in ("ort dynamic", "ort static")
         ]
-        gates = measure_gates(bundles, catalogue.item_ids, sample(split.valid, arguments.questions), progress)
+        gates = measure_quality_gates(bundles, catalogue.item_ids, sample(split.valid, arguments.questions), progress)
         turns = in_turns(dict(bundles))
         rows = [gate.to_dict() | turns[gate.artifact] for gate in gates]
         for row, (name, folder) in zip(rows, bundles, strict=True):

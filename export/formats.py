@@ -1,4 +1,4 @@
-"""The one table of what a trained student can be exported as."""
+"""The table of all formats that a trained student can be exported as."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from pocketrec.runtime.errors import ConfigError
 
 @dataclass(frozen=True)
 class Format:
-    """A row: `--format`, `--quantize`, what is stored, and the engine that runs it."""
+    """A row of the table: `--format`, `--quantize`, how weights are stored, and the engine that runs the bundle."""
 
     name: str
     quantize: str
-    does: str
+    stores: str
     engine: str
 
     @property
     def artifact(self) -> str:
-        """What reports call it."""
+        """The format's name in reports."""
         return f"{self.name} {self.quantize}"
 
 
 FORMATS = (
-    *(Format("onnx", name, scheme.does, "onnx") for name, scheme in SCHEMES.items()),
-    *(Format("gguf", name, scheme.does, "gguf") for name, scheme in GGUF_SCHEMES.items()),
+    *(Format("onnx", name, scheme.stores, "onnx") for name, scheme in SCHEMES.items()),
+    *(Format("gguf", name, scheme.stores, "gguf") for name, scheme in GGUF_SCHEMES.items()),
 )
 
-# Weights are decoded when the file is opened, so no integer kernel of a CPU family is at work: both take the format
-# that was measured to lose nothing (docs/decisions/0009-quantisation.md).
+# Weights are decoded when the file is opened, so the format does not depend on the CPU: both presets are the smallest
+# format that was measured to lose no quality (docs/decisions/0009-quantisation.md).
 PRESETS = {"arm64": ("onnx", "int8"), "x86": ("onnx", "int8")}
 
 
 def find_format(name: str | None, quantize: str | None, preset: str | None = None) -> Format:
-    """Look a format up; what is not named comes from the preset, or is float32 ONNX.
+    """Find a format; a name or quantisation left out comes from the preset, without a preset from float32 ONNX.
 
     :raises ConfigError: if there is no such format or preset.
     """

@@ -1,6 +1,6 @@
-"""What a bundle is worth, measured on the exported files through the runtime that ships: quality, bytes, latency.
+"""Measures a bundle's quality, bytes and latency on the exported files, through the runtime that ships.
 
-Never on the checkpoint: quantisation, graph errors and the trie all show here or nowhere.
+Never on the checkpoint: losses by quantisation, wrong graphs and a wrong trie show only in the files.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class BundleRanker:
     """A bundle as a `Ranker`: catalogue rows in, catalogue rows out, one call of the runtime per history."""
 
     def __init__(self, recommender: Recommender, item_ids: Sequence[str], beam: int | None = None) -> None:
-        """Match a catalogue with the bundle's items.
+        """Match a catalogue's rows with the bundle's items.
 
-        :param item_ids: ids of the catalogue whose rows the histories hold; the bundle may lack some.
+        :param item_ids: ids of the catalogue, by the rows that histories hold; the bundle may lack some.
         :param beam: beam width; None: the bundle's own.
         """
         self.recommender, self.beam = recommender, beam
@@ -43,7 +43,7 @@ class BundleRanker:
         self.on_call: Callable[[], None] = lambda: None
 
     def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the best k rows of each history, int32 [n, k], -1 where nothing is left; notes each call's time."""
+        """Return the best k rows after each history, int32 [n, k], -1: no item left; records the time of each call."""
         out = np.full((len(histories), k), -1, np.int32)
         for row, history in enumerate(histories):
             known = self._to_bundle[history]
@@ -68,9 +68,10 @@ def evaluate_bundle(
     progress: Progress = SILENT,
     label: str = "evaluating the bundle",
 ) -> dict[str, Any]:
-    """Measure a bundle on questions, as `pocketrec evaluate` reports it.
+    """Measure a bundle on held-out questions, as `pocketrec evaluate` reports it.
 
-    :returns: recall, ndcg, mrr, coverage, popularity, the share of invalid items, users, and latency of the calls
+    :param questions: histories and the items that followed them, in rows of `item_ids`.
+    :returns: recall, ndcg, mrr, coverage, popularity, the share of invalid items, users, and the latency of a call
         in milliseconds (p50, p95).
     """
     ranker = BundleRanker(recommender, item_ids, beam)
@@ -92,7 +93,7 @@ def bundle_bytes(folder: Path) -> dict[str, int]:
 
 
 def open_files(folder: Path) -> Recommender:
-    """Open a bundle with the engine that it was exported for, so that what is measured is its graphs."""
+    """Open a bundle with the engine that it was exported for, so that its own graphs are measured."""
     return Recommender.load(folder, engine_for(open_bundle(folder)))
 
 
@@ -103,9 +104,9 @@ def measure_bundle(
     evaluation: EvaluationConfig,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Measure a written bundle on the test questions by both conventions, for its manifest.
+    """Measure a written bundle on the test questions by both conventions (seen items kept and excluded).
 
-    Latency stays out: it belongs to a machine, not to the files.
+    For the manifest, so without latency, which belongs to a machine and not to the files.
     """
     questions = sample(split.test, evaluation.users)
     counts = item_counts(split.train, len(item_ids))
@@ -133,13 +134,13 @@ def evaluate_log(
     exclude_seen: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Measure a bundle on a log's held-out events: what `pocketrec evaluate` prints.
+    """Measure a bundle on the held-out events of a log, as `pocketrec evaluate` prints it.
 
-    Items of the log that the bundle lacks are skipped in histories; as a target they are a miss.
+    Items of the log that the bundle lacks are skipped in histories; as a target they count as a miss.
 
-    :param folder: the bundle's folder, whose files are weighed.
+    :param folder: the bundle's folder, whose file sizes are reported.
     :param split: "test" or "valid".
-    :raises DataError: if the log cannot be read, or leaves no question to ask.
+    :raises DataError: if the log cannot be read, or has no held-out event.
     """
     dataset = load_dataset(interactions, None, data)
     parts = split_users(dataset.users, dataset.times, data)

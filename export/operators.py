@@ -1,7 +1,7 @@
-"""Which ONNX operators a bundle's graphs need: for the curious, and for ONNX Runtime builds that carry no others.
+"""Lists the ONNX operators that a bundle's graphs need, for instance for a reduced build of ONNX Runtime.
 
-The list is that of the graphs as written and as ONNX Runtime rewrites them when it opens them (it fuses some operators
-into its own), since a reduced build must have both.
+The list has the operators of the graphs as written, and of the graphs as ONNX Runtime rewrites them when it opens them
+(it fuses some operators into its own), since a reduced build must have both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def operators(bundle: Bundle) -> Operators:
     """
     paths = [bundle.file(name) for name in bundle.manifest.graphs.values() if name.endswith(".onnx")]
     if not paths:
-        raise BundleError("this bundle has no ONNX graph, so it needs no ONNX operators; export it with --format onnx")
+        raise BundleError("this bundle has no ONNX graph; export it with --format onnx to list its operators")
     found: Operators = {}
     for path in paths:
         for model in (onnx.load(str(path), load_external_data=False), _optimised(path)):
@@ -37,7 +37,7 @@ def operators(bundle: Bundle) -> Operators:
 
 
 def reduced_build_config(found: Mapping[tuple[str, int], Iterable[str]]) -> str:
-    """Write operators as ONNX Runtime's `--include_ops_by_config` reads them: `domain;opset;names`, one line each."""
+    """Return the text that ONNX Runtime's `--include_ops_by_config` reads: lines of `domain;opset;names`."""
     lines = ["# operators of a pocketrec bundle, for onnxruntime/tools/ci_build/build.py --include_ops_by_config"]
     lines += [f"{domain};{opset};{','.join(sorted(names))}" for (domain, opset), names in sorted(found.items())]
     return "\n".join(lines) + "\n"
@@ -51,7 +51,7 @@ def _collect(model: onnx.ModelProto, found: Operators) -> None:
 
 
 def _optimised(path: Path) -> onnx.ModelProto:
-    """The graph after ONNX Runtime's rewriting for any CPU (the last level depends on the machine)."""
+    """The graph as ONNX Runtime rewrites it for any CPU (its last level of rewriting depends on the machine)."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "optimised.onnx"
         options = ort.SessionOptions()

@@ -1,8 +1,7 @@
-"""Gates: what an exported bundle lost against the float32 model, and whether that is too much.
+"""Quality gates: how much an exported bundle lost against the float32 model, and whether that is too much.
 
-Every row is measured on the files themselves, through the runtime that ships, on the same validation questions. The
-first row is what the others are compared with. Peak memory is a fresh process's that opens the bundle and asks it a
-few questions.
+Every row is measured on the files themselves, through the runtime that ships, on the same validation questions, and
+compared with the first row. Peak memory is measured in a fresh process that opens the bundle and makes a few calls.
 """
 
 from __future__ import annotations
@@ -27,9 +26,9 @@ from pocketrec.runtime.engines.registry import engine_for
 from pocketrec.runtime.errors import ExportError
 from pocketrec.runtime.recommender import Recommender
 
-SHOWN = 10
-# Highest resident memory of a process that only runs the bundle. VmHWM begins anew with a program; ru_maxrss, the
-# fallback where there is no /proc, can hold the parent's.
+LIST_LENGTH = 10
+# Peak resident memory of a process that only runs the bundle. VmHWM starts again with each program; ru_maxrss, the
+# fallback where there is no /proc, may include the parent's.
 _PROBE = """
 import sys, resource
 from pocketrec.runtime.recommender import Recommender
@@ -46,10 +45,10 @@ print(kib / 1024)
 
 
 @dataclass(frozen=True)
-class Gate:
+class QualityGate:
     """One exported bundle: `bytes` of all its files, quality, agreement with the first row, cost of a call.
 
-    agreement: mean share of the first row's ten items that are among this one's ten. peak_mb: of a whole process, in
+    agreement: mean share of the first row's ten items that are among this row's ten. peak_mb: of a whole process, in
     MiB.
     """
 
@@ -67,26 +66,26 @@ class Gate:
         return {names.get(name, name): value for name, value in asdict(self).items()}
 
 
-def measure_gates(
+def measure_quality_gates(
     bundles: Sequence[tuple[str, Path]],
     item_ids: Sequence[str],
     questions: EvalSet,
     progress: Progress = SILENT,
-) -> list[Gate]:
-    """Measure bundles of one catalogue; the first is the one that the others are compared with.
+) -> list[QualityGate]:
+    """Measure bundles of one catalogue; all are compared with the first.
 
     :param bundles: (name of the row, folder).
-    :param item_ids: catalogue whose rows the questions hold.
+    :param item_ids: ids of the catalogue whose rows the questions hold.
     """
-    gates: list[Gate] = []
+    gates: list[QualityGate] = []
     first: NDArray[np.int32] | None = None
     for name, folder in bundles:
         with open_files(folder) as recommender:
-            lists, p50 = _ask(recommender, item_ids, questions, progress, name)
+            lists, p50 = _measure(recommender, item_ids, questions, progress, name)
         first = lists if first is None else first
         metrics = metrics_from_ranks(ranks_of(lists, questions.targets)).to_dict()
         gates.append(
-            Gate(
+            QualityGate(
                 artifact=name,
                 bytes=sum(bundle_bytes(folder).values()),
                 recall=float(metrics["recall@10"]),
@@ -100,30 +99,30 @@ def measure_gates(
 
 
 def agreement(first: NDArray[np.int32], lists: NDArray[np.int32]) -> float:
-    """Mean share of the first lists' items that are among the other's, in any order: int32 [n, k] each, -1: empty."""
+    """Mean share of the items of `first` that are also in `lists`, in any order: int32 [n, k] each, -1: empty."""
     shared = ((first[:, :, None] == lists[:, None]) & (first >= 0)[:, :, None]).any(2).sum(1)
     sizes = (first >= 0).sum(1)
     return float(np.mean(np.where(sizes > 0, shared / np.maximum(sizes, 1), 1.0)))
 
 
-def refuse_losses(gates: Sequence[Gate], max_drop: float) -> None:
+def refuse_losses(gates: Sequence[QualityGate], max_drop: float) -> None:
     """Refuse an artifact that lost too much ndcg@10 against the first row.
 
-    :param max_drop: share of the first row's ndcg@10, in [0, 1].
-    :raises ExportError: with the row that failed.
+    :param max_drop: share of the first row's ndcg@10 that may be lost, in [0, 1].
+    :raises ExportError: naming the first row that lost more.
     """
     first = gates[0]
     for gate in gates[1:]:
         if gate.ndcg < first.ndcg * (1 - max_drop):
             lost = 1 - gate.ndcg / first.ndcg
             raise ExportError(
-                f"{gate.artifact} has ndcg@10 {gate.ndcg:.4f}, {lost:.1%} under {first.artifact}'s {first.ndcg:.4f}, "
-                f"and at most {max_drop:.1%} may be lost; choose a finer format, or allow it with --max-drop"
+                f"{gate.artifact} has ndcg@10 {gate.ndcg:.4f}, {lost:.1%} below {first.artifact} ({first.ndcg:.4f}), "
+                f"more than the allowed {max_drop:.1%}; choose a format with more bits, or raise --max-drop"
             )
 
 
 def peak_memory(folder: Path) -> float:
-    """Peak resident memory, MiB, of a fresh process that opens a bundle and recommends.
+    """Return the peak resident memory, MiB, of a fresh process that opens a bundle and recommends.
 
     :raises ExportError: if that process fails.
     """
@@ -135,17 +134,17 @@ def peak_memory(folder: Path) -> float:
     return float(done.stdout)
 
 
-def _ask(
+def _measure(
     recommender: Recommender, item_ids: Sequence[str], questions: EvalSet, progress: Progress, name: str
 ) -> tuple[NDArray[np.int32], float]:
-    """Lists of ten, int32 [n, 10], seen items kept, and the median call in ms."""
+    """Lists of ten items, int32 [n, 10], seen items kept, and the median time of a call in ms."""
     ranker = BundleRanker(recommender, item_ids)
-    ranker.rank(questions.histories.take(slice(0, WARM_UP)), SHOWN, exclude_seen=False)
+    ranker.rank(questions.histories.take(slice(0, WARM_UP)), LIST_LENGTH, exclude_seen=False)
     ranker.milliseconds.clear()
     with progress.track(f"measuring {name}", len(questions)) as advance:
         ranker.on_call = advance
         lists = ranked_lists(
             ranker, questions, n_items=len(item_ids), max_history=recommender.manifest.model.max_history,
-            exclude_seen=False, list_length=SHOWN, batch_size=1024, progress=SILENT,
+            exclude_seen=False, list_length=LIST_LENGTH, batch_size=1024, progress=SILENT,
         )  # fmt: skip
     return lists, float(np.median(ranker.milliseconds))

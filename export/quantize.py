@@ -1,9 +1,9 @@
-"""Quantised weights: the same model in fewer bytes, decoded when it is opened.
+"""Quantised weights: the same model in fewer bytes, decoded when the bundle is opened.
 
-Weights alone are rounded. The device graphs decode them by plain operators whose inputs are all constants, so ONNX
-Runtime does it once, when it opens the file: calls cost what float32 costs, on any CPU, and no activation is rounded
-(docs/decisions/0009-quantisation.md has what integer kernels would have cost). How a tensor is stored stands in
-`pocketrec.runtime.bundle.weights`.
+Only weights are rounded, never activations. The ONNX graphs decode them with standard operators on constants, which
+ONNX Runtime computes once, when it opens the file; a call then costs as much as with float32, on any CPU
+(docs/decisions/0009-quantisation.md compares integer kernels). `pocketrec.runtime.bundle.weights` describes how a
+tensor is stored.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pocketrec.runtime.files.atomic import atomic_write
 from pocketrec.runtime.files.safetensors import read_header
 
 BLOCK = 32  # values that share a scale, at most
-CANDIDATES = np.linspace(0.7, 1.1, 17, dtype=np.float32)  # scales tried, relative to that of the largest value
+CANDIDATES = np.linspace(0.7, 1.1, 17, dtype=np.float32)  # scales tried, relative to the scale of the largest value
 INT8_STEPS, INT4_STEPS = (127, -127), (7, -8)
-SMALLEST = 6e-5  # the least normal float16; a smaller scale would lose its digits
-_TABLES = re.compile(r"embed(\.\d+)?|head|pair\.table")  # rows are looked up, or are outputs
+MIN_SCALE = 6e-5  # about the smallest normal float16; a smaller scale would lose digits
+_TABLES = re.compile(r"embed(\.\d+)?|head|pair\.table")  # their rows are looked up, or are outputs
 _KEPT = re.compile(r"start|norm|rope\..*|pair\.keys|.*bias")  # small, and every value counts
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -35,16 +35,19 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Scheme:
-    """A way to store weights; `encode` maps (name, float32 [n, m]) to what stands for it in the file."""
+    """A way to store weights.
 
-    does: str
+    stores: a description for people. encode: (name, float32 [n, m]) → the tensors that stand for it in the file.
+    """
+
+    stores: str
     encode: Callable[[str, NDArray[np.float32]], dict[str, NDArray[Any]]]
 
 
 def quantize(weights: Arrays, scheme: str) -> dict[str, NDArray[Any]]:
     """Encode a model's matrices and tables; biases, norms and positions stay as they are.
 
-    :param weights: tensors of `export.weights` or `export.token_weights`, float32 [n, m] where they are quantised.
+    :param weights: tensors of `export.weights` or `export.llama.weights`, float32 [n, m] where they are quantised.
     :param scheme: a name of `SCHEMES`.
     :raises ConfigError: on an unknown scheme.
     """
@@ -52,33 +55,34 @@ def quantize(weights: Arrays, scheme: str) -> dict[str, NDArray[Any]]:
         raise ConfigError(f"there is no quantisation {scheme!r} for ONNX; choose one of {', '.join(SCHEMES)}")
     out: dict[str, NDArray[Any]] = {}
     for name, array in weights.items():
-        plain = _KEPT.fullmatch(name) or array.dtype != np.float32
-        out |= {name: array} if plain else SCHEMES[scheme].encode(name, array)
+        kept = _KEPT.fullmatch(name) or array.dtype != np.float32
+        out |= {name: array} if kept else SCHEMES[scheme].encode(name, array)
     return out
 
 
 def save_weights(weights: Arrays, path: Path, scheme: str) -> None:
     """Write a model's tensors as a safetensors file; the same weights give the same bytes.
 
-    :param weights: as for `quantize`. scheme: how they are stored, a name of `SCHEMES`.
+    :param weights: as for `quantize`.
+    :param scheme: how they are stored, a name of `SCHEMES`.
     :raises ConfigError: on an unknown scheme.
     """
     atomic_write(path, [packed(weights, scheme)])
 
 
 def packed(weights: Arrays, scheme: str) -> bytes:
-    """Return what `save_weights` writes."""
-    plain = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    return bytes(save(dict(sorted(quantize(plain, scheme).items()))))
+    """Return the content of the file that `save_weights` writes."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+    return bytes(save(dict(sorted(quantize(contiguous, scheme).items()))))
 
 
 def tensor_types(path: Path) -> list[tuple[str, str, tuple[int, ...], int]]:
-    """Read what a weight file really holds: (name, type, shape, bytes) of every tensor, as safetensors names types."""
+    """Return (name, type, shape, bytes) of every tensor in a weight file, types by safetensors' names."""
     return [(name, dtype, shape, size) for name, (dtype, shape, _, size) in read_header(path).items()]
 
 
 def int8(name: str, array: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """Round to [-127, 127] with a scale per output channel: per row of an embedding or a head, else per column."""
+    """Round to [-127, 127] with a scale per output channel: a row of an embedding or a head, a column of all others."""
     by_row = name.startswith(("embed", "head"))
     groups = array[:, None, :] if by_row else array.T[:, None, :]  # [channels, 1, values]
     codes, scale = _round(groups, *INT8_STEPS)
@@ -88,9 +92,9 @@ def int8(name: str, array: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
 
 
 def int4(name: str, array: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
-    """Round to [-8, 7] with a scale per block: along a table's rows, along a matrix's inputs.
+    """Round to [-8, 7] with a scale per block, along the rows of a table or the inputs of a matrix.
 
-    A tensor whose blocked axis is odd keeps eight bits.
+    A tensor whose blocked axis is odd, or that has one column, is stored by `int8`.
     """
     axis = 1 if _TABLES.fullmatch(name) else 0
     length = array.shape[axis]
@@ -106,17 +110,17 @@ def int4(name: str, array: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
 
 
 def _round(groups: NDArray[np.float32], high: int, low: int) -> tuple[NDArray[np.int32], NDArray[np.float16]]:
-    """Round groups [..., B] to whole multiples of a scale each, float16 [...].
+    """Round groups [..., B] to integers times a scale per group, float16 [...].
 
-    Of some candidates, the scale of the least square error is taken. Where the range is not even (-8 to 7), the largest
-    value takes the side with more room.
+    Of `CANDIDATES`, the scale with the least square error is taken. Where the range is not symmetric (-8 to 7), the
+    scale's sign gives the largest value the side with more room.
     """
     extreme = np.take_along_axis(groups, np.abs(groups).argmax(-1, keepdims=True), -1)[..., 0]
     base = extreme / low if low != -high else np.abs(extreme) / high
     best, error = np.ones_like(base, np.float16), np.full(base.shape, np.inf, np.float32)
     for factor in CANDIDATES:
         scale = base * factor
-        scale = np.where(np.abs(scale) < SMALLEST, SMALLEST, scale).astype(np.float16)
+        scale = np.where(np.abs(scale) < MIN_SCALE, MIN_SCALE, scale).astype(np.float16)
         wide = scale.astype(np.float32)[..., None]
         found = np.square(np.clip(np.rint(groups / wide), low, high) * wide - groups).sum(-1)
         better = found < error

@@ -1,4 +1,4 @@
-"""The same model over another catalogue of its SID space: a bundle that differs in its trie alone."""
+"""Writes a bundle with the same model over another catalogue of its SID space: only the trie differs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ from pocketrec.runtime.files.safetensors import write_tensors
 
 
 class Resemblances(NamedTuple):
-    """What new items resemble, as rows of the trie's table; the tensors of `pocketrec.runtime.cold_items`."""
+    """The items that each new item resembles, as rows of the trie's table (format: `pocketrec.runtime.cold_items`).
+
+    items: int32 [n], the new items, rising. counts: uint8 [n], how many items each resembles. neighbours: int32
+    [sum of counts], those items, one new item after the other. weights: float16 [sum of counts], in (0, 1].
+    """
 
     items: NDArray[np.int32]
     neighbours: NDArray[np.int32]
@@ -38,7 +42,7 @@ class Resemblances(NamedTuple):
 
 
 def write_cold_items(path: Path, cold: Resemblances) -> None:
-    """Write a file of cold items; equal contents give equal bytes.
+    """Write the file of cold items; equal contents give equal bytes.
 
     :raises OSError: if it cannot be written.
     """
@@ -46,13 +50,13 @@ def write_cold_items(path: Path, cold: Resemblances) -> None:
 
 
 def write_refreshed(base: Bundle, trie: ItemTrie, out: Path, cold: Resemblances | None = None) -> Manifest:
-    """Write a bundle with the model of another one and a new catalogue; the model's id does not change.
+    """Write a bundle with the model of another bundle and a new catalogue; the model's id does not change.
 
-    What was measured on the old catalogue does not hold for the new one: it moves to `provenance["measured_before"]`.
+    Metrics of the old catalogue do not hold for the new one, so they move to `provenance["measured_before"]`.
 
     :param base: an opened bundle.
     :param trie: the whole new catalogue.
-    :param cold: what its new items resemble; None: not said.
+    :param cold: what its new items resemble; None: the bundle gets no file of cold items.
     :raises BundleError: if the trie does not fit the model; nothing is written then.
     """
     check_fit(base.manifest.model, trie)

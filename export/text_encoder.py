@@ -1,8 +1,8 @@
 """A text encoder for the device: a transformers directory to ONNX, by optimum, checked against torch.
 
-optimum-onnx 0.1 wants transformers below 4.58, while the rest of pocketrec runs with 5, too; so it is an extra of its
-own (`optimum`), best in an environment of its own. What it writes needs neither: `pocketrec.runtime.text_encoder` reads
-it with ONNX Runtime and tokenizers.
+optimum-onnx 0.1 needs transformers below 4.58, while the rest of pocketrec also runs with 5. So it is an extra of its
+own (`optimum`), best installed in its own environment. The exported encoder needs neither:
+`pocketrec.runtime.text_encoder` runs it with ONNX Runtime and tokenizers.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ SAMPLES = (
     "a long description " * 200,
 )
 _MISSING = (
-    "exporting a text encoder needs optimum-onnx, which wants transformers below 4.58; "
-    "in an environment of its own, run: pip install 'pocketrec[optimum]'"
+    "exporting a text encoder needs optimum-onnx, which needs transformers below 4.58; "
+    "in a separate environment, run: pip install 'pocketrec[optimum]'"
 )
 
 
@@ -43,15 +43,15 @@ def export_text_encoder(
     tolerance: float = 1e-4,
     samples: Sequence[str] = SAMPLES,
 ) -> dict[str, Any]:
-    """Export a text encoder; an older folder of the same name is replaced when the new one has passed its check.
+    """Export a text encoder; it replaces an older folder of the same name when it has passed its check.
 
     :param directory: a local transformers directory with a fast tokenizer (tokenizer.json).
     :param out: the folder to write.
-    :param max_tokens: longer texts are cut; take the one that the item vectors were made with (`text.max_tokens`).
-    :param tolerance: largest difference allowed between a number of the two vectors of a text.
-    :param samples: texts that are encoded by both, torch and the exported files.
+    :param max_tokens: longer texts are cut; use the value that the item vectors were made with (`text.max_tokens`).
+    :param tolerance: largest difference allowed between the vectors of torch and of the exported files.
+    :param samples: texts that both encode for this check.
     :returns: {"encoder": path, "dim": n, "max_tokens": n, "bytes": n, "largest_difference": x}.
-    :raises ConfigError: if the directory is no encoder that can be exported.
+    :raises ConfigError: if the directory does not hold an encoder that can be exported.
     :raises MissingExtraError: without optimum-onnx.
     :raises TrainingError: if the exported encoder differs from the torch model.
     """
@@ -68,8 +68,8 @@ def export_text_encoder(
     difference = float(np.abs(TextEncoder(partial).encode(samples) - expected).max())
     if not difference <= tolerance:
         raise TrainingError(
-            f"the exported encoder differs from the torch model by {difference:.2g}, over the tolerance of "
-            f"{tolerance}; the files stay in {partial} for a look, nothing was put into {out}"
+            f"the exported encoder differs from the torch model by {difference:.2g}, more than the tolerance of "
+            f"{tolerance}; {out} is unchanged, and the exported files are kept in {partial}"
         )
     put_in_place(partial, out)
     size = sum(path.stat().st_size for path in out.iterdir())
@@ -85,7 +85,7 @@ def _run_optimum(directory: Path, out: Path) -> None:
     except ModuleNotFoundError as error:
         raise MissingExtraError(_MISSING) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about tracing; the parity check decides
+        warnings.simplefilter("ignore")  # they are about tracing; the check below decides
         try:
             main_export(
                 str(directory), output=str(out), task="feature-extraction", library_name="transformers",
@@ -93,11 +93,13 @@ def _run_optimum(directory: Path, out: Path) -> None:
             )  # fmt: skip
         except (OSError, KeyError, ValueError) as error:
             reason = str(error).partition("\n")[0]
-            raise ConfigError(f"optimum cannot export {directory} ({reason}); give an encoder that it knows") from error
+            raise ConfigError(
+                f"optimum cannot export {directory} ({reason}); give an encoder that it supports"
+            ) from error
 
 
 def _strip(path: Path) -> None:
-    """Take out what the exporter wrote about its machine: stack traces, sources, metadata."""
+    """Remove the exporter's traces of its machine: stack traces, source lines, metadata."""
     import onnx
 
     model = onnx.load(str(path), load_external_data=False)

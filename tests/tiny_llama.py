@@ -11,10 +11,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tiny import CODES, LEVELS
+from pocketrec.export.llama.convert import convert_llama
+from pocketrec.runtime.bundle.bundle import Manifest
+from tiny import CODES, LEVELS, random_rows
 
 VOCAB, FIRST = 40, 9  # token of level l and code c: FIRST + l * CODES + c; others are text
 BOS, PROMPT = 1, (1, 5, 3)
+ITEMS = 60
 
 
 def tiny_llama(folder: Path, seed: int = 0, **settings: Any) -> LlamaForCausalLM:
@@ -41,6 +44,18 @@ def write_index(path: Path, rows: NDArray[np.integer]) -> Path:
     """Spell items `item-0`, `item-1`, ... by token ids."""
     path.write_text(json.dumps({f"item-{i}": tokens for i, tokens in enumerate(tokens_of(rows).tolist())}))
     return path
+
+
+def tiny_source(folder: Path, **settings: Any) -> tuple[LlamaForCausalLM, Path, NDArray[np.uint8]]:
+    """What a conversion starts from, in a folder: a model, and the index of a small catalogue with these SIDs."""
+    rows = random_rows(ITEMS)
+    return tiny_llama(folder / "model", **settings), write_index(folder / "index.json", rows), rows
+
+
+def tiny_conversion(folder: Path, index: Path | None = None, **options: Any) -> Manifest:
+    """Convert what `tiny_source` left in a folder to `folder / "bundle"`."""
+    options = {"max_history": 6, "beam": 8, **options}
+    return convert_llama(folder / "model", index or folder / "index.json", folder / "bundle", **options)
 
 
 def whole_space() -> NDArray[np.uint8]:

@@ -1,11 +1,8 @@
 """A causal Llama trained elsewhere to a GGUF that llama.cpp runs, with its item index beside it.
 
-The folder holds `model.gguf` (architecture "llama", no vocabulary: llama.cpp is given ids and must not be asked to
-tokenise) and `index.json`: {"prompt": token ids before every history, "items": {item id: token ids}}. The search over
-the items is the host's; a bundle (`export/llama/convert.py`) has it inside.
-
-llama.cpp turns neighbouring numbers of a head together where transformers turns the two halves, so the rows of the
-query and key projections are put in that order.
+The folder holds `model.gguf` (architecture "llama", no vocabulary: llama.cpp reads token ids and must not be asked to
+tokenise) and `index.json`: {"prompt": token ids before every history, "items": {item id: token ids}}. The host must
+search over the items itself; a bundle (`export/llama/convert.py`) has the search inside.
 """
 
 from __future__ import annotations
@@ -18,19 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.export.llama.read import Llama, LlamaShape, rope_factors
+from pocketrec.export.gguf.layout import BLOCK_NAMES, add_shape, finish, import_gguf, in_llama_cpp_order
+from pocketrec.export.llama.read import Llama, rope_factors
 from pocketrec.export.llama.source import read_source
-from pocketrec.runtime.errors import ConfigError, MissingExtraError
+from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.files.atomic import atomic_folder, atomic_write_text
 
 MODEL, INDEX = "model.gguf", "index.json"
-SCHEMES = ("none", "f16", "q8_0")  # of `export.gguf`, those that need no llama.cpp
-_NAMES = {
-    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
-}  # fmt: skip
+SCHEMES = ("none", "f16", "q8_0")  # those of `export.gguf.student` that need no llama.cpp
+_BLOCK = {ours: theirs for theirs, ours in BLOCK_NAMES.items()}
 _OUTER = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}
+_FILE_TYPES = {"none": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0"}
 
 
 def convert_llama_gguf(
@@ -40,9 +35,10 @@ def convert_llama_gguf(
 
     :param directory: as for `convert_llama`; so are `index` and `prompt`.
     :param out: the folder.
-    :param quantize: type of the matrices, "none" (float32), "f16" or "q8_0" (rows that are no multiple of 32 stay f16).
+    :param quantize: type of the matrices: "none" (float32), "f16" or "q8_0" (f16 where rows are not a multiple of 32).
     :returns: {"gguf": path, "items": n, "parameters": n, "bytes": n}.
-    :raises ConfigError, DataError: as `read_source`, and on an unknown type.
+    :raises ConfigError: as `read_source`, and on an unknown type.
+    :raises DataError: as `read_source`.
     :raises MissingExtraError: without the gguf package.
     """
     if quantize not in SCHEMES:
@@ -63,67 +59,38 @@ def write_gguf(llama: Llama, path: Path, scheme: str) -> None:
     :param scheme: one of `SCHEMES`.
     :raises MissingExtraError: without the gguf package.
     """
-    try:
-        import gguf
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            "writing a GGUF needs the gguf package; run: pip install 'pocketrec[teacher]'"
-        ) from error
-    writer: Any = gguf.GGUFWriter(path, "llama")
-    _add_shape(writer, gguf, llama.shape, scheme)
-    for name, tensor in _tensors(llama):
-        kind = _type_of(gguf, tensor, scheme)
-        writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def _add_shape(writer: Any, gguf: Any, shape: LlamaShape, scheme: str) -> None:
+    gguf, shape = import_gguf(), llama.shape
+    writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("converted")
-    writer.add_context_length(shape.positions)
-    writer.add_embedding_length(shape.dim)
-    writer.add_block_count(shape.layers)
-    writer.add_feed_forward_length(shape.ffn)
-    writer.add_head_count(shape.heads)
-    writer.add_head_count_kv(shape.kv_heads)
-    writer.add_key_length(shape.head_dim)
-    writer.add_value_length(shape.head_dim)
-    writer.add_rope_dimension_count(shape.head_dim)
-    writer.add_rope_freq_base(shape.rope_theta)
-    writer.add_layer_norm_rms_eps(shape.norm_eps)
+    add_shape(writer, shape, shape.positions)
     writer.add_vocab_size(shape.vocab)
-    types = {"none": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0"}
-    writer.add_file_type(gguf.LlamaFileType[types[scheme]])
+    writer.add_file_type(gguf.LlamaFileType[_FILE_TYPES[scheme]])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     writer.add_tokenizer_model("no_vocab")
     if shape.rope_scaling["rope_type"] == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(float(shape.rope_scaling["factor"]))
+    for name, tensor in _tensors(llama):
+        kind = _type_of(gguf, tensor, scheme)
+        writer.add_tensor(name, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
+    finish(writer)
 
 
 def _tensors(llama: Llama) -> list[tuple[str, NDArray[np.float32]]]:
-    """Names and values as llama.cpp has them; it takes the embedding for the head where there is none."""
+    """Names and values as llama.cpp expects them; without a head it uses the embedding."""
     shape, out = llama.shape, []
     for name, tensor in llama.tensors.items():
         stem, _, kind = name.rpartition(".")
         if stem in _OUTER:
             out.append((f"{_OUTER[stem]}.{kind}", tensor))
             continue
-        _, layer, part = stem.split(".", 2)
-        if part in ("self_attn.q_proj", "self_attn.k_proj"):
-            tensor = _neighbours(tensor, shape.heads if part == "self_attn.q_proj" else shape.kv_heads)
-        out.append((f"blk.{layer}.{_NAMES[part]}.{kind}", tensor))
+        _, layer, module = stem.split(".", 2)
+        theirs = _BLOCK[module]
+        tensor = in_llama_cpp_order(tensor, theirs, shape.heads, shape.kv_heads)
+        out.append((f"blk.{layer}.{theirs}.{kind}", tensor))
     if shape.rope_scaling["rope_type"] == "llama3":
         out.append(("rope_freqs.weight", rope_factors(shape)))
     return out
-
-
-def _neighbours(tensor: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Rows of every head, from halves (0 … d/2, d/2 … d) to neighbours (0, d/2, 1, d/2 + 1, …)."""
-    halves = tensor.reshape(heads, 2, -1, *tensor.shape[1:])
-    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(tensor.shape))
 
 
 def _type_of(gguf: Any, tensor: NDArray[np.float32], scheme: str) -> Any:

@@ -1,59 +1,58 @@
 """The student as GGUF: `encoder.gguf`, the backbone as llama.cpp's arch `llama`, and `decoder.safetensors` beside it.
 
-The file has no vocabulary: histories go in as embeddings, the hidden state behind the last norm comes out. llama.cpp
-wants a word table all the same; its one row is the start token. What the device does with h (SID decoder, pair table)
-is in `decoder.safetensors`, tensors as in `export.weights`, and the search is the numpy reference.
-
-llama.cpp turns neighbouring values of a head by RoPE where transformers turns its halves, so the rows of q and k are
-reordered; a file without that loads in silence and is wrong.
+The GGUF has no vocabulary: histories go in as embeddings, the hidden state behind the last norm comes out. llama.cpp
+requires a token table all the same; its one row is the start token. The SID decoder and the pair table are in
+`decoder.safetensors`, tensors as in `export.weights`, and the search is the numpy reference.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.models.student import Student
+from pocketrec.export.gguf.layout import BLOCK_NAMES, add_shape, finish, import_gguf, in_llama_cpp_order
 from pocketrec.export.quantize import save_weights
 from pocketrec.export.weights import device_weights
 from pocketrec.runtime.bundle.bundle import ModelSpec
 from pocketrec.runtime.engines.gguf import BACKBONE, DECODER, IN_BACKBONE
-from pocketrec.runtime.errors import ExportError, MissingExtraError
+from pocketrec.runtime.errors import ExportError
 from pocketrec.runtime.files.atomic import atomic_file
-
-if TYPE_CHECKING:
-    from gguf import GGUFWriter
 
 
 @dataclass(frozen=True)
 class GgufScheme:
-    """How the backbone's matrices and the decoder's are stored: as a type of ggml, or by llama.cpp's own quantiser."""
+    """How the matrices of the backbone and of the decoder are stored.
 
-    does: str
-    decoder: str  # a name of `export.quantize.SCHEMES`
+    stores: a description for people. decoder: a name of `export.quantize.SCHEMES`. ggml: type of the backbone's
+    matrices. ftype: llama.cpp's LLAMA_FTYPE_MOSTLY_…, where its own quantiser must convert the backbone.
+    """
+
+    stores: str
+    decoder: str
     ggml: str = "F32"
-    ftype: int | None = None  # llama.cpp's LLAMA_FTYPE_MOSTLY_…, where its quantiser must do it
+    ftype: int | None = None
 
 
 SCHEMES: dict[str, GgufScheme] = {
-    "none": GgufScheme("float32", "none"),
-    "f16": GgufScheme("float16", "fp16", "F16"),
-    "q8_0": GgufScheme("8 bits, a scale per block of 32", "int8", "Q8_0"),
-    "q4_0": GgufScheme("4 bits, a scale per block of 32", "int4", "Q4_0"),
-    "q6_k": GgufScheme("K-quant of 6 bits, where widths are multiples of 256", "int8", ftype=18),
-    "q4_k": GgufScheme("K-quant of 4 bits, where widths are multiples of 256", "int4", ftype=15),
+    "none": GgufScheme("float32", decoder="none"),
+    "f16": GgufScheme("float16", decoder="fp16", ggml="F16"),
+    "q8_0": GgufScheme("8 bits, a scale per block of 32", decoder="int8", ggml="Q8_0"),
+    "q4_0": GgufScheme("4 bits, a scale per block of 32", decoder="int4", ggml="Q4_0"),
+    "q6_k": GgufScheme("K-quant of 6 bits, where widths are multiples of 256", decoder="int8", ftype=18),
+    "q4_k": GgufScheme("K-quant of 4 bits, where widths are multiples of 256", decoder="int4", ftype=15),
 }
 
 
 def write_gguf(student: Student, spec: ModelSpec, folder: Path, scheme: str = "none") -> dict[str, str]:
     """Write `encoder.gguf` and `decoder.safetensors` into a folder.
 
-    :param scheme: a name of `SCHEMES`. A matrix whose width does not divide keeps float16 (K-quants: what llama.cpp
-        falls back to); `gguf_tensor_types` tells.
+    :param scheme: a name of `SCHEMES`. A matrix whose rows are not whole blocks is stored as float16 (K-quants:
+        as llama.cpp decides); `gguf_tensor_types` lists the types.
     :returns: role → file name, for the manifest's graphs.
     :raises MissingExtraError: if gguf, or for K-quants llama-cpp-python, is not installed.
     """
@@ -72,48 +71,35 @@ def write_gguf(student: Student, spec: ModelSpec, folder: Path, scheme: str = "n
 
 
 def gguf_tensor_types(path: Path) -> list[tuple[str, str, tuple[int, ...], int]]:
-    """Read what a GGUF really holds: (name, type, shape, bytes) of every tensor, as ggml names types."""
-    reader = _gguf().GGUFReader(path)
+    """Return (name, type, shape, bytes) of every tensor in a GGUF file, types by ggml's names."""
+    reader = import_gguf().GGUFReader(path)
     return [
         (t.name, t.tensor_type.name, tuple(int(n) for n in reversed(t.shape)), int(t.n_bytes)) for t in reader.tensors
     ]
 
 
 def _write_backbone(student: Student, spec: ModelSpec, path: Path, scheme: GgufScheme) -> None:
-    writer: GGUFWriter = _gguf().GGUFWriter(path, "llama")
+    writer = import_gguf().GGUFWriter(path, "llama")
     writer.add_name("pocketrec")
     writer.add_vocab_size(1)
     writer.add_tokenizer_model("none")
-    writer.add_context_length(spec.max_history + 1)
-    writer.add_embedding_length(spec.dim)
-    writer.add_block_count(spec.layers)
-    writer.add_feed_forward_length(spec.ffn)
-    writer.add_head_count(spec.heads)
-    writer.add_head_count_kv(spec.kv_heads)
-    writer.add_key_length(spec.head_dim)
-    writer.add_value_length(spec.head_dim)
-    writer.add_rope_dimension_count(spec.head_dim)
-    writer.add_rope_freq_base(spec.rope_theta)
-    writer.add_layer_norm_rms_eps(spec.norm_eps)
+    add_shape(writer, spec, spec.max_history + 1)
     for name, array in _tensors(student, spec).items():
         _add(writer, name, array, scheme)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    finish(writer)
 
 
-def _add(writer: GGUFWriter, name: str, array: NDArray[np.float32], scheme: GgufScheme) -> None:
-    """Add a tensor: norms and the word table in float32, matrices in the scheme's type where their width allows."""
-    kinds = _gguf().GGMLQuantizationType
+def _add(writer: Any, name: str, array: NDArray[np.float32], scheme: GgufScheme) -> None:
+    """Add a tensor: norms and the token table in float32, matrices in the scheme's type where their width allows."""
+    gguf = import_gguf()
+    kinds = gguf.GGMLQuantizationType
     kind = kinds[scheme.ggml]
     if kind == kinds.F32 or array.ndim == 1 or name.startswith("token_embd"):
         writer.add_tensor(name, array)
         return
-    block = _gguf().GGML_QUANT_SIZES[kind][0]
-    if array.shape[1] % block:
+    if array.shape[1] % gguf.GGML_QUANT_SIZES[kind][0]:
         kind = kinds.F16
-    writer.add_tensor(name, _gguf().quants.quantize(array, kind), raw_dtype=kind)
+    writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
 
 
 def _tensors(student: Student, spec: ModelSpec) -> dict[str, NDArray[np.float32]]:
@@ -121,25 +107,11 @@ def _tensors(student: Student, spec: ModelSpec) -> dict[str, NDArray[np.float32]
     w = {n: np.ascontiguousarray(t.detach().float().cpu().numpy()) for n, t in student.state_dict().items()}
     out = {"token_embd.weight": w["start"][None], "output_norm.weight": w["backbone.norm.weight"]}
     for number in range(spec.layers):
-        mine, theirs = f"backbone.layers.{spec.block(number)}", f"blk.{number}"  # llama.cpp shares no blocks
-        out |= {
-            f"{theirs}.attn_norm.weight": w[f"{mine}.input_layernorm.weight"],
-            f"{theirs}.attn_q.weight": _interleaved(w[f"{mine}.self_attn.q_proj.weight"], spec.heads),
-            f"{theirs}.attn_k.weight": _interleaved(w[f"{mine}.self_attn.k_proj.weight"], spec.kv_heads),
-            f"{theirs}.attn_v.weight": w[f"{mine}.self_attn.v_proj.weight"],
-            f"{theirs}.attn_output.weight": w[f"{mine}.self_attn.o_proj.weight"],
-            f"{theirs}.ffn_norm.weight": w[f"{mine}.post_attention_layernorm.weight"],
-            f"{theirs}.ffn_gate.weight": w[f"{mine}.mlp.gate_proj.weight"],
-            f"{theirs}.ffn_up.weight": w[f"{mine}.mlp.up_proj.weight"],
-            f"{theirs}.ffn_down.weight": w[f"{mine}.mlp.down_proj.weight"],
-        }
+        block = f"backbone.layers.{spec.block(number)}"  # llama.cpp shares no blocks, so shared ones are repeated
+        for theirs, ours in BLOCK_NAMES.items():
+            array = in_llama_cpp_order(w[f"{block}.{ours}.weight"], theirs, spec.heads, spec.kv_heads)
+            out[f"blk.{number}.{theirs}.weight"] = array
     return out
-
-
-def _interleaved(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
-    """Reorder the rows of every head from halves (0 … d/2, d/2 …) to pairs (0, d/2, 1, d/2 + 1 …): [H·d, D]."""
-    halves = weight.reshape(heads, 2, -1, weight.shape[1])
-    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(weight.shape))
 
 
 def _requantize(source: Path, target: Path, ftype: int) -> None:
@@ -151,11 +123,3 @@ def _requantize(source: Path, target: Path, ftype: int) -> None:
     failed = llama.llama_model_quantize(str(source).encode(), str(target).encode(), settings)
     if failed:
         raise ExportError(f"llama.cpp could not quantise {source.name} (code {failed}); choose q8_0 or q4_0 instead")
-
-
-def _gguf() -> Any:
-    try:
-        import gguf
-    except ImportError as error:
-        raise MissingExtraError("GGUF files need gguf; run `pip install 'pocketrec[gguf]'`") from error
-    return gguf

@@ -1,1 +1,1 @@
-"""Llama models trained elsewhere: reading them and what they call the items."""
+"""Llama models trained elsewhere: read their weights and item index, convert them to bundles."""

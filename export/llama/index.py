@@ -1,8 +1,8 @@
-"""The item index of a model that generates semantic-ID tokens: which tokens spell which item.
+"""The item index of a model that generates semantic-ID tokens: which tokens stand for which item.
 
-JSON as LC-Rec ships it, {"item id": ["<a_12>", "<b_7>", "<c_201>"], ...}, or with token ids in place of strings. Every
-level's tokens become codes 0, 1, 2, ... by rising token id; a token may serve several levels, since a code's place in
-the item says which level it is of.
+JSON as LC-Rec ships it, {"item id": ["<a_12>", "<b_7>", "<c_201>"], ...}, or with token ids in place of strings. The
+tokens of a level become codes 0, 1, 2, ... by rising token id. One token may occur at several levels: its position in
+the item tells the level.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Tokens = Callable[[], Mapping[str, int]]
 
 @dataclass(frozen=True)
 class TokenIndex:
-    """The items and how they are spelt.
+    """The items and their tokens.
 
     rows: uint8 or uint16 [n_items, L], codes. tokens: for each level, int32 [K_l], the token id of each code, rising.
     """
@@ -41,17 +41,17 @@ class TokenIndex:
 
     @property
     def codes(self) -> int:
-        """Codes of the level that has most, K."""
+        """Codes of the level with the most codes, K."""
         return max(len(level) for level in self.tokens)
 
     @property
     def sid_space(self) -> str:
-        """Hash of the table of tokens, 32 hexadecimal digits: another spelling, another space."""
+        """Hash of the table of tokens, 32 hexadecimal digits: other tokens give another SID space."""
         table = json.dumps([level.tolist() for level in self.tokens])
         return hashlib.sha256(table.encode()).hexdigest()[:32]
 
     def padded(self) -> NDArray[np.int32]:
-        """Token ids of all codes, [L, K]; codes that a level has not are spelt like its first."""
+        """Token ids of all codes, [L, K]; codes that a level does not have repeat its first token."""
         table = np.empty((self.levels, self.codes), np.int32)
         for level, tokens in enumerate(self.tokens):
             table[level] = tokens[0]
@@ -67,32 +67,34 @@ def read_index(path: Path, vocab: int, tokenizer: Tokens) -> TokenIndex:
     """Read and check an index.
 
     :param path: the JSON file.
-    :param vocab: tokens that the model knows, V.
+    :param vocab: size of the model's vocabulary, V.
     :param tokenizer: gives token → id; called only if the index holds strings.
-    :raises DataError: on anything but one distinct, equally long, known spelling an item; the message names it.
+    :raises DataError: unless every item has its own tokens, all known, and as many as every other item.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_distinct)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error}); give the item index of the model") from error
     if not isinstance(data, dict) or not data:
-        raise DataError(f'{path} is no object of items; it must look like {{"item id": ["<a_1>", "<b_2>"], ...}}')
-    spellings = _checked(path, data)
-    ids = _token_ids(path, spellings, tokenizer)
+        raise DataError(f'{path} is not an object of items; it must look like {{"item id": ["<a_1>", "<b_2>"], ...}}')
+    items = _checked(path, data)
+    ids = _token_ids(path, items, tokenizer)
     if ids.min() < 0 or ids.max() >= vocab:
         item = list(data)[int(np.flatnonzero(((ids < 0) | (ids >= vocab)).any(1))[0])]
-        raise DataError(f"{path}: item {item!r} has a token outside the model's {vocab}; give the model's own index")
+        raise DataError(
+            f"{path}: item {item!r} has a token outside the model's vocabulary of {vocab}; give the model's own index"
+        )
     tokens, rows = [], np.empty(ids.shape, np.int64)
     for level in range(ids.shape[1]):
         found, rows[:, level] = np.unique(ids[:, level], return_inverse=True)
         tokens.append(found.astype(np.int32))
     index = TokenIndex(tuple(data), rows.astype(code_type(int(rows.max()) + 1)), tuple(tokens))
-    _refuse_twins(path, index)
+    _refuse_duplicates(path, index)
     return index
 
 
 def _checked(path: Path, data: dict[str, Any]) -> list[Sequence[Any]]:
-    """Make sure that all items are lists of one length and of one kind of token."""
+    """Make sure that all items are lists of one length and of one kind of token; return these lists."""
     first = next(iter(data.values()))
     length = len(first) if isinstance(first, list) else 0
     if not 1 <= length <= MAX_LEVELS:
@@ -105,38 +107,40 @@ def _checked(path: Path, data: dict[str, Any]) -> list[Sequence[Any]]:
                 "all items need the same number"
             )
         if not all(isinstance(token, kind) and not isinstance(token, bool) for token in tokens):
-            raise DataError(f"{path}: item {item!r} is {tokens!r:.60}; give strings everywhere or token ids everywhere")
+            raise DataError(
+                f"{path}: item {item!r} is {tokens!r:.60}; give strings for all items, or token ids for all items"
+            )
     return list(data.values())
 
 
-def _token_ids(path: Path, spellings: list[Sequence[Any]], tokenizer: Tokens) -> NDArray[np.int64]:
-    if isinstance(spellings[0][0], int):
+def _token_ids(path: Path, items: list[Sequence[Any]], tokenizer: Tokens) -> NDArray[np.int64]:
+    if isinstance(items[0][0], int):
         try:
-            return np.array(spellings, np.int64)
+            return np.array(items, np.int64)
         except OverflowError as error:
-            raise DataError(f"{path} has a token id beyond 64 bits; give the model's own index") from error
+            raise DataError(f"{path} has a token id of more than 64 bits; give the model's own index") from error
     known = tokenizer()
-    if unknown := sorted({token for tokens in spellings for token in tokens} - known.keys()):
+    if unknown := sorted({token for tokens in items for token in tokens} - known.keys()):
         raise DataError(
             f"{path}: the model's tokenizer does not know {len(unknown)} tokens, the first is {unknown[0]!r}; "
             "give the tokenizer that the model was trained with, or an index of token ids"
         )
-    return np.array([[known[token] for token in tokens] for tokens in spellings], np.int64)
+    return np.array([[known[token] for token in tokens] for tokens in items], np.int64)
 
 
-def _refuse_twins(path: Path, index: TokenIndex) -> None:
+def _refuse_duplicates(path: Path, index: TokenIndex) -> None:
     order = np.lexsort(index.rows.T[::-1])
     equal = np.flatnonzero((index.rows[order][1:] == index.rows[order][:-1]).all(1))
     if len(equal):
         one, two = (index.item_ids[i] for i in sorted(order[equal[0] : equal[0] + 2]))
         raise DataError(
-            f"{path}: items {one!r} and {two!r} are spelt alike ({len(equal)} such pairs); "
-            "give every item a spelling of its own, for instance by one more token"
+            f"{path}: items {one!r} and {two!r} have the same tokens ({len(equal)} such pairs); "
+            "give every item its own, for instance by one more token"
         )
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     data = dict(pairs)
     if len(data) < len(pairs):
-        raise ValueError("an item stands in it twice")
+        raise ValueError("an item is listed twice")
     return data

@@ -1,7 +1,7 @@
 """Reads a `LlamaForCausalLM` directory as transformers saves it: config.json and safetensors, no model code.
 
-Whatever of the architecture is not understood is refused rather than passed over, so that what comes out computes what
-transformers would compute. Weights come back as float32, whatever type they were stored in.
+Any part of the architecture that this module does not know is refused rather than ignored, so that the bundle computes
+what transformers computes. Weights are returned as float32, whatever type they were stored in.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _IGNORED = "rotary_emb.inv_freq"  # a buffer that old versions saved; it follows
 
 @dataclass(frozen=True)
 class LlamaShape:
-    """What config.json says of the model, with transformers' defaults filled in."""
+    """The model's shape by config.json, with transformers' defaults filled in."""
 
     vocab: int
     dim: int
@@ -65,7 +65,7 @@ class Llama:
 
     @property
     def parameters(self) -> int:
-        """Numbers in all tensors; tied ones count once."""
+        """Number of values in all tensors; tied tensors count once."""
         return sum(tensor.size for tensor in self.tensors.values())
 
 
@@ -73,7 +73,7 @@ def read_llama(directory: Path) -> Llama:
     """Read a model directory.
 
     :param directory: holds config.json and model.safetensors, or its shards with their index.
-    :raises ConfigError: if there is no such model, it is no Llama, or it has a part that is not understood.
+    :raises ConfigError: if there is no model, it is not a Llama, or it has a part that this module does not know.
     """
     shape = read_shape(directory)
     stored = _read_tensors(directory)
@@ -82,22 +82,27 @@ def read_llama(directory: Path) -> Llama:
     if shape.tied:
         tensors.pop("lm_head.weight", None)
     if missing := sorted(wanted.keys() - tensors.keys()):
-        raise ConfigError(f"{directory} lacks the tensor {missing[0]!r} ({len(missing)} in all); save the whole model")
+        raise ConfigError(
+            f"{directory} lacks {len(missing)} tensors, the first is {missing[0]!r}; save the whole model"
+        )
     if extra := sorted(tensors.keys() - wanted.keys()):
         raise ConfigError(
-            f"{directory} has a tensor {extra[0]!r} that a Llama has not ({len(extra)} in all); "
+            f"{directory} has {len(extra)} tensors that a Llama does not have, the first is {extra[0]!r}; "
             "merge adapters into the model and save it again"
         )
     for name, size in wanted.items():
         if tensors[name].shape != size:
-            raise ConfigError(f"{directory}: {name} is {tensors[name].shape}, but {CONFIG} makes it {size}")
+            found = tensors[name].shape
+            raise ConfigError(
+                f"{directory}: {name} has shape {found}, but {CONFIG} makes it {size}; save the model again"
+            )
     return Llama(shape, tensors)
 
 
 def read_shape(directory: Path) -> LlamaShape:
     """Read config.json alone.
 
-    :raises ConfigError: if it is missing, not a Llama's, or asks for something that is not understood.
+    :raises ConfigError: if it is missing, is not of a Llama, or sets something that this module does not know.
     """
     path = directory / CONFIG
     try:
@@ -109,13 +114,13 @@ def read_shape(directory: Path) -> LlamaShape:
     if not isinstance(config, dict) or config.get("model_type") != "llama":
         kind = config.get("model_type") if isinstance(config, dict) else None
         raise ConfigError(f"{path} is of model_type {kind!r}; only 'llama' (LlamaForCausalLM) can be converted")
-    for name, plain in (("hidden_act", "silu"), ("quantization_config", None)):
-        if config.get(name, plain) != plain:
-            raise ConfigError(f"{path} has {name} {config[name]!r}, which cannot be converted; {plain!r} can")
+    for name, supported in (("hidden_act", "silu"), ("quantization_config", None)):
+        if config.get(name, supported) != supported:
+            raise ConfigError(f"{path} has {name} {config[name]!r}, which cannot be converted; {supported!r} can")
     try:
         return _shape(config)
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{path} is not a whole Llama configuration ({error!r}); save the model again") from error
+        raise ConfigError(f"{path} is not a complete Llama configuration ({error!r}); save the model again") from error
 
 
 def _shape(config: dict[str, Any]) -> LlamaShape:
@@ -153,21 +158,23 @@ def _rope(config: dict[str, Any]) -> tuple[float, dict[str, Any]]:
     if kind not in ("default", "linear", "llama3"):
         raise ConfigError(f"rotary positions of type {kind!r} cannot be converted; default, linear and llama3 can")
     if float(rope.get("partial_rotary_factor", 1.0)) != 1.0:
-        raise ConfigError("rotary positions on a part of each head cannot be converted")
+        raise ConfigError(
+            "rotary positions on only some numbers of each head (partial_rotary_factor) cannot be converted"
+        )
     if kind == "llama3":
         rope.setdefault("original_max_position_embeddings", config.get("max_position_embeddings", 2048))
     return theta, {"rope_type": kind, **rope}
 
 
 def inverse_frequencies(shape: LlamaShape) -> Array:
-    """Angle per position of each pair of numbers in a head, [d / 2]; scaled as the config says."""
+    """Angle per position of each pair of numbers in a head, [d / 2], scaled by the config (RoFormer, 2104.09864)."""
     even = np.arange(0, shape.head_dim, 2, dtype=np.float32) / np.float32(shape.head_dim)
-    plain = np.asarray(1.0 / np.float32(shape.rope_theta) ** even, np.float32)
-    return np.asarray(plain / rope_factors(shape), np.float32)
+    unscaled = np.asarray(1.0 / np.float32(shape.rope_theta) ** even, np.float32)
+    return np.asarray(unscaled / rope_factors(shape), np.float32)
 
 
 def rope_factors(shape: LlamaShape) -> Array:
-    """What each plain frequency is divided by, [d / 2]: ones unless positions are scaled."""
+    """Divisor of each unscaled frequency, [d / 2]: ones unless positions are scaled."""
     half, scaling = shape.head_dim // 2, shape.rope_scaling
     if scaling["rope_type"] == "default":
         return np.ones(half, np.float32)
@@ -175,11 +182,11 @@ def rope_factors(shape: LlamaShape) -> Array:
     if scaling["rope_type"] == "linear":
         return np.full(half, factor, np.float32)
     even = np.arange(0, shape.head_dim, 2) / shape.head_dim
-    wave = 2 * math.pi * shape.rope_theta**even  # tokens in a turn
+    wave = 2 * math.pi * shape.rope_theta**even  # tokens in a full turn
     low, high = float(scaling["low_freq_factor"]), float(scaling["high_freq_factor"])
     turns = float(scaling["original_max_position_embeddings"]) / wave
-    share = np.clip((turns - low) / (high - low), 0.0, 1.0)  # 1: fast turns, left as they are; 0: slow ones
-    return np.asarray(1.0 / ((1 - share) / factor + share), np.float32)
+    unscaled = np.clip((turns - low) / (high - low), 0.0, 1.0)  # 1: fast turns keep their frequency; 0: slow turns
+    return np.asarray(1.0 / ((1 - unscaled) / factor + unscaled), np.float32)
 
 
 def rope_tables(shape: LlamaShape, positions: int) -> tuple[Array, Array]:
@@ -198,12 +205,13 @@ def _expected(shape: LlamaShape) -> dict[str, tuple[int, ...]]:
     sizes: dict[str, tuple[int, ...]] = {"embed_tokens.weight": (shape.vocab, dim), "norm.weight": (dim,)}
     if not shape.tied:
         sizes["lm_head.weight"] = (shape.vocab, dim)
+    modules = (("self_attn", attention, shape.attention_bias), ("mlp", mlp, shape.mlp_bias))
     for layer in range(shape.layers):
-        for part, matrices, bias in (("self_attn", attention, shape.attention_bias), ("mlp", mlp, shape.mlp_bias)):
+        for module, matrices, bias in modules:
             for name, size in matrices.items():
-                sizes[f"layers.{layer}.{part}.{name}.weight"] = size
+                sizes[f"layers.{layer}.{module}.{name}.weight"] = size
                 if bias:
-                    sizes[f"layers.{layer}.{part}.{name}.bias"] = size[:1]
+                    sizes[f"layers.{layer}.{module}.{name}.bias"] = size[:1]
         for name in ("input_layernorm", "post_attention_layernorm"):
             sizes[f"layers.{layer}.{name}.weight"] = (dim,)
     return sizes
@@ -214,10 +222,12 @@ def _read_tensors(directory: Path) -> dict[str, Array]:
     for name in _weight_files(directory):
         try:
             with safe_open(directory / name, framework="pt") as file:
-                for key in file.keys():  # noqa: SIM118  # the file is no mapping
+                for key in file.keys():  # noqa: SIM118  # the file is not a mapping
                     tensor = file.get_tensor(key)
                     if not tensor.is_floating_point():
-                        raise ConfigError(f"{name}: {key} is {tensor.dtype}; only plain floating-point weights convert")
+                        raise ConfigError(
+                            f"{name}: {key} is {tensor.dtype}; only floating-point weights can be converted"
+                        )
                     tensors[key] = tensor.to(torch.float32).numpy()
         except (SafetensorError, OSError) as error:
             raise ConfigError(f"{directory / name} cannot be read ({error}); save the model again") from error
@@ -239,6 +249,6 @@ def _weight_files(directory: Path) -> list[str]:
     for name in shards:
         if not isinstance(name, str) or Path(name).name != name:
             raise ConfigError(
-                f"{directory / SHARD_INDEX} names {name!r}, which is no plain file name; save the model again"
+                f"{directory / SHARD_INDEX} names {name!r}, which is not a simple file name; save the model again"
             )
     return sorted(shards)

@@ -1,4 +1,4 @@
-"""A model read for conversion: its weights, its items and the tokens in front of every history.
+"""Reads everything that a conversion needs: a model, its item index and the prompt in front of every history.
 
 No model code of transformers is used; its tokenizer is, if tokens or a prompt are given as text.
 """
@@ -35,12 +35,15 @@ def read_source(directory: Path, index: Path, prompt: str | Sequence[int] = "") 
     ids = prompt if not isinstance(prompt, str) else _encoded(directory, prompt)
     for token in ids:
         if not 0 <= token < llama.shape.vocab:
-            raise ConfigError(f"the prompt has token {token}, but the model has {llama.shape.vocab}; give its own")
+            raise ConfigError(
+                f"the prompt has token {token}, but the model's vocabulary has {llama.shape.vocab} tokens; "
+                "give token ids of this model"
+            )
     return Source(llama, items, tuple(ids))
 
 
 def _encoded(directory: Path, prompt: str) -> list[int]:
-    """Token ids of a prompt, nothing added."""
+    """Token ids of a prompt, without the special tokens that a tokenizer adds."""
     if not prompt:
         return []
     ids: list[int] = _tokenizer(directory).encode(prompt, add_special_tokens=False)
@@ -52,8 +55,8 @@ def _tokenizer(directory: Path) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except Exception as error:  # what it raises differs between versions and kinds of tokenizer
+    except Exception as error:  # the type differs between versions and kinds of tokenizer
         reason = str(error).partition("\n")[0]
         raise ConfigError(
-            f"{directory} has no tokenizer that loads ({reason}); give token ids in the index and the prompt"
+            f"the tokenizer of {directory} cannot be loaded ({reason}); give token ids in the index and the prompt"
         ) from error

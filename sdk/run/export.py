@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pocketrec.distill.models.student import Student
     from pocketrec.export.bundle import Measured
     from pocketrec.export.formats import Format
-    from pocketrec.export.quality_gates import Gate
+    from pocketrec.export.quality_gates import QualityGate
 
 QUESTIONS = 4000  # validation users that quality gates are measured on
 MAX_DROP = 0.02  # share of ndcg@10 that an export may lose
@@ -28,7 +28,7 @@ class Exported:
     """A bundle and the quality gates that it passed: the first row is the float32 model, the last the bundle."""
 
     bundle: Path
-    gates: tuple[Gate, ...]
+    gates: tuple[QualityGate, ...]
 
 
 class TrainedStudent:
@@ -95,7 +95,7 @@ class TrainedStudent:
 
         wanted = find_format(format, quantize, preset)
         others = [row for row in FORMATS if row != wanted and (compare or row == FORMATS[0])]
-        gates: list[Gate] = []
+        gates: list[QualityGate] = []
         with tempfile.TemporaryDirectory() as place:
             bundles = [(row.artifact, Path(place) / row.artifact.replace(" ", "-")) for row in others]
             for row, (_, folder) in zip(others, bundles, strict=True):
@@ -114,16 +114,16 @@ class TrainedStudent:
 
     def _gates(
         self, bundles: Sequence[tuple[str, Path]], max_drop: float, questions: int, progress: Progress
-    ) -> list[Gate]:
+    ) -> list[QualityGate]:
         from pocketrec.distill.evaluation.protocol import sample
-        from pocketrec.export.quality_gates import measure_gates, refuse_losses
+        from pocketrec.export.quality_gates import measure_quality_gates, refuse_losses
 
         users = sample(self.run.split.valid, questions)
-        found = measure_gates(bundles, self.run.catalogue.item_ids, users, progress)
+        found = measure_quality_gates(bundles, self.run.catalogue.item_ids, users, progress)
         refuse_losses([found[0], found[-1]], max_drop)
         return found
 
-    def _measured(self, path: Path, gates: Sequence[Gate], progress: Progress) -> Measured:
+    def _measured(self, path: Path, gates: Sequence[QualityGate], progress: Progress) -> Measured:
         from pocketrec.export.bundle import Measured
         from pocketrec.export.measure import measure_bundle
 
@@ -142,7 +142,7 @@ class TrainedStudent:
         manifest = self.run.bundle / "manifest.json"
         return dict(read_json(manifest)["provenance"]) if manifest.exists() else {"versions": versions()}
 
-    def _note(self, gates: Sequence[Gate], questions: int) -> None:
+    def _note(self, gates: Sequence[QualityGate], questions: int) -> None:
         """Add the gates to those of earlier exports measured on the same users, and write the run's report again."""
         from pocketrec.report.render import write_report
         from pocketrec.report.summary import from_json, to_json

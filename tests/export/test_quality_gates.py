@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pocketrec.distill.data.splits import EvalSet, Sequences
-from pocketrec.export.quality_gates import Gate, agreement, measure_gates, refuse_losses
+from pocketrec.export.quality_gates import QualityGate, agreement, measure_quality_gates, refuse_losses
 from pocketrec.runtime.errors import ExportError
 from tiny import random_rows, tiny_bundle, tiny_student
 
@@ -28,7 +28,7 @@ def gates(tmp_path_factory):
     generator = np.random.default_rng(0)
     histories = Sequences.from_lists([generator.integers(0, ITEMS, n % 5 + 1).tolist() for n in range(60)])
     questions = EvalSet(histories, generator.integers(0, ITEMS, 60).astype(np.int32))
-    return measure_gates([("first", same), ("again", same), ("worse", worse)], ids_of(same), questions)
+    return measure_quality_gates([("first", same), ("again", same), ("worse", worse)], ids_of(same), questions)
 
 
 def ids_of(folder):
@@ -59,9 +59,9 @@ def test_agreement_is_the_share_of_shared_items_in_any_order():
 
 
 def test_a_loss_is_refused_with_the_row_that_failed():
-    first = Gate("onnx float32", 10, 0.1, 0.05, 1.0, 1.0, 50.0)
+    first = QualityGate("onnx float32", 10, 0.1, 0.05, 1.0, 1.0, 50.0)
     close, far = (dataclasses.replace(first, artifact=name, ndcg=n) for name, n in (("int8", 0.0495), ("int4", 0.04)))
     refuse_losses([first, close], 0.02)
-    with pytest.raises(ExportError, match=r"int4 has ndcg@10 0\.0400, 20\.0% under onnx float32's 0\.0500"):
+    with pytest.raises(ExportError, match=r"int4 has ndcg@10 0\.0400, 20\.0% below onnx float32 \(0\.0500\)"):
         refuse_losses([first, close, far], 0.02)
     refuse_losses([first, far], 0.25)
