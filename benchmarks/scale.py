@@ -83,7 +83,10 @@ def look(path: Path) -> dict[str, Any]:
         trie.table.find(ids)
     done = time.perf_counter()
     own = (
-        trie.rows.nbytes + trie.codes.nbytes + trie.first_child.nbytes + (0 if trie.part is None else trie.part.nbytes)
+        trie.rows.nbytes
+        + trie.codes.nbytes
+        + trie.first_child.nbytes
+        + (0 if trie.subset is None else trie.subset.nbytes)
     )
     n = max(len(trie), 1)
     return {

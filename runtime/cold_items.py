@@ -1,12 +1,13 @@
-"""Cold items, which nobody has interacted with: which other items they resemble, and what they score after a history.
+"""Cold items, which nobody has interacted with yet: which known items they resemble, and how that scores them.
 
-A model has never seen a new item's semantic ID as an answer and gives it next to nothing. So a refreshed catalogue says
-which items each new one resembles, by text, and a new item scores what these pass on to it: a share of the probability
-of those that the model recommends, and a little for each that the user came across last.
+The model was never trained to predict a cold item's semantic ID and gives it next to no probability. A refreshed
+catalogue therefore lists, for each cold item, the known items whose texts are most similar (its neighbours), and these
+pass probability on to it: a share of their own if the model recommends them, and a fixed small amount if they are among
+the last items of the user's history. The sum's logarithm is the cold item's score.
 
-Format "pocketrec.cold-items", version 1, safetensors, m new items: `items` int32 [m], rows of the catalogue's table,
-rising; `counts` uint8 [m], how many items each resembles; `neighbours` int32, these one after the other; `weights`
-float16, aligned: what part of the neighbour's probability it passes on, (0, 1].
+Format "pocketrec.cold-items", version 1, safetensors, m cold items: `items` int32 [m], rows of the catalogue's table,
+rising; `counts` uint8 [m], the number of neighbours of each; `neighbours` int32, their table rows, one item after the
+other; `weights` float16, aligned with `neighbours`: the share of its probability that a neighbour passes on, (0, 1].
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ from pocketrec.runtime.files.safetensors import check_header
 
 FORMAT: Final = "pocketrec.cold-items"
 VERSION: Final = "1"
-FROM_FOUND: Final = 0.25  # share of a recommended item's probability that those like it may get
-# What those like the last item of the history get, like the one before it, and like the one before that.
+FROM_FOUND: Final = 0.25  # share of a recommended item's probability that it passes on (times the weight)
+# Probability that the last item of the history passes on, the one before it, and the one before that.
 FROM_RECENT: Final = (0.025, 0.0125, 0.00625)
 RECENT: Final = len(FROM_RECENT)
-NOBODY: Final = (np.empty(0, np.int32), np.empty(0, np.float32))
+NO_ITEMS: Final = (np.empty(0, np.int32), np.empty(0, np.float32))
 _TENSORS: Final = {"items": "I32", "counts": "U8", "neighbours": "I32", "weights": "F16"}
-_REMEDY: Final = "fetch the bundle again or refresh the catalogue anew"
+_REMEDY: Final = "fetch the bundle again or refresh the catalogue again"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ColdItems:
-    """New items by the known items that they resemble; all are rows of the catalogue's table.
+    """Cold items by the known items that they resemble; all are rows of the catalogue's table.
 
-    known: int32 [u], rising. first: int64 [u + 1]: those that resemble known[i] are `new[first[i] : first[i + 1]]`,
-    int32, with `weights`, float32.
+    known: int32 [u], rising. first: int64 [u + 1]: the cold items that resemble known[i] are
+    `new[first[i] : first[i + 1]]`, int32, with `weights`, float32.
     """
 
     known: NDArray[np.int32]
@@ -54,7 +55,7 @@ class ColdItems:
         """Read and check a file.
 
         :param n_items: items in the catalogue that it belongs to.
-        :raises BundleError: if it is damaged, of another version, or not of this catalogue.
+        :raises BundleError: if it is damaged, of another version, or belongs to another catalogue.
         """
         try:
             check_header(path)
@@ -75,17 +76,17 @@ class ColdItems:
     def scored(
         self, recent: NDArray[np.int32], found: NDArray[np.int32], scores: NDArray[np.float32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Score the new items that resemble what the user came across last, or what the model recommends.
+        """Score the cold items that resemble the history's last items or the items that the model recommends.
 
-        :param recent: int32 [r], the history's last items, the newest first. found: int32 [m], what the model
-            recommends; scores: float32 [m], its log-probabilities.
-        :return: new items, each once, rising, and their log-probabilities, float32.
+        :param recent: int32 [r], the history's last items, the newest first. found: int32 [m], the items
+            that the model recommends; scores: float32 [m], its log-probabilities.
+        :return: cold items, each once, rising, and their log-probabilities, float32.
         """
         gained: dict[int, float] = {}  # a handful: quicker than numpy
         for _, item, probability in self.passed_on(recent, found, scores):
             gained[item] = gained.get(item, 0.0) + probability
         if not gained:
-            return NOBODY
+            return NO_ITEMS
         new = sorted(gained)
         total = np.array([gained[item] for item in new])
         return np.array(new, np.int32), np.log(np.maximum(total, 1e-38)).astype(np.float32)
@@ -93,7 +94,7 @@ class ColdItems:
     def passed_on(
         self, recent: NDArray[np.int32], found: NDArray[np.int32], scores: NDArray[np.float32]
     ) -> Iterator[tuple[int, int, float]]:
-        """Yield (known item, new item, probability that the new one gets from it); arguments as in `scored`."""
+        """Yield (known item, cold item, probability passed on from the one to the other); arguments as in `scored`."""
         rows = np.concatenate((recent[:RECENT], found))
         if len(self.known) == 0 or len(rows) == 0:
             return
@@ -111,7 +112,7 @@ class ColdItems:
     def passed_to(
         self, item: int, recent: NDArray[np.int32], found: NDArray[np.int32], scores: NDArray[np.float32]
     ) -> list[tuple[int, float]]:
-        """Return (known item, probability) of all that one new item gets, the most first; otherwise as `passed_on`."""
+        """Return (known item, probability passed on) for one cold item, the largest first; arguments as in `scored`."""
         total: dict[int, float] = {}
         for known, new, probability in self.passed_on(recent, found, scores):
             if new == item:
@@ -133,11 +134,11 @@ def best_of_both(
     more: NDArray[np.int32],
     their_scores: NDArray[np.float32],
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Join two lists of leaves with scores, best first; one that stands in both has the better of its scores."""
+    """Merge two lists of leaves with scores, best first; a leaf of both gets the better of its scores."""
     best = dict(zip(leaves.tolist(), scores.tolist(), strict=True))
     for leaf, score in zip(more.tolist(), their_scores.tolist(), strict=True):
         best[leaf] = max(score, best.get(leaf, score))
-    order = sorted(best, key=best.__getitem__, reverse=True)  # stable: what was found stays first
+    order = sorted(best, key=best.__getitem__, reverse=True)  # stable: of equal scores, the first list's come first
     return np.array(order, np.int32), np.array([best[leaf] for leaf in order], np.float32)
 
 
@@ -146,7 +147,7 @@ def _check_header(path: Path, file: Any) -> None:
     if (metadata.get("format"), metadata.get("version")) != (FORMAT, VERSION):
         raise BundleError(
             f"{path.name} has format {metadata.get('format')!r:.60}, version {metadata.get('version')!r:.20}, and this "
-            f"runtime reads {FORMAT!r}, {VERSION!r}; update pocketrec or refresh the catalogue anew"
+            f"runtime reads {FORMAT!r}, {VERSION!r}; update pocketrec or refresh the catalogue again"
         )
     if set(file.keys()) != set(_TENSORS):
         raise BundleError(f"{path.name} has other tensors than {', '.join(_TENSORS)}; {_REMEDY}")
@@ -163,7 +164,7 @@ def _fault(
     weights: NDArray[np.float16],
     n_items: int,
 ) -> str:
-    """What is wrong with the tensors; empty: nothing."""
+    """Describe what is wrong with the tensors; empty: nothing."""
     if (
         len(items) != len(counts)
         or int(counts.sum(dtype=np.int64)) != len(neighbours)

@@ -1,4 +1,4 @@
-"""The compiled part of the runtime, where this installation has it: `native` is `pocketrec.runtime._native`, or None.
+"""The compiled extension module, if this installation has it: `native` is `pocketrec.runtime._native`, or None.
 
 It is compiled when pocketrec is installed, if there is a C compiler. Whatever it does is also there in numpy or through
 ONNX Runtime, slower.

@@ -1,11 +1,11 @@
-"""What an app may ask of the recommendations: which items, how much they are favoured, how different they are.
+"""Control of recommendations: which items are allowed, which are favoured, how different they are from each other.
 
-A `Control` is prepared once (`Recommender.control`) and used in any number of calls: allow and deny lists have become
-a sub-catalogue's trie and biases one number per node, so using it costs microseconds.
+A `Control` is prepared once (`Recommender.control`) and used in any number of calls: allow and deny lists become the
+trie of a sub-catalogue, biases become one number per node, so that using it costs microseconds.
 
 A bias is exact inside the beam search. Every node holds the largest bias of the leaves under it, and a step from a node
-to its child gains the child's number less the node's: a leaf ends at log-probability plus its own bias, and a prefix
-that leads to a favoured item is favoured from the first level on.
+to its child gains the child's number less the node's. So a leaf's score is its log-probability plus its own bias, and a
+prefix that leads to a favoured item is favoured from the first level on.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.errors import ConfigError
 
 MAX_BIAS = 1e6
-POOL = 4  # times k items to choose different ones from
+POOL = 4  # a diverse list of k items is chosen from POOL * k candidates
 
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """Checked wishes of an app, for the catalogue they were prepared for.
+    """Filters and biases, checked and prepared for one catalogue.
 
     catalogue: the items that may come back. bias: float32 [n_nodes of catalogue], bias[0] = 0, or None. min_score:
-    items that score less do not come back. diversity: 0 (by score alone) to 1 (as different as can be).
+    items that score less do not come back. diversity: 0 (by score alone) to 1 (as different as possible).
     """
 
     catalogue: ItemTrie
@@ -49,7 +49,7 @@ def prepare(
     min_score: float | None,
     diversity: float,
 ) -> Control:
-    """Check wishes and prepare them; parameters as for `Recommender.control`.
+    """Check the arguments of `Recommender.control` and prepare a control.
 
     :raises ConfigError: on wrong types or values.
     """
@@ -70,12 +70,14 @@ def prepare(
 
 
 def item_bias(whole: ItemTrie, bias: Mapping[str, float], segments: Mapping[str, str] | None) -> NDArray[np.float32]:
-    """Bias of every item by table row, float32 [n]: by item id, or by segment where segments are given.
+    """Return the bias of every item by table row, float32 [n].
 
-    Ids that the catalogue lacks, and segments without a bias, count for nothing.
+    Biases are by item id, or by segment if there are segments. Unknown ids and segments without a bias are ignored.
     """
     if not isinstance(bias, Mapping) or not isinstance(segments, (Mapping, type(None))):
-        raise ConfigError("a bias is a mapping from item id (or segment) to a number; so are segments, from item id")
+        raise ConfigError(
+            "give `bias` as a mapping from item id (or segment) to a number, and `segments` from item id to segment"
+        )
     for name, value in bias.items():
         if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not abs(value) <= MAX_BIAS:
             raise ConfigError(f"the bias of {name!r} is {value!r}; give a number of at most ±{MAX_BIAS:.0e}")
@@ -88,7 +90,7 @@ def item_bias(whole: ItemTrie, bias: Mapping[str, float], segments: Mapping[str,
 
 
 def node_bias(trie: ItemTrie, leaves: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The largest bias under every node, float32 [n_nodes], 0 at the root: leaves float32 [n], by leaf row."""
+    """Return the largest bias under every node, float32 [n_nodes], 0 at the root; leaves: float32 [n], by leaf row."""
     out = np.zeros(trie.n_nodes, np.float32)
     out[trie.n_internal :] = leaves
     first, end = trie.n_internal, trie.n_nodes  # the nodes of a depth, the leaves first
@@ -105,11 +107,11 @@ def diverse(
 ) -> NDArray[np.int64]:
     """Choose k of n candidates by maximal marginal relevance (Carbonell & Goldstein 1998).
 
-    Relevance is the score, scaled to [0, 1] over the candidates; two items are as similar as the share of levels that
-    their semantic IDs have in common from the first on.
+    Relevance is the score, scaled to [0, 1] over the candidates. The similarity of two items is the length of the
+    prefix that their semantic IDs share, divided by the number of levels.
 
     :param scores: float32 [n], falling. sids: [n, L].
-    :returns: places of the chosen, int64 [min(k, n)], in the order they were chosen.
+    :returns: positions of the chosen candidates, int64 [min(k, n)], in the order they were chosen.
     """
     span = scores[0] - scores[-1] if len(scores) else np.float32(0)
     relevance = (scores - scores[-1]) / span if span > 0 else np.ones(len(scores), np.float32)
@@ -126,7 +128,7 @@ def diverse(
 
 
 def id_list(what: str, ids: Any) -> list[str]:
-    """Item ids as a list.
+    """Return item ids as a list.
 
     :raises ConfigError: if they are no iterable of strings.
     """
@@ -142,7 +144,7 @@ def id_list(what: str, ids: Any) -> list[str]:
 
 
 def history_ids(history: Any) -> list[str]:
-    """The item ids of a history, oldest first.
+    """Return the item ids of a history, oldest first.
 
     :raises ConfigError: if it is no list of strings, or has no order.
     """

@@ -1,4 +1,4 @@
-"""Every error pocketrec raises on purpose. Each message says what is wrong, where, and what to do."""
+"""The errors that pocketrec raises on purpose. Each message says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class ConfigError(PocketRecError):
 
 
 class TrainingError(PocketRecError):
-    """A stage could not produce something worth keeping (collapsed codebook, diverged loss)."""
+    """Training failed to give a usable result (a collapsed codebook, a diverged loss)."""
 
 
 class ExportError(PocketRecError):
-    """An exported file cannot be made, or lost more than was allowed."""
+    """A file cannot be exported, or lost more quality than was allowed."""
 
 
 class MissingExtraError(PocketRecError):
@@ -56,5 +56,5 @@ class MissingExtraError(PocketRecError):
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of a library says, in one short line."""
+    """Return the message of a library's error as one short line."""
     return " ".join(str(error).split())[:300]

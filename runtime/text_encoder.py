@@ -1,8 +1,8 @@
-"""Item text to vectors on the device: the encoder that `pocketrec export-text-encoder` wrote, over ONNX Runtime.
+"""Embed item texts on the device, with the encoder that `pocketrec export-text-encoder` wrote, by ONNX Runtime.
 
-The vectors are those that semantic IDs were made from (`pocketrec.distill.semantic_ids.text_vectors`): mean over the
-tokens, length one. An app can embed a new item's text by itself. Needs the `tokenizers` package (extra `text`), and no
-torch.
+The vectors are the same as those that semantic IDs were made from (`pocketrec.distill.semantic_ids.text_vectors`): the
+mean over the tokens, of length one. So an app can embed the text of a new item. Needs the `tokenizers` package (extra
+`text`), but no torch.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _REMEDY: Final = "export the encoder again"
 
 @dataclass(frozen=True)
 class TextEncoderSettings:
-    """What `text-encoder.json` says."""
+    """Content of `text-encoder.json`."""
 
     graph: str  # file name of the ONNX graph
-    output: str  # its output with a vector per token
+    output: str  # name of the output that has a vector per token
     dim: int
     max_tokens: int  # longer texts are cut
     pooling: str = "mean"
@@ -53,7 +53,7 @@ class TextEncoder:
 
         :param folder: holds `text-encoder.json`, `tokenizer.json` and the graph.
         :param threads: threads for one call.
-        :raises BundleError: if a file is missing or not what it should be.
+        :raises BundleError: if a file is missing or damaged.
         :raises MissingExtraError: without the tokenizers package.
         """
         folder = Path(folder)
@@ -63,7 +63,9 @@ class TextEncoder:
         self._inputs = [entry.name for entry in self._session.get_inputs()]
         results = [entry.name for entry in self._session.get_outputs()]
         if not {"input_ids"} <= {*self._inputs} <= INPUTS or self.settings.output not in results:
-            raise BundleError(f"{folder / self.settings.graph} is no text encoder's graph; export the encoder again")
+            raise BundleError(
+                f"{folder / self.settings.graph} is not the graph of a text encoder; export the encoder again"
+            )
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return one L2-normalised vector per text, float32 [n, dim].
@@ -84,7 +86,7 @@ class TextEncoder:
         return out
 
     def _run(self, feed: dict[str, NDArray[np.int64]]) -> NDArray[np.float32]:
-        """A vector per token, float32 [1, tokens, dim]."""
+        """Return a vector per token, float32 [1, tokens, dim]."""
         try:
             (hidden,) = self._session.run([self.settings.output], feed)
         except Exception as error:  # ONNX Runtime's own exception types differ between versions
@@ -104,12 +106,14 @@ def _read_settings(folder: Path) -> TextEncoderSettings:
         with path.open("rb") as file:
             settings = TextEncoderSettings(**parse_json(file.read(MAX_SETTINGS_BYTES)))
     except (OSError, ValueError, TypeError) as error:
-        raise BundleError(f"{folder} holds no text encoder ({error}); export one with export-text-encoder") from error
+        raise BundleError(
+            f"{folder} has no usable text encoder ({error}); export one with export-text-encoder"
+        ) from error
     names = all(isinstance(text, str) and text for text in (settings.graph, settings.output))
-    plain = names and Path(settings.graph).name == settings.graph
+    in_folder = names and Path(settings.graph).name == settings.graph
     sizes = all(type(size) is int and 1 <= size <= 1 << 20 for size in (settings.dim, settings.max_tokens))
-    if (settings.format, settings.version, settings.pooling) != (FORMAT, 1, "mean") or not (plain and sizes):
-        raise BundleError(f"{path} is not one that this pocketrec reads; export the encoder again")
+    if (settings.format, settings.version, settings.pooling) != (FORMAT, 1, "mean") or not (in_folder and sizes):
+        raise BundleError(f"{path} was not written by this version of pocketrec, or is damaged; {_REMEDY}")
     return settings
 
 
@@ -123,7 +127,7 @@ def _tokenizer(path: Path, max_tokens: int) -> Any:
             raise OSError("there is no such file")
         tokenizer: Any = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
-        raise BundleError(f"{path} is no tokenizer ({one_line(error)}); {_REMEDY}") from error
+        raise BundleError(f"{path} cannot be read as a tokenizer ({one_line(error)}); {_REMEDY}") from error
     tokenizer.enable_truncation(max_length=max_tokens)
     tokenizer.no_padding()
     return tokenizer

@@ -1,9 +1,8 @@
-"""A bundle: the directory that holds a model, its catalogue and the manifest that vouches for them.
+"""A bundle: the directory that holds a model, its catalogue and the manifest that lists them.
 
-`open_bundle` checks everything before anything is used: the manifest, then every file it lists, by kind,
-size and SHA-256. Files that the manifest does not list are never read. `Bundle.load_trie` then makes sure
-that the catalogue fits the model. Whatever is wrong is a BundleError of one sentence: what is wrong and what
-to do.
+`open_bundle` checks everything before anything is used: the manifest, then every file that it lists, by kind, size and
+SHA-256. Files that the manifest does not list are never read. `Bundle.load_trie` then checks that the catalogue fits
+the model. Every fault is a BundleError that says in one sentence what is wrong and what to do.
 """
 
 from __future__ import annotations
@@ -58,14 +57,14 @@ _REMEDY = "fetch the bundle again or re-export it"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose files were all found to be what its manifest says."""
+    """A bundle whose files all agree with its manifest. path: its directory, absolute."""
 
     path: Path
     manifest: Manifest
-    checked: Mapping[str, FileState] = field(default_factory=dict)  # what each file was when it was checked
+    checked: Mapping[str, FileState] = field(default_factory=dict)  # the state of each file when it was checked
 
     def file(self, name: str) -> Path:
-        """Return the path of a checked file, which is still the one that was checked.
+        """Return the path of a checked file; make sure that the file has not changed since the check.
 
         :raises BundleError: if the manifest does not list it, or it was changed or replaced since.
         """
@@ -118,9 +117,9 @@ class Bundle:
         return self.file(self.manifest.graphs[role])
 
     def load_trie(self) -> ItemTrie:
-        """Load the catalogue and make sure that it fits the model.
+        """Load the catalogue and check that it fits the model.
 
-        :raises BundleError: if it is malformed, or not the model's.
+        :raises BundleError: if it is malformed, or does not fit the model.
         """
         try:
             trie = ItemTrie.load(self.file(TRIE_FILE))
@@ -134,7 +133,7 @@ class Bundle:
         return trie
 
     def load_cold(self, n_items: int) -> ColdItems | None:
-        """Load what the catalogue's new items resemble; None where the bundle does not say.
+        """Load which items the catalogue's cold items resemble; None if the bundle has no such file.
 
         :raises BundleError: if it is malformed, or not of a catalogue of `n_items`.
         """
@@ -185,7 +184,7 @@ def _check_file(path: Path, entry: FileEntry) -> FileState:
 
 
 def check_fit(model: ModelSpec, trie: ItemTrie) -> None:
-    """Make sure that a model can search a catalogue.
+    """Check that a model can search a catalogue.
 
     :raises BundleError: if they come from different codebooks, have different levels or codes, or a node of
         the trie has more children than the graph has room for.
@@ -218,7 +217,9 @@ def describe_file(path: str | Path) -> FileEntry:
 
 
 def write_manifest(folder: str | Path, manifest: Manifest) -> Path:
-    """Write `manifest.json` atomically; equal manifests give equal bytes. Write it last: it makes the bundle.
+    """Write `manifest.json` atomically; equal manifests give equal bytes.
+
+    Write it last: a folder becomes a bundle by its manifest.
 
     :return: the path of the file.
     :raises BundleError: if `open_bundle` would refuse it.

@@ -1,8 +1,8 @@
 """The manifest of a bundle: what the model is, which files belong to it, where it comes from.
 
-`parse_manifest` turns untrusted bytes into a checked `Manifest`: every field has the right type and a sane
-value, or a BundleError names the field. Fields that this version does not know are passed over, so that
-later bundles may say more; a change of meaning raises the schema version, and that is refused.
+`parse_manifest` turns untrusted bytes into a checked `Manifest`: every field has the right type and a sane value, or a
+BundleError names the field. Unknown fields are ignored, so that later versions can add some; a change of meaning raises
+the schema version, and another schema version is refused.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ TOKENS_KIND: Final = "llama-tokens"  # a converted causal Llama: a token per cod
 MANIFEST_FILE: Final = "manifest.json"
 TRIE_FILE: Final = "trie.safetensors"
 WEIGHTS_FILE: Final = "model.safetensors"  # of ONNX bundles; GGUF bundles have two files of their own
-COLD_FILE: Final = "cold_items.safetensors"  # optional: what items that nobody has interacted with resemble
+COLD_FILE: Final = "cold_items.safetensors"  # optional: which items the cold ones resemble
 MAX_MANIFEST_BYTES: Final = 1 << 20
 MAX_FILES: Final = 64
 MAX_TEXT: Final = 256
-MAX_SIZE: Final = 1 << 24  # no count of a model on a device comes near
+MAX_SIZE: Final = 1 << 24  # far above any count in a model for a device
 MAX_WIDTH: Final = 1 << 18
 MAX_LAYERS: Final = 1 << 10
 MAX_HEADS: Final = 1 << 10
 MAX_HISTORY: Final = 1 << 16
-MAX_BEAM: Final = 1 << 14  # the search makes room for so many prefixes, whatever the catalogue
-MAX_PAIR_CODES: Final = 1 << 12  # a pair table makes room for the square of it
+MAX_BEAM: Final = 1 << 14  # the search allocates room for as many prefixes, whatever the catalogue
+MAX_PAIR_CODES: Final = 1 << 12  # a pair table has an entry for each pair of codes
 MAX_NUMBER: Final = 1e30
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
@@ -44,15 +44,15 @@ _REMEDY: Final = "fetch the bundle again or re-export it"
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Shape of the model and of its search; sizes are counts of numbers unless they say otherwise."""
+    """Shape of the model and of its search; every size is a number of elements unless its comment says otherwise."""
 
     kind: str
     sid_space: str  # hash of the codebooks
     levels: int  # codes in a semantic ID, L
     codes: int  # codes per level, K
     max_history: int  # items
-    beam: int  # prefixes kept by the search, unless the caller asks for more items
-    max_branch: tuple[int, ...]  # [L]: children of a node that the graph has room for, by depth
+    beam: int  # prefixes that the search keeps, unless the caller needs more items
+    max_branch: tuple[int, ...]  # [L]: children of a node that the graph has room for, at each depth
     dim: int
     layers: int
     heads: int
@@ -60,14 +60,14 @@ class ModelSpec:
     head_dim: int
     ffn: int
     decoder_dim: int
-    pair_dim: int  # width of the table of pairs of first codes; 0: none
+    pair_dim: int  # width of the table of pairs of first and second codes; 0: no table
     rope_theta: float
     norm_eps: float
     parameters: int
     quantization: str = "none"  # how the weights are stored
-    vocab: int = 0  # tokens of a "llama-tokens" model, V; 0 for the student, which has none
+    vocab: int = 0  # tokens of a "llama-tokens" model, V; 0 for the student
     prompt: int = 0  # tokens that such a model reads before the history
-    blocks: int = 0  # blocks with weights of their own; layer i uses block i % blocks; 0: one for each layer
+    blocks: int = 0  # blocks with their own weights; layer i uses block i % blocks; 0: one per layer
 
     def block(self, layer: int) -> int:
         """Return the block whose weights a layer uses."""
@@ -94,7 +94,7 @@ class FileEntry:
 class Manifest:
     """A bundle's table of contents. `provenance`, `metrics` and the rows of `gates` are free JSON objects.
 
-    metrics: of these files on the test questions. gates: what they lost against other exports of the same model.
+    metrics: measured with these very files on the test set. gates: comparison with other exports of the same model.
     """
 
     model: ModelSpec
@@ -141,7 +141,7 @@ class Manifest:
 def parse_manifest(content: bytes) -> Manifest:
     """Check the content of a manifest.json and return it typed.
 
-    :raises BundleError: on anything that is not as described; the message names the field.
+    :raises BundleError: on a missing, wrong or insane field; the message names it.
     """
     if len(content) > MAX_MANIFEST_BYTES:
         raise BundleError(f"{MANIFEST_FILE} is over the limit of {MAX_MANIFEST_BYTES} bytes; {_REMEDY}")
@@ -243,7 +243,7 @@ def _parse_model(fields: _Fields) -> ModelSpec:
 
 
 class _Fields:
-    """A JSON object whose fields are taken out with their types checked."""
+    """A JSON object; its methods return fields whose types they have checked."""
 
     def __init__(self, data: object, where: str) -> None:
         """Wrap `data`; `where` is the dotted path to it, for messages."""

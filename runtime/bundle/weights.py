@@ -1,6 +1,6 @@
-"""Reads a bundle's weight file back as float32, whatever its tensors are stored as.
+"""Read a bundle's weight file as float32, whatever type its tensors are stored in.
 
-What stands for a tensor `t` in `model.safetensors`:
+A tensor `t` is stored in `model.safetensors` in one of three ways:
 
 - `t`: float32, or float16;
 - `t.int8` int8 of the tensor's shape and `t.scale` float16, which broadcasts to it: t = int8 · scale;
@@ -27,13 +27,13 @@ from pocketrec.runtime.errors import BundleError, one_line
 from pocketrec.runtime.files.safetensors import check_header
 
 INT8, INT4, SCALE = ".int8", ".int4", ".scale"
-MIDDLE = 8  # what stands for 0 in four bits
+MIDDLE = 8  # the 4-bit value that means 0
 
 
 def read_weights(path: Path, spec: ModelSpec | None = None, elsewhere: tuple[str, ...] = ()) -> dict[str, NDArray[Any]]:
-    """Return every tensor by name: float32, and integers that are no weights as they are.
+    """Return every tensor by name: weights as float32, index tables as the integers they are.
 
-    :param spec: the model that they must be of; None: any.
+    :param spec: the model whose tensors they must be; None: any.
     :param elsewhere: prefixes of the names of tensors that another file holds, so that this one may lack them.
     :raises BundleError: if the file is damaged, or its tensors are not the model's.
     """
@@ -82,7 +82,7 @@ def _decoded(stored: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 
 def _fits_int8(array: NDArray[Any], scale: tuple[int, ...]) -> bool:
-    """Tell whether a scale broadcasts to the values, and not the values to the scale."""
+    """Tell whether the scale broadcasts to the values' shape (and not the other way round)."""
     same_rank = array.dtype == np.int8 and len(scale) == array.ndim
     return same_rank and all(n in (1, m) for n, m in zip(scale, array.shape, strict=True))
 
@@ -100,7 +100,7 @@ def _unpack_int8(values: NDArray[np.int8], scale: NDArray[np.float16]) -> NDArra
 
 
 def blocked_axis(scale_shape: tuple[int, ...]) -> int:
-    """The axis that is cut into blocks, from the shape of the scales (see the module)."""
+    """Return the axis that is cut into blocks, from the shape of the scales (see the module)."""
     return 0 if scale_shape[1] == 1 and scale_shape[2] > 1 else 1
 
 
@@ -113,7 +113,7 @@ def unpack_int4(packed: NDArray[np.uint8], scale: NDArray[np.float16]) -> NDArra
 
 
 def _check(weights: Mapping[str, NDArray[Any]], spec: ModelSpec, file: str, elsewhere: tuple[str, ...]) -> None:
-    """Make sure that a model's tensors are there, of its shapes, and that its integers are in range."""
+    """Check that all of a model's tensors are there, have its shapes, and that index tables are in range."""
     others = _token_shapes if spec.kind == TOKENS_KIND else _student_shapes
     wanted = {**_block_shapes(spec, weights), **others(spec, weights)}
     for name, shape in wanted.items():
@@ -129,7 +129,7 @@ def _check(weights: Mapping[str, NDArray[Any]], spec: ModelSpec, file: str, else
     for name, end in (("pair.keys", spec.codes**2), ("tokens", spec.vocab)):
         values = weights.get(name)
         if name in wanted and values is not None and not _within(values, end, rising=name == "pair.keys"):
-            raise BundleError(f"{file} has numbers in {name} that the model does not know; export it again")
+            raise BundleError(f"{file} has numbers in {name} that are out of range; export the bundle again")
 
 
 def _within(values: NDArray[Any], end: int, rising: bool) -> bool:
@@ -146,14 +146,14 @@ def positions(spec: ModelSpec) -> int:
 
 
 def reading_length(spec: ModelSpec) -> int:
-    """Most tokens that a history takes, those before its first item included."""
+    """Number of tokens of the longest history, those before its first item included."""
     if spec.kind == TOKENS_KIND:
         return max(spec.prompt, 1) + spec.max_history * spec.levels
     return spec.max_history + 1
 
 
 def _block_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
-    """Shapes of `export.blocks`; of the biases, those that there are."""
+    """Shapes of the tensors of `export.blocks`; biases are optional."""
     dim, queries, keys = spec.dim, spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     rope = (positions(spec), spec.head_dim)
     out: dict[str, tuple[int, ...]] = {"norm": (dim,), "rope.cos": rope, "rope.sin": rope}

@@ -1,13 +1,13 @@
 """Beam search over an item trie, in numpy, for a batch of users at once.
 
-The reference: the device graph must give what this gives, engines without a graph of their own search with
+The reference of every search: the device graphs must give the same results, engines without a search of their own use
 it, and training validates with it. It sees the model only as a `LevelScorer`.
 
-The rule: start from the root with score 0. At each level, a child of a live node scores its parent's score
-plus the log-probability of its code. Candidates stand in the order of their parents' ranks, then of their
-codes; the best min(beam, candidates) stay, and of equal scores the candidate that stands first. At the last
-level, excluded leaves score -inf. What scores -inf (or NaN) never comes back. With a bias, a step from a node to its
-child gains bias[child] - bias[node].
+The rule: start from the root with score 0. At each level, a child of a live node scores its parent's score plus the
+log-probability of its code. Candidates are ordered by their parents' ranks, then by their codes; the best
+min(beam, candidates) are kept, and of equal scores the earlier candidate. At the last level, excluded leaves score
+-inf. A candidate that scores -inf (or NaN) never comes back. With a bias, a step from a node to its child gains
+bias[child] - bias[node].
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LevelScorer: TypeAlias = Callable[
 ]
 """(level l, hidden float32 [B, D], prefixes int64 [B, W, l]) -> log-probabilities float32 [B, W, K].
 
-Slots that have died carry a prefix of zeros; what the scorer says about them is not used.
+Dead slots (score -inf) carry a prefix of zeros; the scorer's values for them are not used.
 """
 
 
@@ -60,10 +60,10 @@ def beam_search(
 ) -> BeamResult:
     """Find each user's best items.
 
-    :param hidden: float32 [B, D], handed to the scorer as it is.
+    :param hidden: float32 [B, D], passed to the scorer unchanged.
     :param scorer: the model's log-probabilities, level by level.
     :param trie: the items to choose from.
-    :param beam: prefixes kept at each level, and the most items that come back; `beam >= len(trie)` is exact.
+    :param beam: prefixes kept at each level, and the limit of items that come back; `beam >= len(trie)` is exact.
     :param exclude: int32 [B, M], leaf rows that must not come back, -1 padded; or None.
     :param bias: float32 [n_nodes], bias[0] = 0, the same for all users; or None.
     :return: up to `beam` items a user.
@@ -140,7 +140,7 @@ def _best(
     """
     users, first = candidates.users, candidates.first
     column = np.arange(len(values)) - first[users]
-    table = np.full((len(first), int(column.max()) + 1), -np.inf, np.float32)  # [B, most candidates of a user]
+    table = np.full((len(first), int(column.max()) + 1), -np.inf, np.float32)  # [B, candidates]
     table[users, column] = values
     width = table.shape[1]
     if beam < width:

@@ -1,11 +1,11 @@
 """Item ids and titles, for catalogues of millions, without a Python object per item.
 
-Ids (and titles, where there are any) lie one after the other in a byte array, with an array of offsets: item
-i is `id_bytes[id_offsets[i]:id_offsets[i + 1]]`. Finding rows by id uses a sorted array of hashes: 8 bytes
-an item where a dict needs over 100.
+Ids (and titles, if there are any) lie one after the other in a byte array, with an array of offsets: item i is
+`id_bytes[id_offsets[i]:id_offsets[i + 1]]`. Rows are found by id in a sorted array of hashes, which takes 8 bytes an
+item; a dict takes over 100.
 
-Promises: ids are unique, not empty and valid UTF-8; arrays never change, so any number of threads may read.
-On the path of the data: every history comes in, and every recommendation goes out, through this table.
+Promises: ids are unique, not empty and valid UTF-8; arrays never change, so that any number of threads may read. On the
+path of the data: the ids of every history and of every recommendation are looked up here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pocketrec.runtime.errors import TrieError
 
 MAX_ITEMS: Final = 1 << 24  # rows fit in the low bits of an index key
 MAX_ID_BYTES: Final = 1024
-MAX_TWINS: Final = 4096  # ids whose hash another has: 128 of 16 million by chance, but many can be made on purpose
+MAX_COLLISIONS: Final = 4096  # ids with equal hashes: 128 of 16 million by chance, but they can be forged
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -33,7 +33,7 @@ _ROW_MASK: Final = np.uint64(MAX_ITEMS - 1)
 _HASH_MASK: Final = ~_ROW_MASK
 _CHUNK_BYTES: Final = 1 << 14  # ids are hashed in pieces of this size (more than an id may have)
 _CHUNK_IDS: Final = 1 << 16  # and looked up or copied in pieces of this many: a few megabytes of scratch
-_RECENT: Final = 1024  # ids whose rows are remembered: a history comes back with every call, one item longer
+_RECENT: Final = 1024  # ids whose rows are cached: most of a history comes again with the next call
 _BASE: Final = 0x9E3779B97F4A7C15  # odd, so that it has an inverse
 _INVERSE: Final = pow(_BASE, -1, 1 << 64)
 
@@ -50,12 +50,12 @@ class ItemTable:
         title_bytes: NDArray[np.uint8] | None = None,
         title_offsets: NDArray[np.int64] | None = None,
     ) -> None:
-        """Wrap arrays whose offsets and UTF-8 are known to be sound; `check_unique` is the caller's to call.
+        """Wrap arrays whose offsets and UTF-8 were checked; the caller must call `check_unique`.
 
         :param id_bytes: uint8 [sum of id lengths], UTF-8.
         :param id_offsets: int64 [n + 1], strictly rising from 0.
         :param title_bytes: uint8, as for ids, or None where items have no titles.
-        :param title_offsets: int64 [n + 1], rising from 0; an empty title stands for none.
+        :param title_offsets: int64 [n + 1], rising from 0; an empty title means that the item has none.
         """
         self.id_bytes = _read_only(id_bytes)
         self.id_offsets = _read_only(id_offsets)
@@ -143,7 +143,7 @@ class ItemTable:
         return ItemTable(*ids, *_select(self.title_bytes, self.title_offsets, rows))
 
     def check_unique(self) -> None:
-        """Build the index that `find` needs (once; otherwise the first `find` does it).
+        """Build the index that `find` uses; without this call, the first `find` builds it.
 
         :raises TrieError: if two items have the same id.
         """
@@ -162,7 +162,7 @@ class ItemTable:
         return [str(view[at(row) : at(row + 1)], "utf-8") for row in wanted]
 
     def _find_known(self, ids: Sequence[str]) -> NDArray[np.int32] | None:
-        """Find a few ASCII ids that are all here, the usual history: one probe each. None: `_find` must look."""
+        """Find a few ASCII ids, all of which the table has (the usual history); None if `_find` must be used."""
         if not 0 < len(ids) <= _CHUNK_BYTES or len(self) == 0:
             return None
         try:
@@ -186,7 +186,7 @@ class ItemTable:
         blob, offsets = _pack(ids, "id", "surrogatepass")  # bytes of a lone surrogate match no valid id
         lengths = np.diff(offsets)
         possible = (lengths > 0) & (lengths <= MAX_ID_BYTES)
-        if not possible.all():  # ids that no table holds; the hash has no room for them
+        if not possible.all():  # empty or too long for any table, and for the hash
             found = np.full(len(ids), -1, np.int32)
             found[possible] = self._find([ids[i] for i in np.flatnonzero(possible).tolist()])
             return found
@@ -197,7 +197,7 @@ class ItemTable:
         place[order] = np.searchsorted(index, wanted[order])
         found = np.full(len(ids), -1, np.int32)
         pending = np.arange(len(ids))
-        while len(pending):  # one round, and one more for each further item whose hash is the same
+        while len(pending):  # one round, and one more for each further item of equal hash
             pending = pending[place[pending] < len(index)]
             keys = index[place[pending]]
             same_hash = (keys & _HASH_MASK) == wanted[pending]
@@ -212,7 +212,7 @@ class ItemTable:
 
     @property
     def index(self) -> NDArray[np.uint64]:
-        """What `find` looks in: uint64 [n], rising, 40 bits of an id's hash and 24 of its row."""
+        """The index of `find`: uint64 [n], rising; 40 bits of an id's hash, then 24 bits of its row."""
         return self._sorted_keys()
 
     def _sorted_keys(self) -> NDArray[np.uint64]:
@@ -229,14 +229,15 @@ class ItemTable:
 
     def _refuse_duplicates(self, keys: NDArray[np.uint64]) -> None:
         hashes = keys >> _ROW_BITS
-        twins = np.flatnonzero(hashes[1:] == hashes[:-1])
-        if len(twins) == 0:
+        equal = np.flatnonzero(hashes[1:] == hashes[:-1])
+        if len(equal) == 0:
             return
-        if len(twins) > MAX_TWINS:
+        if len(equal) > MAX_COLLISIONS:
             raise TrieError(
-                f"the hashes of {len(twins)} item ids are those of others; rename them, or ask who made them"
+                f"{len(equal)} item ids collide in the index of ids ({MAX_COLLISIONS} are allowed), which does not "
+                "happen by chance; rename these items, and check where the catalogue comes from"
             )
-        suspects = np.union1d(keys[twins], keys[twins + 1]) & _ROW_MASK
+        suspects = np.union1d(keys[equal], keys[equal + 1]) & _ROW_MASK
         rows = np.sort(suspects).astype(np.int64)
         seen: dict[str, int] = {}
         for row, item_id in zip(rows.tolist(), self.ids(rows), strict=True):
@@ -248,8 +249,8 @@ class ItemTable:
 def _hashes(blob: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Hash each (non-empty) text of a blob; uint64 [n].
 
-    A polynomial in _BASE modulo 2^64, whose powers count from the start of a chunk of texts, not of each
-    text: one table of powers serves all, and multiplying by an inverse power shifts each sum back.
+    A polynomial in _BASE modulo 2^64. Its powers count from the start of a chunk of texts, not of each text, so that
+    one table of powers serves all; multiplying by an inverse power shifts each sum back.
     """
     out = np.empty(len(offsets) - 1, np.uint64)
     first = 0
@@ -264,7 +265,7 @@ def _hashes(blob: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.u
 def _hash_chunk(chunk: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.uint64]:
     """Hash the texts that begin at `starts` in at most _CHUNK_BYTES; uint64 [len(starts)]."""
     terms = chunk.astype(np.uint64)
-    terms += np.uint64(1)  # a zero byte counts too
+    terms += np.uint64(1)  # so that a zero byte changes the hash
     terms *= _powers(_BASE)[: len(chunk)]
     out: NDArray[np.uint64] = np.add.reduceat(terms, starts)
     out *= _powers(_INVERSE)[starts]

@@ -1,13 +1,11 @@
 """The item trie: which semantic IDs exist, and which item each one is.
 
-It turns the model's code probabilities into real items and nothing else: a search that walks it cannot leave
-the catalogue. Engines feed `first_child` and `codes` to the device graph; `pocketrec.runtime.catalogue.beam` is the
-same search in numpy.
+A search that walks the trie can only find items of the catalogue, whatever codes the model prefers. Engines pass
+`first_child` and `codes` to the device graph; `pocketrec.runtime.catalogue.beam` is the same search in numpy.
 
-Layout: nodes are numbered breadth-first, root 0, siblings by rising code. The children of an internal node v
-are nodes `first_child[v]` to `first_child[v + 1] - 1`. The leaves come last, in the order of the sorted
-rows, so leaf row = node - n_internal. Nothing ever changes after construction, so any number of threads may
-read.
+Layout: nodes are numbered breadth-first, root 0, siblings by rising code. The children of an internal node v are nodes
+`first_child[v]` to `first_child[v + 1] - 1`. The leaves come last, in the order of the sorted rows, so that
+leaf row = node - n_internal. Nothing changes after construction, so that any number of threads may read.
 """
 
 from __future__ import annotations
@@ -38,12 +36,12 @@ Codes: TypeAlias = NDArray[np.uint8] | NDArray[np.uint16]
 class ItemTrie:
     """Semantic IDs of n items, L codes each, in [0, K). Make one with `from_rows`, `load` or `filter`.
 
-    A whole catalogue's table is in leaf order (leaf row = table row); a sub-catalogue made by `filter` keeps
-    the table of the whole and fewer leaves.
+    The table of a whole catalogue is in leaf order (leaf row = table row); a sub-catalogue, made by `filter`, has fewer
+    leaves and the table of the whole.
     """
 
     rows: Codes  # [n, L], sorted and distinct
-    part: NDArray[np.int32] | None  # [n]: leaf row -> table row, rising; None: they are the same, as in the whole
+    subset: NDArray[np.int32] | None  # [n], of a sub-catalogue: leaf row -> table row, rising; None: the whole
     table: ItemTable
     codes_per_level: int  # K
     sid_space: str  # hash of the codebooks; a model and a trie of different spaces do not fit
@@ -53,7 +51,7 @@ class ItemTrie:
 
     def __post_init__(self) -> None:
         first_child, codes, max_branch = _structure(self.rows)
-        for array in (self.rows, first_child, codes, *(() if self.part is None else (self.part,))):
+        for array in (self.rows, first_child, codes, *(() if self.subset is None else (self.subset,))):
             array.flags.writeable = False
         object.__setattr__(self, "first_child", first_child)
         object.__setattr__(self, "codes", codes)
@@ -102,11 +100,11 @@ class ItemTrie:
             raise TrieError(f"{Path(path).name} is malformed ({error}); fetch it again or re-publish it") from error
 
     def save(self, path: str | Path) -> None:
-        """Write a trie file atomically: equal catalogues give equal bytes; a part becomes a whole.
+        """Write a trie file atomically: equal catalogues give equal bytes; a sub-catalogue becomes a whole one.
 
         :raises OSError: if the file cannot be written; a file that was there is then untouched.
         """
-        table = self.table if self.part is None else self.table.take(self.part)
+        table = self.table if self.subset is None else self.table.take(self.subset)
         write_trie_file(path, TrieFile(self.rows, table, self.codes_per_level, self.sid_space))
 
     def __len__(self) -> int:
@@ -116,11 +114,11 @@ class ItemTrie:
     @property
     def table_rows(self) -> NDArray[np.int32]:
         """Table row of every leaf row, int32 [n], rising."""
-        return np.arange(len(self), dtype=np.int32) if self.part is None else self.part
+        return np.arange(len(self), dtype=np.int32) if self.subset is None else self.subset
 
     def table_rows_of(self, leaves: NDArray[np.int32]) -> NDArray[np.int32]:
         """Return the table row of each leaf row, int32 of the same shape."""
-        return leaves if self.part is None else self.part[leaves]
+        return leaves if self.subset is None else self.subset[leaves]
 
     @property
     def levels(self) -> int:
@@ -129,12 +127,12 @@ class ItemTrie:
 
     @property
     def n_internal(self) -> int:
-        """Nodes that are not leaves, the root included."""
+        """Number of nodes that are not leaves, the root included."""
         return len(self.first_child) - 1
 
     @property
     def n_nodes(self) -> int:
-        """Nodes in all."""
+        """Number of nodes."""
         return len(self.codes)
 
     def children(self, prefix: Sequence[int]) -> Codes:
@@ -153,7 +151,7 @@ class ItemTrie:
         return max(-1, self._walk(sid) - self.n_internal) if len(sid) == self.levels else -1
 
     def _walk(self, prefix: Sequence[int]) -> int:
-        """Return the node that a prefix leads to, -1 if none."""
+        """Return the node that a prefix leads to, -1 if there is none."""
         node = 0
         for code in prefix:
             if node >= self.n_internal:
@@ -176,11 +174,11 @@ class ItemTrie:
                 f"the mask is {mask.dtype} {list(mask.shape)}, but this trie needs bool [{len(self)}]; "
                 "give one true or false per leaf row"
             )
-        part = np.flatnonzero(mask).astype(np.int32) if self.part is None else self.part[mask]
-        return ItemTrie(self.rows[mask], part, self.table, self.codes_per_level, self.sid_space)
+        subset = np.flatnonzero(mask).astype(np.int32) if self.subset is None else self.subset[mask]
+        return ItemTrie(self.rows[mask], subset, self.table, self.codes_per_level, self.sid_space)
 
     def filter_ids(self, ids: Sequence[str]) -> ItemTrie:
-        """Return the sub-catalogue of the given items; ids that this trie does not have are passed over.
+        """Return the sub-catalogue of the given items; ids that this trie does not have are skipped.
 
         :raises TrieError: if `ids` is one string instead of a list of them.
         """
@@ -194,19 +192,19 @@ class ItemTrie:
     def find(self, ids: Sequence[str]) -> NDArray[np.int32]:
         """Return the leaf row of each id, int32 [len(ids)], -1 for an id that no item of this trie has."""
         rows = self.table.find(ids)
-        return rows if self.part is None else self.leaves_of(rows)
+        return rows if self.subset is None else self.leaves_of(rows)
 
     def leaves_of(self, table_rows: NDArray[np.integer]) -> NDArray[np.int32]:
         """Return the leaf row of each table row, int32 of the same shape, -1 where the trie lacks it."""
         wanted = np.asarray(table_rows)
-        if self.part is None:
+        if self.subset is None:
             if wanted.dtype == np.int32 and wanted.max(initial=-1) < len(self) and wanted.min(initial=0) >= -1:
                 return wanted
             return np.where((wanted >= 0) & (wanted < len(self)), wanted, -1).astype(np.int32)
         if len(self) == 0:
             return np.full(wanted.shape, -1, np.int32)
-        place = np.minimum(np.searchsorted(self.part, wanted), len(self) - 1)
-        return np.where(self.part[place] == wanted, place, -1).astype(np.int32)
+        place = np.minimum(np.searchsorted(self.subset, wanted), len(self) - 1)
+        return np.where(self.subset[place] == wanted, place, -1).astype(np.int32)
 
 
 def _checked_rows(rows: ArrayLike, codes_per_level: int) -> Codes:
@@ -246,7 +244,7 @@ def _structure(rows: Codes) -> tuple[NDArray[np.int32], Any, tuple[int, ...]]:
     n, levels = rows.shape
     if n == 0:  # a root without children
         return np.ones(2, np.int32), np.zeros(1, rows.dtype), (0,) * levels
-    opens = np.zeros(n, np.bool_)  # opens[i]: the prefix so far of row i is not that of row i - 1
+    opens = np.zeros(n, np.bool_)  # opens[i]: rows i and i - 1 have different prefixes so far
     opens[0] = True
     pointers, codes, max_branch = [], [np.zeros(1, rows.dtype)], []
     nodes = 1  # numbered so far

@@ -1,14 +1,12 @@
 """The trie file: one catalogue as safetensors, written atomically, checked in full before use.
 
 Format "pocketrec.trie", version 2. Tensors, n items of L codes each:
-`id_lengths` uint16 [n] and `id_bytes` uint8: item ids, UTF-8, one after the other, and the bytes of each;
+`id_bytes` uint8 and `id_lengths` uint16 [n]: item ids in UTF-8, one after the other, and the length of each in bytes;
 `title_lengths`, `title_bytes`: the same for titles, both or neither;
 `codes` uint8 [n, L] (uint16 above 256 codes a level): semantic IDs, rising and distinct.
 Metadata, all strings: format, version, sid_space, codes_per_level.
 
-Promises: equal catalogues give equal bytes; a file that breaks any rule is refused by a TrieError that names
-it. (The safetensors library orders metadata at random, so the header is written here; reading goes through
-it.)
+Promises: equal catalogues give equal bytes; a file that breaks any rule is refused by a TrieError that names the rule.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ _NAMES = {"U8": np.uint8, "U16": np.uint16}
 
 @dataclass(frozen=True)
 class TrieFile:
-    """What a trie file holds. codes: uint8 or uint16 [n, L], sorted; table: the items, in the same order."""
+    """The content of a trie file. codes: uint8 or uint16 [n, L], sorted; table: the items, in the same order."""
 
     codes: NDArray[np.uint8] | NDArray[np.uint16]
     table: ItemTable
@@ -67,7 +65,7 @@ def write_trie_file(path: str | Path, content: TrieFile) -> None:
         if lengths.max(initial=0) > MAX_TITLE_BYTES:
             row = int(lengths.argmax())
             raise TrieError(f"the title in row {row} has {lengths[row]} bytes; cut it to {MAX_TITLE_BYTES}")
-        tensors["title_lengths"] = lengths.astype(np.uint16)  # 2-byte numbers come first: all are aligned
+        tensors["title_lengths"] = lengths.astype(np.uint16)  # 2-byte numbers come first, so that all are aligned
     tensors["codes"] = content.codes
     tensors["id_bytes"] = table.id_bytes
     if table.title_bytes is not None:
@@ -82,7 +80,7 @@ def write_trie_file(path: str | Path, content: TrieFile) -> None:
 
 
 def read_trie_file(path: str | Path) -> TrieFile:
-    """Read a trie file and check everything but the order of its codes, which the trie's builder sees anyway.
+    """Read a trie file and check all of it except the order of its codes, which the trie's builder checks.
 
     :raises TrieError: if there is no such file, or it breaks a rule of the format; the message says which.
     """
@@ -172,7 +170,7 @@ def _read_codes(path: Path, file: Any, codes_per_level: int) -> NDArray[Any]:
 def _read_texts(
     path: Path, file: Any, what: str, n: int, *, shortest: int, longest: int
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the bytes and offsets of n texts, checked: of allowed lengths that span the bytes, UTF-8."""
+    """Return the bytes and offsets of n texts; check that they are UTF-8, of allowed lengths, and fill the bytes."""
     blob = _read_tensor(path, file, f"{what}_bytes", np.uint8, 1)
     lengths = _read_tensor(path, file, f"{what}_lengths", np.uint16, 1)
     if len(lengths) != n:
@@ -192,7 +190,7 @@ def _read_texts(
 
 
 def _is_utf8(blob: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:
-    """Tell whether every text of the blob is valid: the whole is, and no text starts inside a character."""
+    """Tell whether every text is valid: all bytes together are, and no text starts inside a character."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         for start in range(0, len(blob), _UTF8_PIECE):

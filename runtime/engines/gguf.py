@@ -1,7 +1,8 @@
-"""llama.cpp runs the backbone from `encoder.gguf`; the SID decoder and the search are the numpy reference's.
+"""The GGUF engine: llama.cpp runs the backbone, numpy the SID decoder and the search.
 
-The file has no vocabulary, so nothing here ever tokenises (llama.cpp would end the process). Embeddings go in, the
-hidden state of the last token comes out; keys and values are float32, so that a float32 file gives what ONNX gives.
+`encoder.gguf` has no vocabulary, so that nothing here may tokenise (llama.cpp would end the process). Embeddings go in,
+the hidden state of the last token comes out; keys and values are float32, so that a float32 file gives the same scores
+as ONNX.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from pocketrec.runtime.engines.numpy_student import NumpyStudent
 from pocketrec.runtime.errors import BundleError, MissingExtraError
 
 BACKBONE, DECODER = "encoder.gguf", "decoder.safetensors"
-IN_BACKBONE = ("layers.", "rope.", "norm")  # tensors of the model that are in the one and not in the other
-F32 = 0  # ggml's number of the type
-_QUIET: list[Any] = []  # llama.cpp keeps a bare pointer to the log function
+IN_BACKBONE = ("layers.", "rope.", "norm")  # prefixes of the tensors that are in `encoder.gguf` alone
+F32 = 0  # ggml's number of the type float32
+_QUIET: list[Any] = []  # keeps the log function alive: llama.cpp holds a bare pointer to it
 
 
 class GgufEngine(NumpySearch):
-    """Runs a bundle's GGUF. Calls from several threads take turns: llama.cpp's context is one."""
+    """Runs a bundle's GGUF files. Calls from several threads take turns, since there is one llama.cpp context."""
 
     name = "gguf"
 
@@ -36,7 +37,7 @@ class GgufEngine(NumpySearch):
         """Open the backbone and read the decoder.
 
         :param threads: of llama.cpp, for one call.
-        :raises BundleError: if the bundle holds no GGUF, or one that is not what the manifest says.
+        :raises BundleError: if the bundle has no GGUF file, or one that contradicts the manifest.
         :raises MissingExtraError: if llama-cpp-python is not installed.
         """
         self._llama = load_llama_cpp()
@@ -63,7 +64,7 @@ class GgufEngine(NumpySearch):
         settings.type_k = settings.type_v = F32
         settings.embeddings = True
         settings.pooling_type = self._llama.LLAMA_POOLING_TYPE_NONE
-        settings.flash_attn_type = 0  # the plain product, in float32
+        settings.flash_attn_type = 0  # 0: off, products in float32
         settings.no_perf = True
         context = self._llama.llama_init_from_model(self._weights, settings)
         if not context:
@@ -96,7 +97,7 @@ class GgufEngine(NumpySearch):
         return np.ctypeslib.as_array(hidden, (1, width)).astype(np.float32)
 
     def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
-        """The SID decoder; the history is in h."""
+        """The SID decoder; the history is in the hidden state."""
         return self.model.score_level
 
     def close(self) -> None:

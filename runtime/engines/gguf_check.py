@@ -1,7 +1,7 @@
-"""Walks through a GGUF file before llama.cpp opens it, which ends the process over many a file that lies.
+"""Check a GGUF file before llama.cpp opens it, since llama.cpp ends the process on many malformed files.
 
-What `export/gguf/student.py` writes is let through and nothing else: version 3, little-endian; the entries that say the
-model's shape, with the manifest's numbers, no vocabulary and no lists; every tensor of such a model once, of its shape,
+Only files like those of `export/gguf/student.py` are accepted: version 3, little-endian; metadata entries for the
+model's shape, equal to the manifest's, without vocabulary and arrays; every tensor of such a model once, of its shape,
 and within the file. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
@@ -19,7 +19,7 @@ from pocketrec.runtime.bundle.manifest import ModelSpec
 from pocketrec.runtime.errors import BundleError
 from pocketrec.runtime.files.atomic import open_plain
 
-MAX_HEADER_BYTES: Final = 1 << 22  # a tensor takes about 80
+MAX_HEADER_BYTES: Final = 1 << 22  # about 80 for each tensor
 MAX_ENTRIES: Final = 64
 _TEXT, _U32, _F32 = 8, 4, 6
 _LAYOUTS: Final = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
@@ -33,11 +33,11 @@ Value = int | float | bytes
 
 
 class _GgufError(Exception):
-    """What is wrong with a file, as the end of a sentence."""
+    """A fault in a file; the message is the end of a sentence that begins with the file's name."""
 
 
 def check_gguf(path: Path, spec: ModelSpec) -> None:
-    """Make sure that a file is a backbone of the manifest's shape, and that all its parts lie within it.
+    """Check that a file is a backbone of the manifest's shape, and that all its tensors lie within it.
 
     :raises BundleError: if it is not.
     """
@@ -50,53 +50,53 @@ def check_gguf(path: Path, spec: ModelSpec) -> None:
 
 
 class _Reader:
-    """Takes numbers and texts off the front of a file."""
+    """Reads numbers and texts one after the other."""
 
     def __init__(self, content: bytes) -> None:
         """Begin at the first byte."""
         self.content, self.at = content, 0
 
     def take(self, count: int) -> bytes:
-        """Take bytes."""
+        """Read bytes."""
         if count > len(self.content) - self.at:
             raise _GgufError("is cut short, or its header is damaged")
         self.at += count
         return self.content[self.at - count : self.at]
 
     def number(self, layout: str = "<Q") -> int | float:
-        """Take a number."""
+        """Read a number."""
         value: int | float = struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
         return value
 
     def count(self, layout: str = "<Q") -> int:
-        """Take a whole number."""
+        """Read an integer."""
         return int(self.number(layout))
 
     def text(self) -> bytes:
-        """Take a text."""
+        """Read a text."""
         return self.take(self.count())
 
 
 def _check(reader: _Reader, size: int, spec: ModelSpec) -> None:
     if reader.take(4) != b"GGUF":
-        raise _GgufError("is no GGUF file")
+        raise _GgufError("is not a GGUF file")
     version = reader.count("<I")
     if version != 3:
-        raise _GgufError(f"is of GGUF version {version}, and this runtime reads 3")
+        raise _GgufError(f"has GGUF version {version}, and this runtime reads 3")
     tensors, entries = reader.count(), reader.count()
     if entries > MAX_ENTRIES:
         raise _GgufError(f"says that it has {entries} entries, over the limit of {MAX_ENTRIES}")
     alignment = _read_entries(reader, entries, _entries(spec))
     wanted = _tensor_shapes(spec)
     if tensors != len(wanted):
-        raise _GgufError(f"has {tensors} tensors, and a backbone of the manifest's shape {len(wanted)}")
+        raise _GgufError(f"has {tensors} tensors, but the manifest's model has {len(wanted)}")
     ends = [_read_tensor(reader, wanted, alignment) for _ in range(tensors)]
     if max(ends) > size - -(-reader.at // alignment) * alignment:
-        raise _GgufError("has a tensor past its end")
+        raise _GgufError("has a tensor that ends after the file does")
 
 
 def _entries(spec: ModelSpec) -> dict[bytes, Value]:
-    """What says the shape of a model, by name."""
+    """Return the metadata entries that describe a model's shape, by name."""
     shape: dict[str, Value] = {
         "general.architecture": b"llama", "tokenizer.ggml.model": b"none", "llama.vocab_size": 1,
         "llama.context_length": spec.max_history + 1, "llama.embedding_length": spec.dim,
@@ -110,30 +110,30 @@ def _entries(spec: ModelSpec) -> dict[bytes, Value]:
 
 
 def _read_entries(reader: _Reader, count: int, wanted: dict[bytes, Value]) -> int:
-    """Compare the entries with those wanted; return the alignment that they give."""
+    """Compare the metadata entries with those wanted; return the alignment."""
     found: dict[bytes, Value] = {}
     kinds = {bytes: _TEXT, int: _U32, float: _F32}
     for _ in range(count):
         name, kind = reader.text(), reader.count("<I")
         if kind != _TEXT and kind not in _LAYOUTS:
-            raise _GgufError(f"has an entry {name!r:.60} of type {kind}, which a backbone has not")
+            raise _GgufError(f"has an entry {name!r:.60} of the unsupported type {kind}")
         if name in found:
             raise _GgufError(f"has the entry {name!r:.60} twice")
         value = found[name] = reader.text() if kind == _TEXT else reader.number(_LAYOUTS[kind])
         if name in wanted and (value != wanted[name] or kind != kinds[type(wanted[name])]):
-            raise _GgufError(f"says {name.decode()} {value!r:.60}, and the manifest {wanted[name]!r}")
+            raise _GgufError(f"says {name.decode()} = {value!r:.60}, but the manifest says {wanted[name]!r}")
         if name not in wanted and not name.startswith(b"general."):
-            raise _GgufError(f"has an entry {name!r:.60}, which a backbone has not")
+            raise _GgufError(f"has an unexpected entry {name!r:.60}")
     if missing := wanted.keys() - found.keys():
-        raise _GgufError(f"does not say {min(missing).decode()}")
+        raise _GgufError(f"lacks the entry {min(missing).decode()}")
     alignment = found.get(b"general.alignment", 32)
     if alignment not in (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096):
-        raise _GgufError(f"has the alignment {alignment!r:.60}, which is none")
+        raise _GgufError(f"has the invalid alignment {alignment!r:.60}")
     return int(alignment)
 
 
 def _tensor_shapes(spec: ModelSpec) -> dict[bytes, tuple[int, ...]]:
-    """Shapes of a backbone's tensors as ggml says them, the inputs first."""
+    """Return the shapes of a backbone's tensors in ggml's order, inputs first."""
     dim, queries, keys = spec.dim, spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
     block = {
         "attn_norm": (dim,), "attn_q": (dim, queries), "attn_k": (dim, keys), "attn_v": (dim, keys),
@@ -146,16 +146,16 @@ def _tensor_shapes(spec: ModelSpec) -> dict[bytes, tuple[int, ...]]:
 
 
 def _read_tensor(reader: _Reader, wanted: dict[bytes, tuple[int, ...]], alignment: int) -> int:
-    """Take a tensor off those wanted; return where it ends, counted from the first byte of the data."""
+    """Read a tensor's entry and remove it from those wanted; return where its data end, from the start of all data."""
     name, dimensions = reader.text(), reader.count("<I")
     if name not in wanted or not 1 <= dimensions <= 4:
-        raise _GgufError(f"has a tensor {name!r:.60} twice, or one that a backbone has not")
+        raise _GgufError(f"has an unexpected or repeated tensor {name!r:.60}")
     shape = [reader.count() for _ in range(dimensions)]
     kind, offset = reader.count("<I"), reader.count()
     needed = wanted.pop(name)
     if tuple(shape[: len(needed)]) != needed or any(size != 1 for size in shape[len(needed) :]):
-        raise _GgufError(f"has {name.decode()} of shape {shape}, and the manifest makes it {list(needed)}")
+        raise _GgufError(f"has {name.decode()} of shape {shape}, but the manifest implies {list(needed)}")
     block, size = _BLOCKS.get(kind, (0, 0))
     if not block or shape[0] % block or offset % alignment:
-        raise _GgufError(f"has {name.decode()} of type {kind} at {offset}, which this runtime does not read")
+        raise _GgufError(f"has {name.decode()} of an unsupported type ({kind}) or at a wrong offset ({offset})")
     return offset + math.prod(shape) // block * size

@@ -141,7 +141,7 @@ class NativeEngine(Engine):
         The C function is `answer` of the extension's `Model` (runtime/native/python/fast_path.c).
         """
         table = trie.table
-        if trie.part is not None or len(trie) == 0:
+        if trie.subset is not None or len(trie) == 0:
             return None
         catalogue = native.Catalogue(  # type: ignore[union-attr]
             table.index, table.id_bytes, table.id_offsets, table.title_bytes, table.title_offsets, trie.rows,

@@ -1,8 +1,8 @@
-"""Looks into an ONNX file before ONNX Runtime opens it: its weights may lie in listed files, and nowhere else.
+"""Check an ONNX file before ONNX Runtime opens it: its weights may lie only in files that the manifest lists.
 
-A tensor of a graph can lie in another file, at a path that the graph names: any file of the device, or to ONNX Runtime
-an address in memory. Only what leads to such a name is followed (onnx.proto: the fields of TensorProto.external_data);
-messages without the word cannot hold one and are passed over. The rest is ONNX Runtime's to judge.
+A tensor of a graph can lie in another file, at a path that the graph names (`TensorProto.external_data` in onnx.proto):
+any file of the device, or, for ONNX Runtime, an address in memory. Only protobuf fields on the way to such a path are
+parsed; messages that do not contain its key, "location", are skipped. All other checks are left to ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-_WORD: Final = b"location"
+_KEY: Final = b"location"
 _PIECE: Final = 1 << 20
 _MAX_DEPTH: Final = 64
-# Message -> its fields that hold messages on the way to a tensor, by number.
+# Message type -> its fields on the way to a tensor, by number -> their types.
 _INTO: Final[Mapping[str, Mapping[int, str]]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -28,9 +28,9 @@ _INTO: Final[Mapping[str, Mapping[int, str]]] = {
 
 
 def check_graph(path: Path, sizes: Mapping[str, int]) -> None:
-    """Make sure that a graph refers only to listed files, and to bytes that they have.
+    """Check that a graph refers only to listed files, and to bytes within them.
 
-    :param sizes: bytes of the files that it may refer to, by name.
+    :param sizes: sizes in bytes of the files that it may refer to, by name.
     :raises ValueError: if it does not; the message is the end of a sentence that begins with its name.
     :raises OSError: if it cannot be read.
     """
@@ -38,44 +38,44 @@ def check_graph(path: Path, sizes: Mapping[str, int]) -> None:
         raise ValueError("is damaged or no ONNX file")
     with path.open("rb") as file:
         before, graph = b"", b""
-        while piece := file.read(_PIECE):  # a text encoder's graph has its weights in it, and need not be held whole
-            if _WORD in before + piece:
+        while piece := file.read(_PIECE):  # a text encoder's graph contains its weights, and is not needed in memory
+            if _KEY in before + piece:
                 file.seek(0)
                 graph = file.read()
                 break
-            before = piece[-len(_WORD) :]
+            before = piece[-len(_KEY) :]
     for place in _places(graph, "model", 0):
         name = place.get("location", "")
         if name not in sizes:
             raise ValueError(f"takes weights from a file {name[:60]!r} that the manifest does not list")
         numbers = [place.get(key, "0") for key in ("offset", "length")]
         if not all(text.isascii() and text.isdigit() and len(text) < 16 for text in numbers):
-            raise ValueError(f"refers to no place in {name}: offset {numbers[0][:20]!r}, length {numbers[1][:20]!r}")
+            raise ValueError(f"has no valid place in {name}: offset {numbers[0][:20]!r}, length {numbers[1][:20]!r}")
         if sum(map(int, numbers)) > sizes[name]:
             raise ValueError(f"refers to bytes past the end of {name}")
 
 
 def _places(message: bytes, kind: str, depth: int) -> Iterator[dict[str, str]]:
-    """Yield where each tensor lies that is not in the file: its entries of external_data by key."""
+    """Yield the external_data entries, by key, of each tensor that lies in another file."""
     if depth > _MAX_DEPTH:
         raise ValueError("is nested too deeply")
     place: dict[str, str] = {}
     for number, value in _fields(message):
         inner = _INTO[kind].get(number)
         if inner == "place":
-            entry = {n: v.decode("utf-8", "replace") for n, v in _fields(value)}  # of a field twice, the last counts
+            entry = {n: v.decode("utf-8", "replace") for n, v in _fields(value)}  # of a repeated field, the last counts
             key = entry.get(1, "")
             if key in place:
-                raise ValueError(f"says twice what the {key[:20]!r} of a tensor is")
+                raise ValueError(f"gives the {key[:20]!r} of a tensor twice")
             place[key] = entry.get(2, "")
-        elif inner is not None and _WORD in value:
+        elif inner is not None and _KEY in value:
             yield from _places(value, inner, depth + 1)
     if "location" in place:
         yield place
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and content of every length-delimited field of a message; others are passed over."""
+    """Yield the number and content of every length-delimited field of a message; others are skipped."""
     at, end = 0, len(message)
     while at < end:
         tag, at = (message[at], at + 1) if message[at] < 128 else _varint(message, at)
@@ -86,12 +86,12 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
             at, size = _varint(message, at)[1], 0
         elif wire in (1, 5):
             size = 8 if wire == 1 else 4
-        else:  # groups, which no reader of ONNX knows
+        else:  # groups, which ONNX does not use
             raise ValueError("is damaged or no ONNX file")
         if size > end - at:
             raise ValueError("is damaged or no ONNX file")
         if wire == 2:
-            yield (tag & 0xFFFFFFFF) >> 3, message[at : at + size]  # of a number, protobuf reads 32 bits
+            yield (tag & 0xFFFFFFFF) >> 3, message[at : at + size]  # protobuf reads 32 bits of a tag
         at += size
 
 

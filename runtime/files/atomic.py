@@ -3,8 +3,8 @@
 Everything that pocketrec keeps is written here. A reader sees the old content or the new one, never half of either,
 even when the process is killed or the power fails in between:
 
-- `atomic_write`, `atomic_write_text`: content that is at hand.
-- `atomic_file`: a library writes to the path that it is given.
+- `atomic_write`, `atomic_write_text`: content in memory.
+- `atomic_file`: a library writes the file.
 - `atomic_folder`, or its two halves `begin_folder` and `put_in_place`: a whole folder.
 
 Each writes under a temporary name beside the target, makes the bytes durable (fsync), and then renames.
@@ -43,7 +43,7 @@ def atomic_write_text(path: str | Path, text: str) -> None:
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Give the temporary path that a library is to write; it takes the name `path` when the block ends well.
+    """Give a temporary path for a library to write to; the file is renamed to `path` when the block ends without error.
 
     If the block raises, the temporary file is deleted and an existing file stays as it is.
 
@@ -66,7 +66,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Give an empty folder to fill; it takes the name `path`, replacing an older folder, when the block ends well.
+    """Give an empty folder to fill; it is renamed to `path`, replacing an older one, when the block ends without error.
 
     If the block raises, what it wrote is deleted and an older folder stays as it is.
 

@@ -1,4 +1,4 @@
-"""JSON from files that nobody vouches for: one meaning only, and every fault a ValueError."""
+"""JSON from untrusted files: only documents with one meaning are accepted; every fault is a ValueError."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 def parse_json(content: bytes) -> Any:
     """Parse UTF-8 JSON whose objects have distinct names and whose numbers are numbers; the caller bounds its length.
 
-    :raises ValueError: on anything else, NaN, Infinity and too deep a nesting among it.
+    :raises ValueError: on anything else; on NaN, Infinity and too deep a nesting, too.
     """
     try:
         return json.loads(content.decode(), parse_constant=_refuse_constant, object_pairs_hook=_distinct)
@@ -18,7 +18,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Cold items score what those like them pass on, in every kind of call, and a file that is none is refused."""
+"""Cold items get the scores that their neighbours pass on, in every kind of call; damaged files are refused."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def pair(request, bundle):
 
 def expected(plain, history, k, bias=None, beam=60, **how):
     """The rule again, item by item: what the model finds, and what cold items gain from it."""
-    wish = None if bias is None else plain.control(bias=bias)
-    found = {i.item_id: i.score for i in plain.recommend(history, max(beam, k), beam=beam, control=wish, **how)}
+    control = None if bias is None else plain.control(bias=bias)
+    found = {i.item_id: i.score for i in plain.recommend(history, max(beam, k), beam=beam, control=control, **how)}
     bias = bias or {}
     likely = {name: float(np.exp(score - bias.get(name, 0.0))) for name, score in found.items()}
     out = dict(found)

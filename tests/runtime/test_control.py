@@ -1,4 +1,4 @@
-"""Wishes: whatever is asked for together, only allowed items come back, in the order that brute force gives."""
+"""Controls: in any combination, only allowed items come back, in the order that brute force gives."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def ids(found):
     k=st.integers(1, ITEMS + 5),
     exclude_seen=st.booleans(),
 )
-def test_wishes_compose_and_the_best_allowed_come_back(rec, truth, allow, deny, bias, min_score, k, exclude_seen):
-    wish = rec.control(allow=allow, deny=deny, bias=bias, min_score=min_score)
-    found = rec.recommend(HISTORY, k, exclude_seen, control=wish)
+def test_controls_compose_and_the_best_allowed_come_back(rec, truth, allow, deny, bias, min_score, k, exclude_seen):
+    prepared = rec.control(allow=allow, deny=deny, bias=bias, min_score=min_score)
+    found = rec.recommend(HISTORY, k, exclude_seen, control=prepared)
     allowed = (set(IDS) if allow is None else set(allow) & set(IDS)) - set(deny)
     allowed -= set(HISTORY) if exclude_seen else set()
     scores = {i: truth[i] + (bias or {}).get(i, 0.0) for i in allowed}
@@ -87,8 +87,8 @@ def test_nothing_allowed_gives_nothing(rec):
 
 def test_a_segment_is_favoured_as_a_whole(rec):
     segments = {item_id: "new" if n % 2 else "old" for n, item_id in enumerate(IDS)}
-    wish = rec.control(bias={"new": 100.0}, segments=segments)
-    found = ids(rec.recommend(HISTORY, ITEMS, exclude_seen=False, control=wish))
+    prepared = rec.control(bias={"new": 100.0}, segments=segments)
+    found = ids(rec.recommend(HISTORY, ITEMS, exclude_seen=False, control=prepared))
     assert {segments[i] for i in found[: ITEMS // 2]} == {"new"}
     by_item = rec.control(bias={i: 100.0 for i, s in segments.items() if s == "new"})
     assert found == ids(rec.recommend(HISTORY, ITEMS, exclude_seen=False, control=by_item))
@@ -175,12 +175,12 @@ def test_a_node_holds_the_largest_bias_under_it(items, seed):
         {"within": 3},
     ],
 )
-def test_a_wrong_wish_is_refused(rec, wrong):
+def test_a_wrong_control_is_refused(rec, wrong):
     with pytest.raises(ConfigError):
         rec.control(**wrong)
 
 
-def test_a_wish_of_another_catalogue_is_refused(rec, student, tmp_path):
+def test_a_control_of_another_catalogue_is_refused(rec, student, tmp_path):
     with Recommender.load(tiny_bundle(tmp_path / "b", student, SIDS)) as other:
         with pytest.raises(ConfigError, match="belongs to another catalogue"):
             rec.recommend([], control=other.control())
@@ -190,7 +190,7 @@ def test_a_wish_of_another_catalogue_is_refused(rec, student, tmp_path):
             rec.recommend([], control={"deny": []})
 
 
-def test_a_graph_of_a_time_before_biases_says_so_and_answers_all_else(student, tmp_path):
+def test_a_graph_from_before_biases_says_so_and_serves_all_other_calls(student, tmp_path):
     folder = tiny_bundle(tmp_path / "b", student, SIDS, beam=ITEMS)
     spec = open_bundle(folder).manifest.model
     g = Graph(WeightFile(folder / "model.safetensors"))
@@ -223,7 +223,7 @@ def test_a_catalogue_that_another_thread_names_meanwhile_is_not_lost(rec):
     assert set(ids(rec.recommend([], 9, within="other"))) == set(IDS[4:8])
 
 
-def test_a_plain_control_is_the_whole_catalogue(rec):
+def test_an_empty_control_is_the_whole_catalogue(rec):
     assert isinstance(rec.control(), Control)
     assert rec.control().catalogue is rec.trie
     assert rec.recommend(HISTORY, control=rec.control()) == rec.recommend(HISTORY)

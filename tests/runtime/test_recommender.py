@@ -256,14 +256,14 @@ def test_threads_do_not_disturb_each_other():
     expected = [recommender().recommend(h, 5) for h in histories]
     start, wrong = threading.Barrier(8), []
 
-    def ask(shift: int):
+    def call(shift: int):
         start.wait()
         for i in range(60):
             place = (i + shift) % 20
             if rec.recommend(histories[place], 5) != expected[place]:
                 wrong.append(place)
 
-    threads = [threading.Thread(target=ask, args=(shift,)) for shift in range(8)]
+    threads = [threading.Thread(target=call, args=(shift,)) for shift in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

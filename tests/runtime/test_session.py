@@ -74,11 +74,11 @@ def test_what_was_read_is_not_read_again_until_the_window_moves(rec, monkeypatch
     assert read == [3, 1, 1, 1, LONGEST, LONGEST]
 
 
-def test_it_takes_the_same_wishes(rec):
+def test_it_takes_the_same_controls(rec):
     session = rec.session(IDS[:2])
     rec.add_catalogue("few", IDS[10:20])
-    wish = rec.control(within="few", deny=[IDS[11]], bias={IDS[15]: 50.0})
-    same(session.recommend(20, control=wish), rec.recommend(IDS[:2], 20, control=wish))
+    prepared = rec.control(within="few", deny=[IDS[11]], bias={IDS[15]: 50.0})
+    same(session.recommend(20, control=prepared), rec.recommend(IDS[:2], 20, control=prepared))
     same(session.recommend(20, within="few"), rec.recommend(IDS[:2], 20, within="few"))
 
 
@@ -168,9 +168,9 @@ def test_threads_take_turns(rec):
 def test_a_closed_recommender_reads_nothing_more(bundle):
     with Recommender.load(bundle, "onnx") as recommender:
         session = recommender.session(IDS[:2])
-    for ask in (session.recommend, lambda: recommender.explain(IDS[:2], IDS[3])):
+    for call in (session.recommend, lambda: recommender.explain(IDS[:2], IDS[3])):
         with pytest.raises(ConfigError, match="closed"):
-            ask()
+            call()
     assert recommender.engine._graphs == {}
 
 

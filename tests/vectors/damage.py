@@ -1,4 +1,4 @@
-"""Ways to damage a bundle: bytes, the manifest's fields, a trie's header, a graph that answers always the same."""
+"""Ways to damage a bundle: bytes, the manifest's fields, a trie's header, a graph that always returns the same."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANIFEST, TRIE, COLD, GRAPH = "manifest.json", "trie.safetensors", "cold_items.s
 
 
 def constants(rows: Any, scores: Any, history: str = "history", scores_name: str = "scores") -> bytes:
-    """A graph that answers always the same."""
+    """A graph that always returns the same."""
     outputs, nodes = [], []
     for name, array in (("rows", rows), (scores_name, scores)):
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)

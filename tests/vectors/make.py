@@ -1,4 +1,4 @@
-"""Writes the vectors: small bundles, what they must answer, damaged ones and the refusal each must get.
+"""Writes the vectors: small bundles, the results they must give, damaged ones and the error that each must raise.
 
     python tests/vectors/make.py [FOLDER]
 

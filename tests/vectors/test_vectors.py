@@ -50,7 +50,7 @@ def same(found, expected):
     assert [item.score for item in found] == pytest.approx([item["score"] for item in expected], abs=TOLERANCE)
 
 
-def ask(recommender, call):
+def recommend(recommender, call):
     within = None if call.get("within") is None else recommender.trie.filter_ids(call["within"])
     control = call.get("control")
     if control is not None:
@@ -61,7 +61,7 @@ def ask(recommender, call):
 
 @cases("answers")
 def test_answers(case, load):
-    found = ask(load(case["bundle"]), case)
+    found = recommend(load(case["bundle"]), case)
     same(found, case["expected"])
     assert list(found.unknown) == case["unknown"]
 
@@ -126,7 +126,7 @@ def test_products_of_whole_numbers_give_about_the_same(name):
     folder = HERE / "bundles" / name
     with Recommender.load(folder, "native") as exact, Recommender.load(folder, "native-int8") as rounded:
         if not rounded.engine.kernels.endswith("int8"):
-            pytest.skip("this processor multiplies no whole numbers")
+            pytest.skip("this processor has no int8 instructions")
         history = exact.trie.table.ids([2, 0, 3])
         truth = {item.item_id: item.score for item in exact.recommend(history, len(exact.trie))}
         found = {item.item_id: item.score for item in rounded.recommend(history, len(exact.trie))}
@@ -145,7 +145,7 @@ def test_session_refusals(case, load):
 @cases("argument_refusals")
 def test_argument_refusals(case, load):
     with pytest.raises(getattr(errors, case["error"])) as caught:
-        ask(load(case["bundle"]), case["call"])
+        recommend(load(case["bundle"]), case["call"])
     assert case["says"] in str(caught.value)
 
 
@@ -158,7 +158,7 @@ def test_calls_from_several_threads_give_what_single_calls_give(load):
 
 
 def test_the_stored_vectors_are_those_that_the_script_makes(tmp_path):
-    pytest.importorskip("torch", reason="makes the vectors anew")
+    pytest.importorskip("torch", reason="makes the vectors again")
     subprocess.run([sys.executable, HERE / "make.py", tmp_path], check=True)
     made = json.loads((tmp_path / "vectors.json").read_text(encoding="utf-8"))
     rounded = {kind: _rough(VECTORS[kind]) for kind in VECTORS}

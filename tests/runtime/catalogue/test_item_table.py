@@ -114,18 +114,18 @@ def test_take_reorders_ids_and_titles_together(ids, random):
 def test_many_threads_may_ask_first():
     ids = [f"item-{i}" for i in range(50_000)]
     table = ItemTable.from_lists(ids).take(np.arange(len(ids)))  # a new table: its index is not built yet
-    start, answers = threading.Barrier(8), []
+    start, found = threading.Barrier(8), []
 
-    def ask():
+    def find():
         start.wait()
-        answers.append(table.find(ids[::1000]).tolist())
+        found.append(table.find(ids[::1000]).tolist())
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=find) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == [list(range(0, 50_000, 1000))] * 8
+    assert found == [list(range(0, 50_000, 1000))] * 8
 
 
 def test_ids_made_to_collide_are_refused_since_looking_one_up_would_pass_by_all_the_others():
@@ -133,5 +133,5 @@ def test_ids_made_to_collide_are_refused_since_looking_one_up_would_pass_by_all_
     blocks = ("m" * len(by), "".join(chr(ord("m") + step) for step in by))
     ids = ["".join(blocks[number >> bit & 1] for bit in range(13)) for number in range(1 << 13)]
     assert len(ItemTable.from_lists(ids[:1000]).find(ids[:2000])) == 2000
-    with pytest.raises(TrieError, match="hashes of 8191 item ids"):
+    with pytest.raises(TrieError, match="8191 item ids collide"):
         ItemTable.from_lists(ids)

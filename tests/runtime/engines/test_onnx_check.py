@@ -1,4 +1,4 @@
-"""Graphs that lead out of their bundle, or are none of ours, are refused when they are opened; answers, when given."""
+"""Graphs that refer to files outside their bundle are refused at loading, invalid results when they are returned."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_tensor_that_lies_elsewhere_is_refused(tmp_path, how):
     (tmp_path / "g").write_bytes(graph_of(entry("location", "w.bin"), entry("offset", "90"), entry("length", "10")))
     check_graph(tmp_path / "g", SIZES)
     (tmp_path / "g").write_bytes(graph_of(*ELSEWHERE[how]))
-    with pytest.raises(ValueError, match=r"takes weights|refers to|says twice"):
+    with pytest.raises(ValueError, match=r"takes weights|refers to|has no valid place|twice"):
         check_graph(tmp_path / "g", SIZES)
 
 
@@ -121,7 +121,7 @@ def test_an_unlisted_file_of_the_bundle_named_behind_a_listed_one_is_not_read(bu
 
 
 def constants(rows, scores) -> bytes:
-    """A graph that answers always the same."""
+    """A graph that always returns the same."""
     outputs, nodes = [], []
     for name, array in (("rows", rows), ("scores", scores)):
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
@@ -148,7 +148,7 @@ ANSWERS = {
     "a probability above one": (i32(3, 4), f32(0.5, -1)),
     "an infinite score": (i32(3, 4), f32(np.inf, -1)),
     "an item that was seen": (i32(3, 1), f32(-1, -2)),
-    "an item that is none": (i32(3, 40), f32(-1, -2)),
+    "no such item": (i32(3, 40), f32(-1, -2)),
     "a negative row": (i32(3, -1), f32(-1, -2)),
     "more rows than scores": (i32(3, 4, 5), f32(-1, -2)),
     "two dimensions": (i32(3)[None], f32(-1)[None]),
@@ -158,7 +158,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("wrong", ANSWERS)
-def test_an_answer_that_is_none_never_reaches_the_caller(bundle, wrong):
+def test_an_invalid_result_never_reaches_the_caller(bundle, wrong):
     def use(folder):
         with load(folder) as recommender:
             seen = recommender.trie.table.ids([1])
@@ -168,7 +168,7 @@ def test_an_answer_that_is_none_never_reaches_the_caller(bundle, wrong):
     refused(bundle, r"the bundle's graph|recommender\.onnx has", use)
 
 
-def test_a_check_search_output_comes_through_without_its_empty_slots(bundle):
+def test_a_sound_result_comes_through_without_its_empty_slots(bundle):
     (bundle / NAME).write_bytes(constants(i32(3, 9, 4, 0), f32(-1, np.nan, -2, -np.inf)))
     sealed(bundle)
     with load(bundle) as recommender:

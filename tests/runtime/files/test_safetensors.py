@@ -76,7 +76,7 @@ SCALES = {
     "larger than its values": (np.zeros((50_000, 1), np.int8), np.ones((1, 50_000), np.float16), "int8"),
     "of more dimensions": (np.zeros((4,), np.int8), np.ones((2, 4), np.float16), "int8"),
     "of another type": (np.zeros((4, 4), np.int8), np.ones((1, 4), np.float32), "int8"),
-    "of whole numbers' values": (np.zeros((4, 4), np.float32), np.ones((1, 4), np.float16), "int8"),
+    "of int8 values": (np.zeros((4, 4), np.float32), np.ones((1, 4), np.float16), "int8"),
     "one for all of four bits": (np.zeros((4, 4), np.uint8), np.ones((1, 1, 1), np.float16), "int4"),
     "that divides no blocks": (np.zeros((4, 4), np.uint8), np.ones((3, 1, 4), np.float16), "int4"),
 }
