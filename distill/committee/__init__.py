@@ -1,1 +1,1 @@
-"""Several teachers as one: weights, and the soft labels that they write."""
+"""The committee: several teachers combined into one distribution, and the soft labels written from it."""

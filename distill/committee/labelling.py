@@ -1,4 +1,4 @@
-"""From trained members to soft labels: fit the committee on validation, measure it, label every training position.
+"""From trained members to soft labels: fit the committee on validation, evaluate it, label every training position.
 
 On the path of the data: after the teacher LLM and SASRec are trained, before the student is distilled.
 """
@@ -42,13 +42,13 @@ def write_labels(
     progress: Progress = SILENT,
     shares: tuple[int, int] = (0, 1),
 ) -> dict[str, Any]:
-    """Fit the committee on validation questions and write its labels into `folder/labels`.
+    """Fit the committee on validation cases and write its labels into `folder/labels`.
 
     :param members: trained models by their names in `soft_labels.members`.
-    :param split: its training part is what gets labels, with the copies of `labelled`.
-    :param shares: (rank, world): with several processes all fit, the first measures, each writes its share of labels.
-    :returns: weights, negative log-likelihoods on validation (nats), test measures of the committee and of the
-        teacher LLM (convention → measure → value), and what the labels cost.
+    :param split: its training histories, and their copies (`labelled`), get labels.
+    :param shares: (rank, world); with several processes all fit, the first evaluates, each writes its share of labels.
+    :returns: "weights"; "valid_nll", negative log-likelihoods on validation (nats); "test", metrics of the committee
+        and of the teacher LLM (system → convention → metric → value); "labels", number, bytes and seconds.
     """
     history, tap = config.evaluation.max_history, _tap(members, config)
     with progress.track("fitting the committee", 1) as advance:
@@ -68,40 +68,42 @@ def write_labels(
 
 
 def labelled(train: Sequences, config: SoftLabelConfig) -> Sequences:
-    """The histories that get labels and that the student learns from: the training histories and their copies."""
+    """Return the histories that get labels and that the student is trained on: training histories and their copies."""
     return augment(train, config.copies, config.drop, config.swap)
 
 
 class FeatureTap:
-    """A teacher LLM as a committee's member that keeps the hidden states its last logits came from.
+    """A teacher LLM as a member of a committee that keeps the hidden states of its last batch.
 
-    Labels and features of a batch are then one forward pass.
+    Labels and features of a batch then take one forward pass.
     """
 
     def __init__(self, teacher: Teacher, blocks: int) -> None:
-        """Take a teacher; `blocks` aligned blocks of it are wanted."""
+        """Take a teacher, and the number of aligned blocks whose hidden states are kept."""
         self.teacher, self.blocks = teacher, blocks
         self._last: tuple[Batch, Tensor] | None = None
 
     def item_logits(self, batch: Batch) -> Tensor:
-        """The teacher's logits over all items, [n, n_items]."""
+        """Return the teacher's logits over all items, [n, n_items]."""
         states = self.teacher.hidden_states(batch)
         at = [states[end].flatten(0, 1)[batch.loss_at] for end in block_ends(len(states), self.blocks)]
         self._last = batch, torch.stack(at, 1)
         return self.teacher.scores(at[-1])  # the last block ends with the last layer
 
     def features(self, batch: Batch) -> Tensor:
-        """Hidden states after the blocks, [n, blocks, D], of the batch whose logits were asked for last."""
+        """Return the hidden states after the blocks, [n, blocks, D], of the batch last passed to `item_logits`."""
         if self._last is None or self._last[0] is not batch:
-            raise TrainingError("features are kept for the newest batch alone; ask for its logits first")
+            raise TrainingError("features are kept for the last batch only; call item_logits with this batch first")
         return self._last[1]
 
 
 def _tap(members: Mapping[str, ItemModel], config: RunConfig) -> FeatureTap | None:
-    """The teacher LLM with its features kept, where they are wanted."""
+    """Return the teacher LLM wrapped to keep its features; None if `soft_labels.features` is 0."""
     if not config.soft_labels.features:
         return None
     if "llm" not in members:
-        raise ConfigError("soft_labels.features are the teacher LLM's; name llm in soft_labels.members, or set it to 0")
+        raise ConfigError(
+            "soft_labels.features needs the teacher LLM; add llm to soft_labels.members, or set features to 0"
+        )
     teacher: Any = members["llm"]
     return FeatureTap(teacher, config.soft_labels.features)

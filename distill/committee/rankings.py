@@ -1,12 +1,13 @@
-"""Rankings of a committee and of its members, made in one pass: every member scores a question once.
+"""Rankings of a committee and of its members in one pass: every member scores a history once.
 
-A language model's forward pass is the dear part, and measuring asks four times: the committee and the model alone,
-seen items kept and excluded. A list without seen items is the same list with them, less these.
+The forward pass of a language model is expensive, and an evaluation needs four rankings: of the committee and of the
+model alone, with seen items kept and excluded. All four come from the same scores; seen items are excluded from a list
+by removing them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Several
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,19 +23,20 @@ COMMITTEE = "committee"
 
 
 class SharedLists:
-    """Long lists of the committee and of some members, kept per block of histories."""
+    """Long lists of the committee and of some members, cached by block of histories."""
 
-    def __init__(self, committee: Committee, members: Several[str], max_history: int, list_length: int = 20) -> None:
-        """Prepare.
+    def __init__(self, committee: Committee, members: Sequence[str], max_history: int, list_length: int = 20) -> None:
+        """Prepare; nothing is scored yet.
 
-        :param list_length: the longest list that will be asked for.
+        :param members: members that get lists of their own.
+        :param list_length: length of the longest list that `SharedRanker.rank` will return.
         """
         self.committee, self.members, self.max_history = committee, tuple(members), max_history
         self.depth = list_length + max_history
         self._kept: dict[bytes, dict[str, NDArray[np.int32]]] = {}
 
     def of(self, histories: Sequences) -> dict[str, NDArray[np.int32]]:
-        """Return lists with seen items kept, int32 [n, depth], by name."""
+        """Return the lists of the committee and of each member, seen items kept, int32 [n, depth] by name."""
         key = histories.events().tobytes() + histories.lengths.tobytes()
         if key not in self._kept:
             blocks = [self._rank(histories.take(slice(i, i + BATCH))) for i in range(0, len(histories), BATCH)]
@@ -44,8 +46,8 @@ class SharedLists:
     @torch.inference_mode()
     def _rank(self, histories: Sequences) -> dict[str, NDArray[np.int32]]:
         batch = history_batch(histories, self.max_history)
-        parts = self.committee.parts(batch)
-        scores = {COMMITTEE: self.committee.combine(parts, batch), **{name: parts[name] for name in self.members}}
+        each = self.committee.member_scores(batch)
+        scores = {COMMITTEE: self.committee.combine(each, batch), **{name: each[name] for name in self.members}}
         out = {}
         for name, score in scores.items():
             found = score.topk(min(self.depth, score.shape[1]), 1).indices.int().numpy()
@@ -57,11 +59,11 @@ class SharedRanker:
     """One of the lists of a `SharedLists` as a `Ranker` of `distill.evaluation`."""
 
     def __init__(self, shared: SharedLists, name: str) -> None:
-        """Serve the lists of `name`: a member, or `COMMITTEE`."""
+        """Take the shared lists and whose to return: a member's name, or `COMMITTEE`."""
         self.shared, self.name = shared, name
 
     def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the best k rows of each history, int32 [n, k], -1 where nothing is left.
+        """Return the best k rows for each history, int32 [n, k], EMPTY (-1) where no item is left.
 
         :param k: at most the `list_length` of the shared lists.
         """

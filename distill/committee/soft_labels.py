@@ -1,15 +1,14 @@
-"""Soft labels: the committee's likeliest items at every training position, made once and read by memory map.
+"""Soft labels: the committee's top-k items at every training position, written once and read by memory map.
 
-On the path of the data: a trained committee in, rows of (item, probability) out, which the student's losses look up
-by the position of their target in the event array. One file per block of histories, written beside its final name
-and then renamed, so a run that is killed at any moment goes on with the first block that is not there.
+On the path of the data: a trained committee in; rows of (item, probability) out, which the student's losses look up by
+the position of their target in the event array. There is one file per block of histories, written atomically, so a run
+that is killed at any moment resumes with the first block that is missing.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,36 +25,41 @@ from pocketrec.distill.data.batches import Batch, pack
 from pocketrec.distill.data.splits import Sequences
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.runtime.errors import TrainingError
+from pocketrec.runtime.files.atomic import atomic_file, atomic_write_text, discard_unfinished
+from pocketrec.runtime.files.safetensors import read_header
 
 logger = logging.getLogger(__name__)
 
 INDEX = "index.json"
 BLOCK = 512  # positions whose logits over all items are held at once
+DTYPES = {"F16": "<f2", "I32": "<i4"}  # safetensors files are little-endian
 
 
 class SoftLabels:
-    """Written labels, looked up by event.
+    """The labels in a folder, looked up by event.
 
-    items: int32 [P, M]. probabilities: float16 [P, M], falling. features: float16 [P, blocks, D_teacher], the
-    teacher's hidden states at aligned blocks, where they were asked for.
+    items: int32 [P, M]. probabilities: float16 [P, M], descending. features: float16 [P, blocks, D_teacher], the hidden
+    states of the teacher at aligned blocks, if they were written.
     """
 
     def __init__(self, folder: Path, train: Sequences) -> None:
-        """Open by memory map.
+        """Open the files by memory map.
 
-        :param train: the histories that the labels were made for.
-        :raises TrainingError: if files are missing or belong to other histories.
+        :param train: the histories that the labels were written for.
+        :raises TrainingError: if files are missing or damaged, or belong to other histories.
         """
         try:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             self._shards = [_map_shard(folder / _shard_name(i)) for i in range(index["shards"])]
         except (OSError, ValueError, KeyError) as error:
-            raise TrainingError(f"the soft labels in {folder} cannot be read ({error}); make them again") from error
+            raise TrainingError(
+                f"the soft labels in {folder} cannot be read ({error}); run the soft-labels stage again"
+            ) from error
         events = train.event_positions()
         if index["positions"] != len(events) or sum(len(s["items"]) for s in self._shards) != len(events):
             raise TrainingError(
                 f"the soft labels in {folder} are for {index['positions']} positions, but these histories have "
-                f"{len(events)}; make them again"
+                f"{len(events)}; run the soft-labels stage again"
             )
         self.top = int(index["top"])
         self.features = tuple(index["features"])  # (blocks, D_teacher), or () without features
@@ -68,25 +72,29 @@ class SoftLabels:
         return int(self._first[-1])
 
     def at(self, events: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Return items [n, M] and probabilities [n, M] (0 in unused places) for targets at these events.
+        """Return the labels of the targets at these events: items, int32 [n, M], and probabilities, float32 [n, M].
 
-        :raises TrainingError: if a position has no label.
+        :param events: positions in the event array, int64 [n].
+        :raises TrainingError: if an event has no label.
         """
         return self._gather(events, "items", np.int32), self._gather(events, "probabilities", np.float32)
 
     def features_at(self, events: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the teacher's features [n, blocks, D_teacher] for targets at these events.
+        """Return the teacher's features of the targets at these events, float32 [n, blocks, D_teacher].
 
-        :raises TrainingError: if the labels were written without features, or a position has no label.
+        :param events: positions in the event array, int64 [n].
+        :raises TrainingError: if the labels were written without features, or an event has no label.
         """
         if not self.features:
-            raise TrainingError("these soft labels hold no features; write them again with soft_labels.features set")
+            raise TrainingError("these soft labels hold no features; set soft_labels.features and run the stage again")
         return self._gather(events, "features", np.float32)
 
     def _gather(self, events: NDArray[np.int64], name: str, dtype: type[np.generic]) -> NDArray[Any]:
         rows = self._row[events]
         if len(rows) and rows.min() < 0:
-            raise TrainingError(f"event {events[rows.argmin()]} has no soft label; make them again for these histories")
+            raise TrainingError(
+                f"event {events[rows.argmin()]} has no soft label; run the soft-labels stage again for these histories"
+            )
         out = np.empty((len(rows), *self._shards[0][name].shape[1:]), dtype)
         shard = np.searchsorted(self._first, rows, side="right") - 1
         for number in np.unique(shard):
@@ -106,15 +114,15 @@ def write_soft_labels(
     shares: tuple[int, int] = (0, 1),
     features: Callable[[Batch], Tensor] | None = None,
 ) -> dict[str, Any]:
-    """Score every training position and keep its `config.top` likeliest items.
+    """Score every training position and write its top `config.top` items.
 
-    Histories longer than the model reads are cut into windows that overlap by half, and each position takes its
-    label from the window where it sees the most.
+    Histories longer than `max_history` are cut into windows that overlap by half; each position gets its label from the
+    window in which it sees the longest history.
 
     :param model: batch → logits over all items [n, n_items], as `ItemModel.item_logits`.
-    :param shares: (rank, world): with several processes each writes every `world`-th shard.
-    :param features: batch → the teacher's hidden states [n, blocks, D_teacher], kept beside the labels.
-    :returns: positions, bytes and seconds, which also stand in the log.
+    :param shares: (rank, world); with several processes each writes every `world`-th shard.
+    :param features: batch → the teacher's hidden states [n, blocks, D_teacher], written beside the labels.
+    :returns: positions, top, bytes and seconds; they are logged, too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
@@ -125,9 +133,9 @@ def write_soft_labels(
         for number, block in enumerate(blocks):
             path = folder / _shard_name(number)
             if number % world == rank and not path.exists():
-                partial = path.with_suffix(".partial")
-                save_file(_label(model, features, train.take(block), max_history, top), partial)
-                os.replace(partial, path)
+                discard_unfinished(path)
+                with atomic_file(path) as temporary:
+                    save_file(_label(model, features, train.take(block), max_history, top), temporary)
             advance(1)
     positions = int(train.lengths.sum())
     sizes = sum(p.stat().st_size for p in folder.glob("labels-*.safetensors"))
@@ -136,9 +144,8 @@ def write_soft_labels(
         first = _map_shard(folder / _shard_name(0))
         shape = list(first["features"].shape[1:]) if features else []
         index = {"positions": positions, "top": top, "shards": len(blocks), "features": shape}
-        partial = folder / (INDEX + ".partial")
-        partial.write_text(json.dumps(index) + "\n", encoding="utf-8")
-        os.replace(partial, folder / INDEX)
+        discard_unfinished(folder / INDEX)
+        atomic_write_text(folder / INDEX, json.dumps(index) + "\n")
     logger.info("soft labels: %d positions, top %d, %d bytes, %.1f s", positions, top, sizes, seconds)
     return {"positions": positions, "top": top, "bytes": sizes, "seconds": seconds}
 
@@ -151,7 +158,7 @@ def _label(
     max_history: int,
     top: int,
 ) -> dict[str, NDArray[Any]]:
-    """Label every event of some histories, in their order: arrays with a row an event."""
+    """Label every event of some histories, in their order; return arrays with one row per event."""
     rows = np.full(len(histories.items), -1, np.int64)
     events = histories.event_positions()
     rows[events] = np.arange(len(events))
@@ -170,8 +177,12 @@ def _label(
     return out
 
 
-def _windows(histories: Sequences, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Windows over histories, [w] each: begin, end (its last target is at end - 1), and the first target it labels."""
+def label_windows(histories: Sequences, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Cut histories into windows of at most `size` items and a target, overlapping by half.
+
+    :returns: positions in the event array, int64 [w] each: begin; end (the last target is at end - 1); the first target
+        that takes its label from this window.
+    """
     step = max(1, size // 2)
     lengths = histories.lengths
     pieces = np.maximum(1, -(-(lengths - 1 - size) // step) + 1) * (lengths > 0)
@@ -185,16 +196,16 @@ def _windows(histories: Sequences, size: int) -> tuple[NDArray[np.int64], NDArra
 
 
 def _window_batches(histories: Sequences, max_history: int) -> list[Batch]:
-    """Pack windows into batches of about `BLOCK` targets; only events from a window's `first` on are targets."""
-    begin, end, first = _windows(histories, max_history)
+    """Pack windows into batches of about `BLOCK` targets; only the targets that a window labels are loss positions."""
+    begin, end, first = label_windows(histories, max_history)
     group = np.cumsum(end - first) // BLOCK
     batches = []
     for number in np.unique(group):
         chosen = np.flatnonzero(group == number)
         opens = np.ones(len(chosen), bool)
         batch = pack(histories.items, begin[chosen], end[chosen], opens, max_history + 1, 0)
-        wanted = batch.events.numpy() >= np.repeat(first[chosen], end[chosen] - begin[chosen])
-        batches.append(batch.only(torch.from_numpy(np.flatnonzero(wanted))))
+        labelled = batch.events.numpy() >= np.repeat(first[chosen], end[chosen] - begin[chosen])
+        batches.append(batch.only(torch.from_numpy(np.flatnonzero(labelled))))
     return batches
 
 
@@ -211,18 +222,13 @@ def _shard_name(number: int) -> str:
 
 
 def _map_shard(path: Path) -> dict[str, NDArray[Any]]:
-    """Map the arrays of a shard: safetensors is a header and then plain rows.
+    """Map the arrays of a shard; the library has no reader that picks rows without reading the whole tensor.
 
-    :raises ValueError: if the file is not whole.
+    :raises ValueError: if the file is damaged.
     """
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-    dtypes = {"F16": np.float16, "I32": np.int32}
     out: dict[str, NDArray[Any]] = {}
-    for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        if 8 + size + end > path.stat().st_size:
+    for name, place in read_header(path).items():
+        if place.offset + place.bytes > path.stat().st_size:
             raise ValueError(f"{path.name} is cut short")
-        out[name] = np.memmap(path, dtypes[entry["dtype"]], "r", 8 + size + begin, tuple(entry["shape"]))
+        out[name] = np.memmap(path, DTYPES[place.dtype], "r", place.offset, place.shape)
     return out

@@ -1,1 +1,1 @@
-"""Training: the loop, the losses, and the jobs of student, SASRec and teacher."""
+"""Training: the loop, the losses, and the training of student, SASRec and teacher."""

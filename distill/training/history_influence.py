@@ -1,8 +1,9 @@
-"""Influence of training histories: what leaving one out would do to the training loss of a small surrogate (SASRec).
+"""Influence of training histories: the change in a small surrogate's training loss if a history were left out.
 
-Influence functions (Koh & Liang 2017) as DEALRec (Lin et al. 2024) uses them. The paper's code takes one inner matrix
-of the surrogate and approximates the inverse Hessian by a sampled recursion; here it is the output layer behind frozen
-hidden states, for which the loss is convex, and conjugate gradients.
+Influence functions (Koh & Liang 2017) as used by DEALRec (Lin et al. 2024), with SASRec as the surrogate. DEALRec's
+code uses one inner matrix of the surrogate and approximates the inverse Hessian by a sampled recursion. Here the
+parameters are the output layer, with hidden states frozen, for which the loss is convex, and the system is solved by
+conjugate gradients.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pocketrec.runtime.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 BLOCK = 256  # positions whose logits over all items are held at once
-TOLERANCE = 1e-4  # of the residual, relative to the gradient, at which conjugate gradients stop
+TOLERANCE = 1e-4  # conjugate gradients stop at this residual, relative to the gradient
 
 
 def influence_scores(
@@ -42,25 +43,26 @@ def influence_scores(
 ) -> NDArray[np.float32]:
     """Estimate how much the surrogate's mean training loss R would rise if a history were left out.
 
-    With θ the output layer (item table and bias, hidden states frozen) and N events, leaving out history s moves θ by
-    H⁻¹∇L_s / N, so R by ∇Rᵀ H⁻¹ ∇L_s / N. As H is symmetric, H⁻¹∇R is solved for once and shared by all histories
+    With θ the output layer (item table and bias, hidden states frozen) and N events, leaving out history s changes θ by
+    H⁻¹∇L_s / N, and R by ∇Rᵀ H⁻¹ ∇L_s / N. Since H is symmetric, H⁻¹∇R is solved for once and shared by all histories
     (DEALRec, eqs. 10 and 11; Koh & Liang 2017 for influence functions).
 
-    First-order, and informative only as far as ∇R is not 0: at an exact minimum of R every score would be 0. What
-    keeps it from there is regularisation, early stopping and `damping`.
+    The estimate is of first order and needs ∇R ≠ 0: at an exact minimum of R every score would be 0. Regularisation,
+    early stopping and `damping` keep the surrogate away from it.
 
     :param model: a trained surrogate; it is put in eval mode.
     :param damping: λ of H + λI.
-    :param iterations: at most so many steps of conjugate gradients.
-    :param curvature_events: H is estimated on random histories with about as many events; 0: on all.
-    :param batch_size: windows at a time.
+    :param iterations: maximum number of steps of conjugate gradients.
+    :param curvature_events: H is estimated on random histories with about this many events; 0: on all histories.
+    :param batch_size: windows per batch.
+    :param seed: seed of the random histories.
     :returns: float32 [n], one per history of `train`; NaN for those without events.
     :raises ConfigError: if `damping` is not above 0, or `max_history` is longer than the surrogate reads.
     """
     if not damping > 0:
-        raise ConfigError(f"the damping of the influence score is {damping}; choose a value above 0")
+        raise ConfigError(f"the damping of the influence score is {damping}; it must be above 0")
     if max_history > model.max_history:
-        raise ConfigError(f"max_history is {max_history}, but the surrogate reads {model.max_history} items at most")
+        raise ConfigError(f"max_history is {max_history}, but the surrogate reads at most {model.max_history} items")
     begun = time.monotonic()
     model.eval()
     theta = torch.cat((model.items.weight[:-1], model.bias[:, None]), 1).detach().float()
@@ -71,9 +73,9 @@ def influence_scores(
         for batch, _ in fixed_window_batches(train, max_history, batch_size):
             gradient += _gradient(_states(model, batch), batch.targets.to(theta.device), theta) / events
             advance(len(batch.targets))
-        part = _some(train, curvature_events, seed)
-        states = [_states(model, batch) for batch, _ in fixed_window_batches(part, max_history, batch_size)]
-        direction, residual = _solve(lambda v: _curve(states, theta, v) + damping * v, gradient, iterations)
+        some = _some(train, curvature_events, seed)
+        states = [_states(model, batch) for batch, _ in fixed_window_batches(some, max_history, batch_size)]
+        direction, residual = _solve(lambda v: _hessian_product(states, theta, v) + damping * v, gradient, iterations)
         for batch, owner in fixed_window_batches(train, max_history, batch_size):
             slopes = _slopes(_states(model, batch), batch.targets.to(theta.device), theta, direction)
             window = batch.segment.flatten()[batch.loss_at].numpy()
@@ -85,7 +87,7 @@ def influence_scores(
 
 
 def _some(train: Sequences, events: int, seed: int) -> Sequences:
-    """Draw random histories until they hold about `events` events; 0 takes all."""
+    """Draw random histories with about `events` events in all; 0 takes all histories."""
     if events == 0:
         return train
     order = np.random.default_rng(seed).permutation(len(train))
@@ -94,7 +96,7 @@ def _some(train: Sequences, events: int, seed: int) -> Sequences:
 
 
 def _states(model: Sasrec, batch: Batch) -> Tensor:
-    """Inputs of the output layer at the loss positions, float [n, D + 1]; the last is 1, for the bias."""
+    """Return the inputs of the output layer at the loss positions, float [n, D + 1]; the last is 1, for the bias."""
     batch = batch.to(model.bias.device)
     hidden = model.hidden(batch.inputs, batch.is_start, batch.position, batch.mask)
     hidden = hidden.flatten(0, 1)[batch.loss_at].float()
@@ -102,7 +104,7 @@ def _states(model: Sasrec, batch: Batch) -> Tensor:
 
 
 def _gradient(states: Tensor, targets: Tensor, theta: Tensor) -> Tensor:
-    """Gradient of the summed cross-entropy with respect to `theta`, float [n_items, D + 1]."""
+    """Return the gradient of the summed cross-entropy with respect to `theta`, float [n_items, D + 1]."""
     total = torch.zeros_like(theta)
     for x, target in zip(torch.split(states, BLOCK), torch.split(targets, BLOCK), strict=True):
         error = (x @ theta.T).softmax(1)
@@ -111,8 +113,8 @@ def _gradient(states: Tensor, targets: Tensor, theta: Tensor) -> Tensor:
     return total
 
 
-def _curve(parts: list[Tensor], theta: Tensor, v: Tensor) -> Tensor:
-    """Hessian of the mean cross-entropy times `v`, float [n_items, D + 1]; it does not depend on the targets."""
+def _hessian_product(parts: list[Tensor], theta: Tensor, v: Tensor) -> Tensor:
+    """Return the Hessian of the mean cross-entropy times `v`, float [n_items, D + 1]; targets do not matter."""
     total = torch.zeros_like(theta)
     for x in (block for states in parts for block in torch.split(states, BLOCK)):
         p, change = (x @ theta.T).softmax(1), x @ v.T
@@ -121,7 +123,7 @@ def _curve(parts: list[Tensor], theta: Tensor, v: Tensor) -> Tensor:
 
 
 def _slopes(states: Tensor, targets: Tensor, theta: Tensor, v: Tensor) -> Tensor:
-    """Derivative of each position's cross-entropy along `v`, float [n]."""
+    """Return the derivative of each position's cross-entropy along `v`, float [n]."""
     slopes = []
     for x, target in zip(torch.split(states, BLOCK), torch.split(targets, BLOCK), strict=True):
         change = x @ v.T

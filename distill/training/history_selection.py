@@ -28,23 +28,23 @@ logger = logging.getLogger(__name__)
 def select_histories(
     train: Sequences, share: float, scores: NDArray[np.floating] | None, strata: int = 50, seed: int = 0
 ) -> Sequences:
-    """Choose a share of the histories that have an event; those without are never among the chosen.
+    """Select a share of the histories with events; histories without events are never selected.
 
-    The range of scores is cut into `strata` of equal width. The budget is spread evenly over those with members,
-    the smallest first, so that what a small stratum cannot use goes to the larger ones; within a stratum the choice
-    is random (DEALRec's coverage-enhanced sample selection, which follows Zheng et al. 2023).
+    The range of scores is divided into `strata` of equal width. The budget is divided evenly among the strata that have
+    members, starting with the smallest, so that larger strata get the budget that smaller ones cannot use. Within a
+    stratum the choice is random (coverage-enhanced sample selection of DEALRec, which follows Zheng et al. 2023).
 
-    :param share: of the histories with an event, in (0, 1]; rounded, at least one history.
-    :param scores: float [n], one per history of `train`; None draws as many at random, the control.
-    :returns: the chosen histories in their original order, views into the same events.
+    :param share: share of the histories with events, in (0, 1]; at least one history is selected.
+    :param scores: float [n], one per history of `train`; None: select at random, the control.
+    :returns: the selected histories in their original order, views into the same events.
     :raises ConfigError: if `share` or `strata` is out of bounds.
     :raises DataError: if no history has an event.
-    :raises TrainingError: if scores are of another length, or not finite where a history has an event.
+    :raises TrainingError: if there is not one score per history, or the score of a history with events is not finite.
     """
     if not 0.0 < share <= 1.0:
-        raise ConfigError(f"the share of training histories is {share}; choose one above 0 and at most 1")
+        raise ConfigError(f"the share of training histories is {share}; set it above 0 and at most 1")
     if strata < 1:
-        raise ConfigError(f"{strata} strata were asked for; choose at least one")
+        raise ConfigError(f"strata is {strata}; it must be at least 1")
     rows = np.flatnonzero(train.lengths > 0)
     if len(rows) == 0:
         raise DataError("no training history has an event, so there is nothing to select from")
@@ -54,7 +54,9 @@ def select_histories(
         chosen = generator.permutation(len(rows))[:budget]
     else:
         if len(scores) != len(train):
-            raise TrainingError(f"{len(scores)} scores for {len(train)} histories; score these histories again")
+            raise TrainingError(
+                f"there are {len(scores)} scores for {len(train)} histories; score these histories again"
+            )
         chosen = _cover(_strata_of(np.asarray(scores, np.float64)[rows], strata), budget, generator)
     selected = train.take(rows[np.sort(chosen)])
     events = selected.lengths.sum() / train.lengths.sum()
@@ -62,31 +64,35 @@ def select_histories(
     return selected
 
 
-def combine(influence: NDArray[np.floating], effort: NDArray[np.floating], weight: float) -> NDArray[np.float32]:
-    """Return the overall score, influence + weight × effort, each first scaled to [0, 1]: float32 [n].
+def combine_scores(influence: NDArray[np.floating], effort: NDArray[np.floating], weight: float) -> NDArray[np.float32]:
+    """Return influence + weight × effort, each first scaled to [0, 1]: float32 [n].
 
-    A score that is the same everywhere counts as 0. NaN (a history without events) stays NaN. The sum is DEALRec's,
-    the scaling that of its published code.
+    A score that is the same for all histories counts as 0. NaN (a history without events) stays NaN. The sum is from
+    DEALRec, the scaling from its published code.
 
     :raises ConfigError: if `weight` is negative.
-    :raises TrainingError: if the two are of different lengths.
+    :raises TrainingError: if the two have different lengths.
     """
     if not weight >= 0:
-        raise ConfigError(f"the weight of the effort score is {weight}; choose 0 or more")
+        raise ConfigError(f"the weight of the effort score is {weight}; it must be at least 0")
     if len(influence) != len(effort):
-        raise TrainingError(f"{len(influence)} influence but {len(effort)} effort scores; score the same histories")
+        raise TrainingError(
+            f"there are {len(influence)} influence but {len(effort)} effort scores; score the same histories"
+        )
     return (_unit(influence) + weight * _unit(effort)).astype(np.float32)
 
 
 def _strata_of(scores: NDArray[np.float64], strata: int) -> NDArray[np.int64]:
     """Return the stratum of each score: int64 [n], in [0, strata)."""
     if not np.isfinite(scores).all():
-        raise TrainingError("some histories with events have no finite score; the model that scored them has diverged")
+        raise TrainingError(
+            "some histories with events have no finite score; the training of the model that scored them has diverged"
+        )
     return np.minimum((_unit(scores) * strata).astype(np.int64), strata - 1)
 
 
 def _cover(stratum: NDArray[np.int64], budget: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Draw `budget` members, evenly over the strata, the smallest stratum first."""
+    """Draw `budget` members, evenly from all strata, starting with the smallest stratum."""
     groups = [np.flatnonzero(stratum == s) for s in np.unique(stratum)]
     groups.sort(key=len)
     chosen = []
@@ -98,7 +104,7 @@ def _cover(stratum: NDArray[np.int64], budget: int, generator: np.random.Generat
 
 
 def _unit(scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Scale to [0, 1]; NaN stays, all equal gives 0."""
+    """Scale scores to [0, 1]; NaN stays NaN, equal scores become 0."""
     known = scores[~np.isnan(scores)].astype(np.float64)
     low, high = (known.min(), known.max()) if len(known) else (0.0, 0.0)
     return (scores - low) / (high - low if high > low else 1.0)

@@ -1,6 +1,6 @@
-"""What a model is trained on, as modules that take a `Batch` and return the summed loss of its positions.
+"""The student's losses, as modules that take a `Batch` and return the summed loss of its positions.
 
-Being modules they can be wrapped for several processes; being sums they can be split over micro-batches.
+As modules they can be wrapped for several processes; as sums they can be split over micro-batches.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Distillation(nn.Module):
             + cosine · Σ_b (1 − cos(W_b s_b, t_b)) + norm · Σ_b ‖W_b s_b − t_b‖₂ + intermediate · Σ_b CE(s_b)
 
     q_l is the teacher's item distribution summed over the trie: the probability of each code at level l among the
-    items that share the true prefix c_<l (T²·KL as Hinton et al. 2015, section 2; up to the teacher's entropy). With
-    `sampled` = n, the two together become a cross-entropy over whole items, which also teaches the prefixes that are
-    not the true one: see `expected_cross_entropy`; the temperature then only sharpens or flattens q. s_b and t_b are
-    hidden states of student and teacher after b of B aligned blocks, W_b a learned projection (SLMRec eq. 7 and 8);
-    CE(s_b) reads the answer from a block that is not the last (eq. 9).
+    items that share the true prefix c_<l (T²·KL as in Hinton et al. 2015, section 2, up to the teacher's entropy). With
+    `sampled` > 0, hard and soft labels together become a cross-entropy over whole items, which also trains prefixes
+    other than the true one (`expected_cross_entropy`); the temperature then only sharpens or flattens q. s_b and t_b
+    are hidden states of student and teacher after b of B aligned blocks, W_b is a learned projection (SLMRec eq. 7 and
+    8), and CE(s_b) is the cross-entropy of codes predicted from an earlier block (eq. 9).
     """
 
     sids: Tensor
@@ -76,9 +76,10 @@ class Distillation(nn.Module):
         """Wrap a student.
 
         :param sids: [n_items, L], the catalogue's semantic IDs.
-        :param labels: of the histories that the batches come from.
+        :param labels: soft labels of the histories that the batches come from.
         :param unlikelihood: weight of `unlikelihood_of_seen`.
-        :raises ConfigError: if the student has fewer layers than aligned blocks, or the labels lack the features.
+        :raises ConfigError: if the student has fewer layers than aligned blocks, or the labels have no features of as
+            many blocks.
         """
         super().__init__()
         self.student, self.labels, self.config, self.unlikelihood = student, labels, config, unlikelihood
@@ -87,12 +88,15 @@ class Distillation(nn.Module):
         layers = student.config.layers
         self.ends = block_ends(layers, config.blocks)
         if (config.cosine or config.norm or config.intermediate) and layers < config.blocks:
-            raise ConfigError(f"distill.blocks is {config.blocks}, but the student has {layers} layers; take fewer")
+            raise ConfigError(
+                f"distill.blocks is {config.blocks}, but the student has {layers} layers; "
+                f"set distill.blocks to at most {layers}"
+            )
         if config.cosine or config.norm:
             if not labels.features or labels.features[0] != config.blocks:
                 raise ConfigError(
-                    f"distill.cosine and distill.norm need features of {config.blocks} blocks beside the soft labels; "
-                    f"set soft_labels.features to {config.blocks}"
+                    f"distill.cosine and distill.norm need the teacher's features of {config.blocks} blocks; "
+                    f"set soft_labels.features to {config.blocks}, the value of distill.blocks"
                 )
             width = labels.features[1]
             self.projections = nn.ModuleList(nn.Linear(student.config.dim, width, bias=False) for _ in self.ends)
@@ -132,27 +136,28 @@ class Distillation(nn.Module):
         return total
 
     def _features(self, batch: Batch, states: list[Tensor]) -> Tensor:
-        wanted = torch.from_numpy(self.labels.features_at(batch.events.cpu().numpy())).to(states[0].device)
+        features = torch.from_numpy(self.labels.features_at(batch.events.cpu().numpy())).to(states[0].device)
         total = torch.zeros((), device=states[0].device)
         for block, (end, project) in enumerate(zip(self.ends, self.projections, strict=True)):
-            mine, theirs = project(states[end]).float(), wanted[:, block]
+            mine, theirs = project(states[end]).float(), features[:, block]
             total = total + self.config.cosine * (1 - F.cosine_similarity(mine, theirs)).sum()
             total = total + self.config.norm * (mine - theirs).norm(dim=1).sum()
         return total
 
 
 def block_ends(layers: int, blocks: int) -> list[int]:
-    """The layers, counted from 0, after which each of `blocks` equal parts of a model ends."""
+    """Return the last layer, counted from 0, of each of `blocks` equal parts of a model."""
     return [layers * (block + 1) // blocks - 1 for block in range(blocks)]
 
 
 def unlikelihood_of_seen(student: Student, sids: Tensor, hidden: Tensor, batch: Batch) -> Tensor:
-    """Summed −log(1 − P(item)) of the items that a position has already seen, but not of its target.
+    """Return the summed −log(1 − P(item)) over the items of each position's history, without its target.
 
-    Unlikelihood training (Welleck et al. 2020, equation 4) against repeating the history, for logs where people do not
-    come back to an item. One seen item is drawn a position and counted as often as there are seen ones: unbiased.
+    Unlikelihood training (Welleck et al. 2020, equation 4) against repeating the history, for logs in which users do
+    not return to an item. One item of the history is drawn per position and weighted by the history's length, which
+    gives an unbiased estimate.
 
-    :param hidden: [n, D], states at the batch's positions.
+    :param hidden: hidden states at the batch's loss positions, [n, D].
     """
     position = batch.position.flatten()[batch.loss_at]
     age = (torch.rand(len(position), device=position.device) * position).long()
@@ -164,23 +169,23 @@ def unlikelihood_of_seen(student: Student, sids: Tensor, hidden: Tensor, batch: 
 
 
 def code_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> list[Tensor]:
-    """Log-probabilities of every code after each item's prefixes, with gradients.
+    """Return log-probabilities of every code after each item's prefixes, with gradients.
 
     :param hidden: [n, D]. sids: int64 [n, W, L].
-    :returns: float32, L tensors: [n, 1, K] at the first level, where there is no prefix yet, [n, W, K] at the others.
+    :returns: L tensors, float32: [n, 1, K] at the first level, which has no prefix, [n, W, K] at the others.
     """
     return [student.code_logits(level, hidden, sids).float().log_softmax(-1) for level in range(student.levels)]
 
 
 def item_log_probs(student: Student, hidden: Tensor, sids: Tensor) -> Tensor:
-    """Log-probabilities of items, float32 [n, W]: hidden [n, D], SIDs int64 [n, W, L]."""
+    """Return log-probabilities of items, float32 [n, W]: hidden [n, D], SIDs int64 [n, W, L]."""
     levels = code_log_probs(student, hidden, sids)
     steps = [p.expand(*sids.shape[:2], -1).gather(-1, sids[..., i, None])[..., 0] for i, p in enumerate(levels)]
     return torch.stack(steps).sum(0)
 
 
 def cross_entropy(logits: list[Tensor], target: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Summed cross-entropy of all levels: L logits [n, K], true sids [n, L]."""
+    """Return the summed cross-entropy of all levels: L logits [n, K], true SIDs [n, L]."""
     losses = [
         F.cross_entropy(level.float(), target[:, n], reduction="sum", label_smoothing=label_smoothing)
         for n, level in enumerate(logits)
@@ -189,19 +194,21 @@ def cross_entropy(logits: list[Tensor], target: Tensor, label_smoothing: float =
 
 
 def expected_cross_entropy(student: Student, hidden: Tensor, sids: Tensor, weights: Tensor, count: int) -> Tensor:
-    """Estimate Σ_i w_i · −log p(i) over weighted items, summed over positions; unbiased.
+    """Return an unbiased estimate of Σ_i w_i · −log p(i) over weighted items, summed over positions.
 
-    The first level's part is exact. For each further level `count` prefixes are drawn by weight, and the codes behind
-    them are matched with their whole conditional distribution, not with the drawn item's code alone: sequence-level
-    distillation (Kim & Rush 2016, section 3.2) with what the trie can sum summed (Rao-Blackwell).
+    The term of the first level is exact. For every other level `count` prefixes are drawn by weight, and the next codes
+    are matched with their conditional distribution under the prefix, not with the drawn item's code alone:
+    sequence-level distillation (Kim & Rush 2016, section 3.2) with the sums that the trie allows computed exactly
+    (Rao-Blackwell).
 
     :param hidden: [n, D]. sids: int64 [n, M, L]. weights: float [n, M], with a positive sum in every row.
+    :param count: prefixes drawn per position.
     """
     log_p = student.code_logits(0, hidden, sids[:, :1]).float().log_softmax(-1)[:, 0]  # [n, K]
     total = -(weights * log_p.gather(1, sids[..., 0])).sum()
     drawn = torch.multinomial(weights, count, replacement=True)  # [n, count]
     prefixes = sids.gather(1, drawn[..., None].expand(-1, -1, sids.shape[2]))  # [n, count, L]
-    each = weights.sum(1, keepdim=True) / count  # what a drawn prefix stands for
+    each = weights.sum(1, keepdim=True) / count  # weight that a drawn prefix represents
     mass = weights[:, None].expand(-1, count, -1)  # of the items behind each drawn prefix, [n, count, M]
     for level in range(1, student.levels):
         mass = mass * (sids[:, None, :, level - 1] == prefixes[..., level - 1, None])
@@ -213,9 +220,9 @@ def expected_cross_entropy(student: Student, hidden: Tensor, sids: Tensor, weigh
 
 
 def level_marginals(sids: Tensor, probabilities: Tensor, target: Tensor, codes: int) -> list[Tensor]:
-    """Per level, the distribution of codes among the given items that share the target's prefix.
+    """Return, per level, the distribution of codes among the given items that share the target's prefix.
 
-    Where the items say nothing of a prefix, the target's own code has all.
+    Where no item has the prefix, the target's code has probability 1.
 
     :param sids: int64 [n, M, L]. probabilities: float [n, M]. target: int64 [n, L].
     :returns: L tensors [n, codes], each row summing to 1.

@@ -1,4 +1,4 @@
-"""Training SASRec: as the baseline that every student is shown beside, and as a member of the committee.
+"""Training SASRec, which is a baseline for every student and a member of the committee.
 
 On the path of the data: training histories in, the weights of the best validation out, as `best.safetensors` in one
 folder. For soft labels one SASRec is trained without each fold of users as well (`distill.committee.cross_fit`).
@@ -22,7 +22,7 @@ from pocketrec.distill.models.item_model import ItemModel
 from pocketrec.distill.models.sasrec import Sasrec, SasrecRanker
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.semantic_ids.collaborative import collaborative_vectors
-from pocketrec.distill.training.trainer import LoopState, fit
+from pocketrec.distill.training.trainer import BEST_WEIGHTS, LoopState, fit
 
 
 def train_sasrec(
@@ -33,17 +33,21 @@ def train_sasrec(
     folder: Path,
     progress: Progress = SILENT,
 ) -> tuple[Sasrec, LoopState]:
-    """Train the SASRec baseline with full softmax cross-entropy; goes on from a checkpoint."""
+    """Train SASRec with full softmax cross-entropy; resumes from a checkpoint in `folder`.
+
+    :returns: the model with the best weights, and the progress of the training.
+    :raises TrainingError: if the loss is not finite, or the checkpoint cannot be read.
+    """
     settings = config.train
     torch.manual_seed(settings.seed)
     model = Sasrec(config, n_items, max_history)
     if config.start == "collaborative":
         model.start_from(collaborative_vectors(split.train, n_items, dim=config.dim, seed=settings.seed))
-    questions = sample(split.valid, settings.validate_users, settings.seed)
+    cases = sample(split.valid, settings.validate_users, settings.seed)
 
     def validate(kept: nn.Module) -> dict[str, float]:
         assert isinstance(kept, Sasrec)
-        return validation_scores(SasrecRanker(kept), questions, n_items, max_history)
+        return validation_scores(SasrecRanker(kept), cases, n_items, max_history)
 
     batches = window_batches(split.train, max_history, settings)
     state = fit(model, batches, validate, settings, folder, progress, "training SASRec")
@@ -51,9 +55,9 @@ def train_sasrec(
 
 
 def load_sasrec(folder: Path, config: SasrecConfig, n_items: int, max_history: int) -> Sasrec:
-    """Read the weights that `train_sasrec` kept."""
+    """Read the model that `train_sasrec` left in `folder`."""
     model = Sasrec(config, n_items, max_history)
-    model.load_state_dict(load_file(folder / "best.safetensors"))
+    model.load_state_dict(load_file(folder / BEST_WEIGHTS))
     return model.eval()
 
 
@@ -66,7 +70,7 @@ def train_sasrec_folds(
     folder: Path,
     progress: Progress = SILENT,
 ) -> None:
-    """Train a SASRec without each fold of users, in `folder/fold-<number>`, for labels by `cross_fitted_sasrec`."""
+    """Train a SASRec without each fold of users, in `folder/fold-<number>`; see `cross_fitted_sasrec`."""
     users = UserFolds.deal(len(split.train), folds)
     for fold in range(folds):
         rest = replace(split, train=users.without(split.train, fold))
@@ -76,7 +80,7 @@ def train_sasrec_folds(
 def cross_fitted_sasrec(
     whole: Sasrec, folder: Path, split: Split, config: SasrecConfig, folds: int, labelled: Sequences
 ) -> ItemModel:
-    """Join the SASRec of everybody and those that `train_sasrec_folds` left in `folder` (1 fold: there are none).
+    """Combine the SASRec of all users with those that `train_sasrec_folds` left in `folder` (1 fold: none).
 
     :param labelled: the histories that batches come from (see `UserFolds.of_events`).
     """

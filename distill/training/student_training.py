@@ -7,7 +7,6 @@ validation out. A folder of weights holds `best.safetensors` and `student.json`,
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import msgspec
@@ -29,10 +28,11 @@ from pocketrec.distill.pruning.removal import at_depth
 from pocketrec.distill.semantic_ids.collaborative import collaborative_vectors
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.distill.training.losses import Distillation, HardLabels
-from pocketrec.distill.training.trainer import LoopState, fit, save_weights
+from pocketrec.distill.training.trainer import BEST_WEIGHTS, LoopState, fit, save_weights
 from pocketrec.runtime.errors import TrainingError
+from pocketrec.runtime.files.atomic import atomic_write
 
-ITEM_LENGTH = 2**0.5  # of an item's token when training begins, whatever the weights of its sources
+ITEM_LENGTH = 2**0.5  # initial length of an item's token, whatever the weights of its sources
 SHAPE = "student.json"
 
 
@@ -47,11 +47,12 @@ def train_student(
     distill: DistillConfig | None = None,
     first_layers: nn.ModuleList | None = None,
 ) -> LoopState:
-    """Train a student; the best weights are `folder/best.safetensors`. Goes on from a checkpoint.
+    """Train a student and write `best.safetensors` and `student.json` to `folder`; resumes from a checkpoint there.
 
-    :param labels: the committee's soft labels; None: hard labels alone.
+    :param labels: the committee's soft labels; None: hard labels only.
     :param distill: weights of the losses, with `labels`.
-    :param first_layers: a teacher's layers for the student's blocks to begin as; None: random.
+    :param first_layers: a teacher's layers that the student's blocks are initialised with; None: random weights.
+    :raises TrainingError: if the loss is not finite, or the checkpoint cannot be read.
     """
     torch.manual_seed(settings.seed)
     student = Student(shape, ids.rows.shape[1], ids.codes, ids.rows)
@@ -86,7 +87,7 @@ def student_loss(
     labels: SoftLabels | None = None,
     distill: DistillConfig | None = None,
 ) -> HardLabels | Distillation:
-    """Wrap a student in what it is trained on: soft labels where there are any, or else hard ones."""
+    """Wrap a student in its loss: with soft labels if they are given, else with hard labels only."""
     if labels is None:
         return HardLabels(student, ids.rows, settings.label_smoothing, settings.unlikelihood)
     return Distillation(student, ids.rows, labels, distill or DistillConfig(), settings.unlikelihood)
@@ -95,14 +96,14 @@ def student_loss(
 def load_student(folder: Path, ids: SemanticIds, depth: int = 0) -> Student:
     """Read a student from a folder of weights (`best.safetensors`, `student.json`).
 
-    :param depth: its first layers alone; 0: all.
-    :raises TrainingError: if the folder's files are missing or do not belong together.
-    :raises ConfigError: if it has fewer layers than `depth`.
+    :param depth: number of layers to keep, from the first; 0: all.
+    :raises TrainingError: if a file is missing, or the files do not belong together.
+    :raises ConfigError: if the student has fewer layers than `depth`.
     """
     student = Student(load_shape(folder), ids.rows.shape[1], ids.codes, ids.rows)
-    prefix = "student."  # what else the training module held (projections of features) stays behind
+    prefix = "student."  # other tensors of the loss module (projections of features) are not needed
     try:
-        weights = load_file(folder / "best.safetensors")
+        weights = load_file(folder / BEST_WEIGHTS)
         own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
         student.load_state_dict(own)
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -113,28 +114,27 @@ def load_student(folder: Path, ids: SemanticIds, depth: int = 0) -> Student:
 def load_shape(folder: Path) -> StudentConfig:
     """Read the shape of the student in a folder of weights.
 
-    :raises TrainingError: if there is none.
+    :raises TrainingError: if the folder has no readable `student.json`.
     """
     try:
         if (folder / SHAPE).exists():
             return msgspec.json.decode((folder / SHAPE).read_bytes(), type=StudentConfig)
-        # Older runs say it in their configuration alone.
+        # Older runs have the shape only in the configuration of the run.
         config = json.loads((folder.parent / "config.json").read_text(encoding="utf-8"))
         return msgspec.convert(config["student"], StudentConfig)
     except (OSError, ValueError, KeyError) as error:
         raise TrainingError(
-            f"{folder} does not say its student's shape ({error}); give a folder with {SHAPE} and best.safetensors"
+            f"the shape of the student in {folder} cannot be read ({error}); give a folder with {SHAPE} and "
+            f"{BEST_WEIGHTS}"
         ) from error
 
 
 def save_student(student: Student, folder: Path) -> None:
-    """Write a student as `train_student` would, for `load_student`."""
+    """Write a student's files as `train_student` does."""
     _save_shape(student.config, folder)
-    save_weights(nn.ModuleDict({"student": student}), folder / "best.safetensors")
+    save_weights(nn.ModuleDict({"student": student}), folder / BEST_WEIGHTS)
 
 
 def _save_shape(shape: StudentConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{SHAPE}.partial"
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(shape)) + b"\n")
-    os.replace(partial, folder / SHAPE)
+    atomic_write(folder / SHAPE, [msgspec.json.format(msgspec.json.encode(shape)), b"\n"])

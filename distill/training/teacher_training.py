@@ -1,15 +1,14 @@
-"""Training the teacher, and reading it back.
+"""Training the teacher, and reading and writing its files.
 
-On the path of the data: a split and the items' sources in; the teacher of the best validation out, as
-`best.safetensors` (all weights, the frozen ones too), `teacher.json` and the backbone's architecture in one folder,
-which is all that reading it back needs: neither the language model's own weights nor its tokenizer.
+On the path of the data: a split and the items' sources in; the teacher of the best validation out. Its folder holds
+`best.safetensors` (all weights, frozen ones too), `teacher.json` and the architecture of the backbone. Reading it needs
+neither the weights nor the tokenizer of the language model.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,16 +35,17 @@ from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.semantic_ids.collaborative import collaborative_vectors
 from pocketrec.distill.training.history_effort import effort_scores, gradient_effort
 from pocketrec.distill.training.history_influence import influence_scores
-from pocketrec.distill.training.history_selection import combine, select_histories
-from pocketrec.distill.training.trainer import CHECKPOINT, LoopState, fit
+from pocketrec.distill.training.history_selection import combine_scores, select_histories
+from pocketrec.distill.training.trainer import BEST_WEIGHTS, LoopState, find_checkpoint, fit
 from pocketrec.runtime.errors import ConfigError, TrainingError
+from pocketrec.runtime.files.atomic import atomic_file, atomic_write_text
 
 logger = logging.getLogger(__name__)
 
 ABOUT = "teacher.json"
 SELECTED = "selected.safetensors"
-EFFORT = 0.5  # weight of the LLM's effort beside the surrogate's influence
-SHAPE = "backbone"  # the folder of the body's architecture
+EFFORT = 0.5  # weight of the LLM's effort score; the surrogate's influence score has weight 1
+BACKBONE = "backbone"  # folder with the architecture of the backbone
 
 
 def train_teacher(
@@ -58,26 +58,28 @@ def train_teacher(
     progress: Progress = SILENT,
     surrogate: Sasrec | None = None,
 ) -> tuple[Teacher, LoopState]:
-    """Train a teacher; goes on from a checkpoint. The best weights are in the model and in `folder`.
+    """Train a teacher and write its files to `folder`; resumes from a checkpoint there.
 
-    Where `id` is a source, items' own embeddings begin as collaborative vectors of the training histories.
+    Where `id` is a source, the items' own embeddings are initialised with collaborative vectors.
 
-    :param sources: of the whole catalogue.
-    :param surrogate: a trained SASRec, which `teacher.select` below 1 by influence needs.
-    :raises ConfigError, DataError, MissingExtraError: if the backbone or a source is not there.
+    :param sources: sources of the whole catalogue.
+    :param surrogate: a trained SASRec; needed if `teacher.select` is below 1 and histories are selected by influence.
+    :returns: the model with the best weights, and the progress of the training.
+    :raises ConfigError, DataError, MissingExtraError: if the backbone or a source is missing.
+    :raises TrainingError: if the loss is not finite, or the checkpoint cannot be read.
     """
     config = apply_preset(config)
     settings = config.train
     model = new_teacher(config, split.train, sources, n_items, max_history, folder)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info("teacher: %d parameters, %d of them trained", model.parameters_count, trained)
-    questions = sample(split.valid, settings.validate_users, settings.seed)
+    cases = sample(split.valid, settings.validate_users, settings.seed)
 
     def validate(kept: nn.Module) -> dict[str, float]:
         assert isinstance(kept, Teacher)
-        return validation_scores(TeacherRanker(kept), questions, n_items, max_history)
+        return validation_scores(TeacherRanker(kept), cases, n_items, max_history)
 
-    with PartialState(cpu=settings.cpu).main_process_first():  # it scores, the others read what it chose
+    with PartialState(cpu=settings.cpu).main_process_first():  # it selects, the others read its selection
         train = _selected(split.train, model, surrogate, config, folder, progress)
     batches = window_batches(train, max_history, settings)
     state = fit(model, batches, validate, settings, folder, progress, "training the teacher")
@@ -87,7 +89,7 @@ def train_teacher(
 def new_teacher(
     config: TeacherConfig, train: Sequences, sources: ItemSources, n_items: int, max_history: int, folder: Path
 ) -> Teacher:
-    """Build a teacher as it is before training; its architecture is written into `folder`.
+    """Build an untrained teacher and write its architecture to `folder`.
 
     :param config: with its preset applied.
     """
@@ -100,48 +102,48 @@ def new_teacher(
 
 
 def load_teacher(folder: Path, config: TeacherConfig, sources: ItemSources, n_items: int) -> Teacher:
-    """Read the teacher that `train_teacher` kept.
+    """Read the teacher that `train_teacher` left in `folder`.
 
-    :param sources: of the catalogue it was trained on, or of that and new items behind it.
-    :param n_items: rows of `sources`.
-    :raises TrainingError: if the folder's files are missing or belong to another configuration.
+    :param sources: sources of the catalogue that it was trained on; new items may follow at the end.
+    :param n_items: number of items in `sources`.
+    :raises TrainingError: if files are missing, damaged, or of another configuration.
     """
     config = apply_preset(config)
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        backbone = shape_only(folder / SHAPE, about["prompt_tokens"])
+        backbone = shape_only(folder / BACKBONE, about["prompt_tokens"])
         known = about["n_items"]
         model = Teacher(config, backbone, _first(sources, known), known, about["max_history"])
-        model.load_state_dict(load_file(folder / "best.safetensors"))
+        model.load_state_dict(load_file(folder / BEST_WEIGHTS))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise TrainingError(f"the teacher in {folder} cannot be read ({error}); train it again") from error
+        raise TrainingError(f"the teacher in {folder} cannot be read ({error}); run the teacher stage again") from error
     if n_items != known:
         model.extend(sources, n_items)
     return model.eval()
 
 
 def _backbone(config: TeacherConfig, n_items: int, max_history: int, folder: Path) -> Backbone:
-    """Load the backbone, unless a checkpoint of the same one will bring its weights anyway."""
-    asked = {"backbone": config.backbone, "layers": config.layers, "prompt": config.prompt}
+    """Load the backbone; if a checkpoint of the same backbone will supply the weights, only build its shape."""
+    settings = {"backbone": config.backbone, "layers": config.layers, "prompt": config.prompt}
     about = folder / ABOUT
-    if about.exists() and any((folder / (CHECKPOINT + end)).exists() for end in ("", ".old")):
+    if about.exists() and find_checkpoint(folder) is not None:
         written = json.loads(about.read_text(encoding="utf-8"))
-        if written["asked"] == asked:
-            return shape_only(folder / SHAPE, written["prompt_tokens"])
+        if written["asked"] == settings:
+            return shape_only(folder / BACKBONE, written["prompt_tokens"])
     backbone = read_backbone(config)
     if not PartialState(cpu=config.train.cpu).is_main_process:
         return backbone
     folder.mkdir(parents=True, exist_ok=True)
-    save_shape(backbone.body, folder / SHAPE)
-    kept = {"n_items": n_items, "max_history": max_history, "prompt_tokens": len(backbone.prompt), "asked": asked}
-    about.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    save_shape(backbone.body, folder / BACKBONE)
+    noted = {"n_items": n_items, "max_history": max_history, "prompt_tokens": len(backbone.prompt), "asked": settings}
+    atomic_write_text(about, json.dumps(noted, indent=1) + "\n")
     return backbone
 
 
 def _selected(
     train: Sequences, model: Teacher, surrogate: Sasrec | None, config: TeacherConfig, folder: Path, progress: Progress
 ) -> Sequences:
-    """Choose the histories to learn from; chosen once, since a resumed run could not score them the same again."""
+    """Select the training histories, once: a resumed run reads the selection, since its scores would differ."""
     if config.select == 1.0:
         return train
     path = folder / SELECTED
@@ -150,7 +152,8 @@ def _selected(
         if config.select_by == "influence":
             if surrogate is None:
                 raise ConfigError(
-                    "teacher.select_by = 'influence' needs SASRec; set sasrec.enabled, or choose 'random'"
+                    "teacher.select_by = 'influence' needs SASRec; set sasrec.enabled = true, or "
+                    "teacher.select_by = 'random'"
                 )
             scores = history_scores(train, model, surrogate, config.train.seed, progress)
         save_selection(select_histories(train, config.select, scores, seed=config.train.seed), folder)
@@ -161,26 +164,25 @@ def _selected(
 def history_scores(
     train: Sequences, model: Teacher, surrogate: Sasrec, seed: int, progress: Progress
 ) -> NDArray[np.float32]:
-    """DEALRec's scores of histories, influence on a surrogate and effort of the teacher, float32 [n].
+    """Return the scores that histories are selected by, influence and effort combined (DEALRec), float32 [n].
 
-    They are per event: both grow with a history's length, and would otherwise only choose the long ones.
+    Both are divided by the length of the history; undivided, they would favour long histories.
     """
     influence = influence_scores(surrogate, train, model.max_history, seed=seed, progress=progress)
     effort = effort_scores(gradient_effort(model, [model.project]), train, model.max_history, progress=progress)
     lengths = np.maximum(train.lengths, 1)
-    return combine(influence / lengths, effort / lengths, EFFORT)
+    return combine_scores(influence / lengths, effort / lengths, EFFORT)
 
 
 def save_selection(chosen: Sequences, folder: Path) -> None:
-    """Note which histories a teacher that is trained in `folder` learns from, where `teacher.select` is below 1."""
+    """Write the selection of histories that a teacher is trained on in `folder`, if `teacher.select` is below 1."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / (SELECTED + ".partial")
-    save_file({"starts": chosen.starts, "ends": chosen.ends}, partial)
-    os.replace(partial, folder / SELECTED)
+    with atomic_file(folder / SELECTED) as temporary:
+        save_file({"starts": chosen.starts, "ends": chosen.ends}, temporary)
 
 
 def _first(sources: ItemSources, n_items: int) -> ItemSources:
-    """Return the sources of the first items."""
+    """Return the sources of the first `n_items` items."""
     cut: dict[str, Any] = {
         name: None if getattr(sources, name) is None else getattr(sources, name)[:n_items]
         for name in ("text", "collaborative", "image", "sids")

@@ -1,8 +1,8 @@
-"""The training loop every model goes through: the student, the SASRec baseline, later the teacher.
+"""The training loop of all models: the student, SASRec and the teacher.
 
-Runs under Accelerate, so the same call takes a CPU, a GPU or several processes. Promises: the same seed gives the
-same losses; a run that was killed and started again gives the losses of one that was not; a checkpoint carries its
-name only when it is whole; the weights kept are those of the best validation.
+It runs under Accelerate, so the same call works on a CPU, a GPU or several processes. Promises: the same seed gives the
+same losses; a run that was killed and resumed gives the losses of one that was not; checkpoints are written whole or
+not at all; the weights that remain are those of the best validation.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -30,19 +28,31 @@ from pocketrec.distill.config import TrainConfig
 from pocketrec.distill.data.batches import WindowBatches
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.runtime.errors import TrainingError
+from pocketrec.runtime.files.atomic import (
+    atomic_file,
+    begin_folder,
+    discard_unfinished,
+    old_folder,
+    partial_folder,
+    put_in_place,
+)
 
 logger = logging.getLogger(__name__)
 
 Validate = Callable[[nn.Module], dict[str, float]]
 CHECKPOINT = "checkpoint"
+BEST_WEIGHTS = "best.safetensors"
 
 
 @dataclass
 class LoopState:
-    """Where a run stands; saved with every checkpoint. `losses` holds one mean per `record_every` steps."""
+    """The progress of a training run, saved with every checkpoint.
+
+    losses: the loss curve, one mean per `record_every` steps. validations: epoch and scores of every validation.
+    """
 
     epoch: int = 0
-    batch: int = 0  # batches done in this epoch
+    batch: int = 0  # batches of this epoch that are done
     step: int = 0
     best_score: float = -math.inf
     best_epoch: int = -1
@@ -72,14 +82,15 @@ def fit(
     label: str = "training",
     on_gradients: Callable[[], None] | None = None,
 ) -> LoopState:
-    """Train until the epochs are done or validation has stopped improving; leave the best weights in `model`.
+    """Train until all epochs are done or validation stops improving; `model` then has the best weights.
 
-    Starts from `folder`'s checkpoint if there is one. Writes `folder/best.safetensors`.
+    Resumes from the checkpoint in `folder` if there is one. Writes `folder/best.safetensors`.
 
     :param model: called with a `Batch`, returns the summed loss of its positions.
-    :param batches: makes this process's batches from (rank, number of processes).
-    :param validate: scores a model in eval mode; must hold `config.metric`. Runs on the main process alone.
-    :param folder: where checkpoints and the best weights go.
+    :param batches: returns the batches of a process, given (rank, number of processes).
+    :param validate: returns the scores of a model in eval mode, `config.metric` among them; called on the main process
+        only.
+    :param folder: where checkpoints and the best weights are written.
     :param on_gradients: called before every optimiser step, when parameters have the gradients of the whole batch.
     :raises TrainingError: if the loss is not finite, or the checkpoint cannot be read.
     """
@@ -128,7 +139,7 @@ class _Loop:
             while not state.done:
                 self._epoch(advance)
                 self._close_epoch(advance)
-        best = load_file(self.folder / "best.safetensors")
+        best = load_file(self.folder / BEST_WEIGHTS)
         self.raw.load_state_dict({k: v.to(next(self.raw.parameters()).device) for k, v in best.items()})
         self.raw.eval()
         return state
@@ -157,7 +168,7 @@ class _Loop:
                 self.accelerator.no_sync(self.model) if not last else nullcontext(),
                 self.accelerator.autocast(),
             ):
-                # Gradients are averaged over processes, the mean is over all positions: hence the factor.
+                # Accelerate averages gradients over processes; the loss is a mean over the positions of all of them.
                 loss = self.model(batch.to(self.accelerator.device)) / batch.total
                 self.accelerator.backward(loss * self.accelerator.num_processes)
             total += loss.detach()
@@ -173,7 +184,8 @@ class _Loop:
         value = float(self.accelerator.reduce(total, "sum"))
         if not math.isfinite(value):
             raise TrainingError(
-                f"the loss became {value} at step {self.state.step}; lower train.learning_rate or train.precision"
+                f"the loss became {value} at step {self.state.step}; lower train.learning_rate, "
+                "or set train.precision = 'no'"
             )
         return value
 
@@ -216,7 +228,7 @@ class _Loop:
                     state.epoch,
                     0,
                 )
-                save_weights(kept, self.folder / "best.safetensors")
+                save_weights(kept, self.folder / BEST_WEIGHTS)
             else:
                 state.bad_validations += 1
             logger.info("epoch %d: %s", state.epoch, scores)
@@ -226,46 +238,47 @@ class _Loop:
             state.load_state_dict(shared[0])
 
     def _checkpoint(self) -> None:
-        """Save beside the last checkpoint, then take its place: one of the two is always whole."""
-        partial, final, old = (self.folder / (CHECKPOINT + end) for end in (".partial", "", ".old"))
+        """Save beside the last checkpoint, which the new one then replaces; all processes take part."""
+        checkpoint = self.folder / CHECKPOINT
         if self.accelerator.is_main_process:
-            shutil.rmtree(partial, ignore_errors=True)
+            begin_folder(checkpoint)
         self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(partial))
+        self.accelerator.save_state(str(partial_folder(checkpoint)))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            shutil.rmtree(old, ignore_errors=True)
-            if final.exists():
-                os.replace(final, old)
-            os.replace(partial, final)
-            shutil.rmtree(old, ignore_errors=True)
+            put_in_place(partial_folder(checkpoint), checkpoint)
 
     def _resume(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        found = [self.folder / (CHECKPOINT + end) for end in ("", ".old")]
-        folder = next((f for f in found if f.exists()), None)
+        folder = find_checkpoint(self.folder)
         if folder is None:
             return
         try:
             self.accelerator.load_state(str(folder))
         except Exception as error:
             raise TrainingError(
-                f"the checkpoint {folder} does not fit this model or is damaged ({error}); "
-                "delete it to start over, or restore the configuration it was made with"
+                f"the checkpoint {folder} does not fit this model or is damaged ({error}); delete it to start again, "
+                "or restore the configuration and the version of pocketrec that it was written with"
             ) from error
         logger.info("resumed from %s at step %d", folder, self.state.step)
 
 
+def find_checkpoint(folder: Path) -> Path | None:
+    """Return the checkpoint in a folder of `fit`, or the one before it if writing was interrupted; None if none."""
+    checkpoint = folder / CHECKPOINT
+    return next((path for path in (checkpoint, old_folder(checkpoint)) if path.exists()), None)
+
+
 def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay matrices; leave vectors (norms, biases, the start token) alone."""
+    """Return parameter groups: matrices with weight decay; vectors (norms, biases, the start token) without."""
     matrices = [p for p in model.parameters() if p.ndim >= 2]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     return [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
-    """Write a model's weights as safetensors, whole or not at all."""
-    partial = path.with_suffix(".partial")
+    """Write a model's weights as safetensors, whole or not at all; no other process may write the same file."""
     weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    save_file(weights, partial)
-    os.replace(partial, path)
+    discard_unfinished(path)
+    with atomic_file(path) as temporary:
+        save_file(weights, temporary)

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 _READ_BYTES = 1 << 18
+_TEMPORARY = ".tmp"
+_RANDOM_BYTES = 8  # in the name of a temporary file
 
 
 def atomic_write(path: str | Path, chunks: Iterable[bytes | memoryview]) -> None:
@@ -53,7 +55,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     import secrets  # here: processes that only read start faster without it
 
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(_RANDOM_BYTES)}{_TEMPORARY}")
     try:
         yield temporary
         sync_to_disk(temporary)
@@ -62,6 +64,15 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     sync_to_disk(path.parent)
+
+
+def discard_unfinished(path: str | Path) -> None:
+    """Delete the temporary files of `atomic_file(path)` that killed processes left; no other may be writing `path`."""
+    import glob
+
+    path = Path(path)
+    for entry in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 2 * _RANDOM_BYTES}{_TEMPORARY}"):
+        entry.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from pocketrec.distill.committee.committee import Committee, Weights, cross_fitted_graph, fit_committee, histories_of
+from pocketrec.distill.committee.committee import (
+    Committee,
+    CommitteeWeights,
+    cross_fitted_graph,
+    fit_committee,
+    histories_of,
+)
 from pocketrec.distill.data.batches import WindowBatches
 from pocketrec.distill.data.splits import EvalSet, Sequences
 from pocketrec.distill.models.item_model import ItemRanker, history_batch
@@ -95,7 +101,7 @@ def test_weights_go_to_the_member_that_knows(combine):
 
 def test_the_geometric_mean_is_the_product_of_the_members():
     a, b = np.random.default_rng(1).normal(size=(2, N_ITEMS))
-    weights = Weights("geometric", {"a": 0.7, "b": 0.2}, {"a": 0.5, "b": 0.5}, 0.0)
+    weights = CommitteeWeights("geometric", {"a": 0.7, "b": 0.2}, {"a": 0.5, "b": 0.5}, 0.0)
     batch = history_batch(Sequences.from_lists([[]]), 20)
     found = Committee({"a": Fixed(a), "b": Fixed(b)}, weights).item_logits(batch).softmax(1)[0].numpy()
     product = np.exp(a) ** 0.7 * np.exp(b) ** 0.2
@@ -104,7 +110,7 @@ def test_the_geometric_mean_is_the_product_of_the_members():
 
 def test_the_arithmetic_mean_is_the_sum_of_the_members():
     a, b = np.random.default_rng(1).normal(size=(2, N_ITEMS))
-    weights = Weights("arithmetic", {"a": 1.0, "b": 2.0}, {"a": 0.3, "b": 0.7}, 0.0)
+    weights = CommitteeWeights("arithmetic", {"a": 1.0, "b": 2.0}, {"a": 0.3, "b": 0.7}, 0.0)
     batch = history_batch(Sequences.from_lists([[]]), 20)
     found = Committee({"a": Fixed(a), "b": Fixed(b)}, weights).item_logits(batch).softmax(1)[0].numpy()
     expected = 0.3 * np.exp(a) / np.exp(a).sum() + 0.7 * np.exp(2 * b) / np.exp(2 * b).sum()
@@ -129,5 +135,5 @@ def test_the_ranker_leaves_out_what_was_seen_and_pads():
 
 
 def test_weights_of_other_members_are_refused():
-    with pytest.raises(ConfigError, match="fit again"):
-        Committee({"a": Fixed([0.0])}, Weights("geometric", {"b": 1.0}, {"b": 1.0}, 0.0))
+    with pytest.raises(ConfigError, match="fit the weights again"):
+        Committee({"a": Fixed([0.0])}, CommitteeWeights("geometric", {"b": 1.0}, {"b": 1.0}, 0.0))

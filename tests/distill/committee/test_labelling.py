@@ -18,5 +18,5 @@ def test_a_tap_gives_the_logits_and_the_states_they_came_from():
         torch.testing.assert_close(tap.item_logits(batch), model.item_logits(batch))
         states = [state.flatten(0, 1)[batch.loss_at] for state in model.hidden_states(batch)]
     torch.testing.assert_close(tap.features(batch), torch.stack(states, 1))
-    with pytest.raises(TrainingError, match="newest batch"):
+    with pytest.raises(TrainingError, match="last batch"):
         tap.features(history_batch(HISTORIES, HISTORY))

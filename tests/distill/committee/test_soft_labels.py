@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pocketrec.distill.committee.soft_labels import SoftLabels, _windows, write_soft_labels
+from file_faults import Killed, fail_at
+from pocketrec.distill.committee.soft_labels import SoftLabels, label_windows, write_soft_labels
 from pocketrec.distill.config import SoftLabelConfig
 from pocketrec.distill.data.batches import WindowBatches
 from pocketrec.distill.data.splits import Sequences
@@ -63,7 +66,7 @@ def test_labels_are_those_of_the_training_batches(tmp_path):
 @given(lengths=st.lists(st.integers(0, 30), min_size=1, max_size=8), size=st.integers(1, 7))
 def test_windows_label_each_event_once_with_at_least_half_the_history(lengths, size):
     sequences = Sequences.from_lists([[0] * n for n in lengths])
-    begin, end, first = _windows(sequences, size)
+    begin, end, first = label_windows(sequences, size)
     labelled = [(e, e - b) for b, e0, f in zip(begin, end, first, strict=True) for e in range(f, e0)]
     assert sorted(event for event, _ in labelled) == sequences.event_positions().tolist()
     assert (end - begin <= size + 1).all()
@@ -72,7 +75,7 @@ def test_windows_label_each_event_once_with_at_least_half_the_history(lengths, s
         assert context >= min(event - start[event], size - max(1, size // 2) + 1)
 
 
-def test_a_killed_write_goes_on_with_the_first_shard_that_is_missing(tmp_path):
+def test_a_killed_write_resumes_with_the_first_shard_that_is_missing(tmp_path):
     train, calls = histories(), []
 
     def dies_at_the_third(batch):
@@ -83,7 +86,7 @@ def test_a_killed_write_goes_on_with_the_first_shard_that_is_missing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         write_soft_labels(tmp_path, dies_at_the_third, train, N_ITEMS, HISTORY, CONFIG)
-    with pytest.raises(TrainingError, match="make them again"):
+    with pytest.raises(TrainingError, match="run the soft-labels stage again"):
         SoftLabels(tmp_path, train)
     whole = sorted(p.name for p in tmp_path.glob("labels-*.safetensors"))
     assert len(whole) == 2
@@ -91,6 +94,19 @@ def test_a_killed_write_goes_on_with_the_first_shard_that_is_missing(tmp_path):
     write_soft_labels(tmp_path, newest_item_model, train, N_ITEMS, HISTORY, CONFIG)
     assert {name: (tmp_path / name).stat().st_mtime_ns for name in whole} == kept
     assert len(SoftLabels(tmp_path, train)) == train.lengths.sum()
+
+
+def test_files_that_a_killed_process_left_unfinished_are_gone_after_the_next_run(tmp_path):
+    write_soft_labels(tmp_path / "whole", newest_item_model, histories(), N_ITEMS, HISTORY, CONFIG)
+    left = set()
+    for number in range(1, 9):
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+            fail_at(patch, number, Killed)
+            write_soft_labels(tmp_path / "cut", newest_item_model, histories(), N_ITEMS, HISTORY, CONFIG)
+        left |= {p.name for p in tmp_path.glob("cut/.*.tmp")}
+    assert left
+    write_soft_labels(tmp_path / "cut", newest_item_model, histories(), N_ITEMS, HISTORY, CONFIG)
+    assert {p.name for p in (tmp_path / "cut").iterdir()} == {p.name for p in (tmp_path / "whole").iterdir()}
 
 
 def test_two_processes_write_the_same_files_as_one(tmp_path):
@@ -132,7 +148,7 @@ def test_a_damaged_shard_is_refused(tmp_path):
         SoftLabels(tmp_path, histories())
 
 
-def test_a_history_batch_asks_for_what_comes_after_the_newest_item():
+def test_a_history_batch_has_the_position_after_the_newest_item():
     sequences = Sequences.from_lists([[3, 1, 2, 5, 6, 7], [], [4]])
     batch = history_batch(sequences, HISTORY)
     position = batch.position.flatten()[batch.loss_at].tolist()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pocketrec.distill.data.splits import Sequences
-from pocketrec.distill.training.history_selection import combine, select_histories
+from pocketrec.distill.training.history_selection import combine_scores, select_histories
 from pocketrec.runtime.errors import ConfigError, DataError, TrainingError
 from tiny_sasrec import HISTORIES
 
@@ -16,12 +16,12 @@ from tiny_sasrec import HISTORIES
 def test_combined_scores_weigh_both_on_the_same_scale():
     influence = np.array([-1e-6, np.nan, 3e-6, 1e-6])
     effort = np.array([10.0, np.nan, 10.0, 30.0])
-    np.testing.assert_allclose(combine(influence, effort, 0.5), [0.0, np.nan, 1.0, 1.0])
-    np.testing.assert_allclose(combine(influence, np.full(4, 7.0), 2.0), [0.0, np.nan, 1.0, 0.5])
+    np.testing.assert_allclose(combine_scores(influence, effort, 0.5), [0.0, np.nan, 1.0, 1.0])
+    np.testing.assert_allclose(combine_scores(influence, np.full(4, 7.0), 2.0), [0.0, np.nan, 1.0, 0.5])
     with pytest.raises(ConfigError, match="weight"):
-        combine(influence, effort, -1.0)
+        combine_scores(influence, effort, -1.0)
     with pytest.raises(TrainingError, match="4 influence but 3"):
-        combine(influence, effort[:3], 1.0)
+        combine_scores(influence, effort[:3], 1.0)
 
 
 def one_event_each(sizes):

@@ -1,4 +1,4 @@
-"""The training loop: reproducible, resumable to the letter, and it learns."""
+"""The training loop: reproducible, resumes exactly, and it learns."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Interrupted(Exception):
     pass
 
 
-def train(folder, settings=None, stop_at=None, **shape):
+def train(folder, settings=None, stop_at=None, on_gradients=None, **shape):
     """Train; `stop_at` raises in the middle of the epoch that follows so many validations."""
     config = TrainConfig(**{**SETTINGS, **(settings or {})})
     torch.manual_seed(0)
@@ -65,7 +65,7 @@ def train(folder, settings=None, stop_at=None, **shape):
             world=world,
         )
 
-    return fit(model, batches, validate, config, folder), model
+    return fit(model, batches, validate, config, folder, on_gradients=on_gradients), model
 
 
 def losses(state):
@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_losses(tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [1, 3])
-def test_an_interrupted_run_goes_on_exactly_where_it_was(tmp_path, stop_at):
+def test_an_interrupted_run_resumes_exactly_where_it_was(tmp_path, stop_at):
     whole, expected = train(tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(tmp_path / "cut", stop_at=stop_at)
@@ -99,23 +99,20 @@ def test_an_interrupted_run_goes_on_exactly_where_it_was(tmp_path, stop_at):
         assert torch.equal(left, right)
 
 
-def test_a_run_killed_at_any_moment_goes_on_exactly_where_it_was(tmp_path):
+def test_a_run_killed_at_any_moment_resumes_exactly_where_it_was(tmp_path):
     script = textwrap.dedent(
         f"""
         import sys; sys.path[:0] = {sys.path!r}
         import os, signal
         sys.modules["__main__"].__file__ = "x"
         import test_trainer as t
-        from pocketrec.distill.training.trainer import _Loop
-        steps, original = [], _Loop._step
-        def step(self, batch):
+        from pathlib import Path
+        steps = []
+        def on_gradients():
             steps.append(1)
             if len(steps) == 7:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return original(self, batch)
-        _Loop._step = step
-        from pathlib import Path
-        t.train(Path({str(tmp_path / "cut")!r}))
+        t.train(Path({str(tmp_path / "cut")!r}), on_gradients=on_gradients)
         """
     )
     here = os.path.dirname(__file__)
@@ -166,6 +163,24 @@ def test_a_damaged_checkpoint_is_refused_and_kept(tmp_path):
     with pytest.raises(TrainingError, match="checkpoint"):
         train(tmp_path)
     assert model.exists()
+
+
+def test_a_checkpoint_of_another_model_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(Interrupted):
+        train(tmp_path, stop_at=3)
+    with pytest.raises(TrainingError, match=r"(?s)does not fit this model .* delete it to start again"):
+        train(tmp_path, ffn=32)
+
+
+def test_a_run_killed_while_a_checkpoint_was_replaced_resumes_from_the_one_before(tmp_path):
+    with pytest.raises(Interrupted):
+        train(tmp_path / "cut", stop_at=3)
+    checkpoint = tmp_path / "cut" / "checkpoint"
+    checkpoint.rename(checkpoint.with_name("checkpoint.old"))
+    resumed, _ = train(tmp_path / "cut")
+    whole, _ = train(tmp_path / "whole")
+    assert losses(resumed) == losses(whole)
+    assert not checkpoint.with_name("checkpoint.old").exists()
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path):

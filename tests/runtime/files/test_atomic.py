@@ -14,6 +14,7 @@ from pocketrec.runtime.files.atomic import (
     atomic_write,
     atomic_write_text,
     begin_folder,
+    discard_unfinished,
     link_or_copy,
     old_folder,
     put_in_place,
@@ -82,6 +83,18 @@ def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "file"):
         pass  # nothing was written
     assert contents(tmp_path) == {"file": b"old"}
+
+
+def test_what_a_killed_process_left_of_a_file_is_discarded_and_nothing_else(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    for name in ("file", "file.b"):
+        with pytest.MonkeyPatch.context() as patch, contextlib.suppress(Killed):
+            fail_at(patch, 3, Killed)
+            atomic_write(tmp_path / name, [b"n", b"ew"])
+    (other,) = tmp_path.glob(".file.b.*.tmp")
+    assert len(list(tmp_path.iterdir())) == 3
+    discard_unfinished(tmp_path / "file")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "file", other])
 
 
 def test_a_block_that_raises_leaves_the_old_folder_and_nothing_else(tmp_path):
