@@ -1,7 +1,7 @@
 """Item ids and titles, for catalogues of millions, without a Python object per item.
 
-Ids (and titles, if there are any) lie one after the other in a byte array, with an array of offsets: item i is
-`id_bytes[id_offsets[i]:id_offsets[i + 1]]`. Rows are found by id in a sorted array of hashes, which takes 8 bytes an
+Ids (and titles, if there are any) lie one after the other in a byte array, with an array of offsets
+(`pocketrec.runtime.catalogue.packed_texts`). Rows are found by id in a sorted array of hashes, which takes 8 bytes an
 item; a dict takes over 100.
 
 Promises: ids are unique, not empty and valid UTF-8; arrays never change, so that any number of threads may read. On the
@@ -10,7 +10,6 @@ path of the data: the ids of every history and of every recommendation are looke
 
 from __future__ import annotations
 
-import functools
 import itertools
 import threading
 from collections.abc import Sequence
@@ -19,6 +18,14 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketrec.runtime.catalogue.packed_texts import (
+    CHUNK_BYTES,
+    CHUNK_TEXTS,
+    hash_chunk,
+    hash_texts,
+    pack_texts,
+    select_texts,
+)
 from pocketrec.runtime.compiled import native
 from pocketrec.runtime.errors import TrieError
 
@@ -31,11 +38,7 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 _ROW_BITS: Final = np.uint64(24)
 _ROW_MASK: Final = np.uint64(MAX_ITEMS - 1)
 _HASH_MASK: Final = ~_ROW_MASK
-_CHUNK_BYTES: Final = 1 << 14  # ids are hashed in pieces of this size (more than an id may have)
-_CHUNK_IDS: Final = 1 << 16  # and looked up or copied in pieces of this many: a few megabytes of scratch
 _RECENT: Final = 1024  # ids whose rows are cached: most of a history comes again with the next call
-_BASE: Final = 0x9E3779B97F4A7C15  # odd, so that it has an inverse
-_INVERSE: Final = pow(_BASE, -1, 1 << 64)
 
 
 class ItemTable:
@@ -78,9 +81,9 @@ class ItemTable:
         if titles is not None and len(titles) != len(ids):
             raise TrieError(f"{len(ids)} item ids but {len(titles)} titles; give one title (or None) per item")
         if titles is None:
-            table = cls(*_pack(ids, "item id"))
+            table = cls(*pack_texts(ids, "item id"))
         else:
-            table = cls(*_pack(ids, "item id"), *_pack(["" if t is None else t for t in titles], "title"))
+            table = cls(*pack_texts(ids, "item id"), *pack_texts(["" if t is None else t for t in titles], "title"))
         lengths = np.diff(table.id_offsets)
         bad = np.flatnonzero((lengths == 0) | (lengths > MAX_ID_BYTES))
         if len(bad):
@@ -112,7 +115,7 @@ class ItemTable:
         """Return the row of each id, int32 [len(ids)], -1 for an id that no item has."""
         if native is not None and type(ids) is list:
             rows = np.empty(len(ids), np.int32)
-            if native.find(ids, self._sorted_keys(), self.id_bytes, self.id_offsets, rows):
+            if native.find(ids, self.index, self.id_bytes, self.id_offsets, rows):
                 return rows
         if len(ids) > _RECENT // 2:
             return self._find_all(ids)
@@ -131,23 +134,23 @@ class ItemTable:
         if known is not None:
             return known
         rows = np.empty(len(ids), np.int32)
-        for start in range(0, len(ids), _CHUNK_IDS):
-            rows[start : start + _CHUNK_IDS] = self._find(ids[start : start + _CHUNK_IDS])
+        for start in range(0, len(ids), CHUNK_TEXTS):
+            rows[start : start + CHUNK_TEXTS] = self._find(ids[start : start + CHUNK_TEXTS])
         return rows
 
     def take(self, rows: NDArray[np.integer]) -> ItemTable:
         """Return a table of the given (distinct) rows, in that order."""
-        ids = _select(self.id_bytes, self.id_offsets, rows)
+        ids = select_texts(self.id_bytes, self.id_offsets, rows)
         if self.title_bytes is None or self.title_offsets is None:
             return ItemTable(*ids)
-        return ItemTable(*ids, *_select(self.title_bytes, self.title_offsets, rows))
+        return ItemTable(*ids, *select_texts(self.title_bytes, self.title_offsets, rows))
 
     def check_unique(self) -> None:
         """Build the index that `find` uses; without this call, the first `find` builds it.
 
         :raises TrieError: if two items have the same id.
         """
-        self._sorted_keys()
+        _ = self.index
 
     def _texts(
         self, blob: NDArray[np.uint8], offsets: NDArray[np.int64], rows: NDArray[np.integer] | Sequence[int]
@@ -163,35 +166,35 @@ class ItemTable:
 
     def _find_known(self, ids: Sequence[str]) -> NDArray[np.int32] | None:
         """Find a few ASCII ids, all of which the table has (the usual history); None if `_find` must be used."""
-        if not 0 < len(ids) <= _CHUNK_BYTES or len(self) == 0:
+        if not 0 < len(ids) <= CHUNK_BYTES or len(self) == 0:
             return None
         try:
             joined = "".join(ids)
         except TypeError:  # for `_find` to report
             return None
         lengths = list(map(len, ids))
-        if len(joined) > _CHUNK_BYTES or 0 in lengths or not joined.isascii():
+        if len(joined) > CHUNK_BYTES or 0 in lengths or not joined.isascii():
             return None
         data = joined.encode()
         ends = list(itertools.accumulate(lengths))
         begins = [0, *ends[:-1]]
-        index = self._sorted_keys()
-        wanted = _hash_chunk(np.frombuffer(data, np.uint8), np.array(begins)) & _HASH_MASK
+        index = self.index
+        wanted = hash_chunk(np.frombuffer(data, np.uint8), np.array(begins)) & _HASH_MASK
         rows = (index.take(index.searchsorted(wanted), mode="clip") & _ROW_MASK).astype(np.int32)
         view = self.id_bytes.data
         spans = zip(self.id_offsets[rows].tolist(), self.id_offsets[rows + 1].tolist(), begins, ends, strict=True)
         return rows if all(view[start:end] == data[begin:stop] for start, end, begin, stop in spans) else None
 
     def _find(self, ids: Sequence[str]) -> NDArray[np.int32]:
-        blob, offsets = _pack(ids, "id", "surrogatepass")  # bytes of a lone surrogate match no valid id
+        blob, offsets = pack_texts(ids, "id", "surrogatepass")  # bytes of a lone surrogate match no valid id
         lengths = np.diff(offsets)
         possible = (lengths > 0) & (lengths <= MAX_ID_BYTES)
         if not possible.all():  # empty or too long for any table, and for the hash
             found = np.full(len(ids), -1, np.int32)
             found[possible] = self._find([ids[i] for i in np.flatnonzero(possible).tolist()])
             return found
-        index = self._sorted_keys()
-        wanted = _hashes(blob, offsets) & _HASH_MASK
+        index = self.index
+        wanted = hash_texts(blob, offsets) & _HASH_MASK
         order = np.argsort(wanted)  # neighbours in the index share cache lines
         place = np.empty(len(ids), np.int64)
         place[order] = np.searchsorted(index, wanted[order])
@@ -212,15 +215,14 @@ class ItemTable:
 
     @property
     def index(self) -> NDArray[np.uint64]:
-        """The index of `find`: uint64 [n], rising; 40 bits of an id's hash, then 24 bits of its row."""
-        return self._sorted_keys()
+        """The index of `find`, built once: uint64 [n], rising; 40 bits of an id's hash, then 24 bits of its row.
 
-    def _sorted_keys(self) -> NDArray[np.uint64]:
-        """Return the index, uint64 [n], rising: 40 bits of the id's hash, then 24 bits of its row."""
+        :raises TrieError: if two items have the same id.
+        """
         if self._index is None:
             with self._lock:
                 if self._index is None:
-                    keys = _hashes(self.id_bytes, self.id_offsets) & _HASH_MASK
+                    keys = hash_texts(self.id_bytes, self.id_offsets) & _HASH_MASK
                     keys |= np.arange(len(keys), dtype=np.uint64)
                     keys.sort()
                     self._refuse_duplicates(keys)
@@ -244,77 +246,6 @@ class ItemTable:
             if item_id in seen:
                 raise TrieError(f"rows {seen[item_id]} and {row} both have the item id {item_id!r}; ids must be unique")
             seen[item_id] = row
-
-
-def _hashes(blob: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hash each (non-empty) text of a blob; uint64 [n].
-
-    A polynomial in _BASE modulo 2^64. Its powers count from the start of a chunk of texts, not of each text, so that
-    one table of powers serves all; multiplying by an inverse power shifts each sum back.
-    """
-    out = np.empty(len(offsets) - 1, np.uint64)
-    first = 0
-    while first < len(out):
-        last = int(np.searchsorted(offsets, offsets[first] + _CHUNK_BYTES, side="right")) - 1
-        begin, end = offsets[first], offsets[last]
-        out[first:last] = _hash_chunk(blob[begin:end], offsets[first:last] - begin)
-        first = last
-    return out
-
-
-def _hash_chunk(chunk: NDArray[np.uint8], starts: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """Hash the texts that begin at `starts` in at most _CHUNK_BYTES; uint64 [len(starts)]."""
-    terms = chunk.astype(np.uint64)
-    terms += np.uint64(1)  # so that a zero byte changes the hash
-    terms *= _powers(_BASE)[: len(chunk)]
-    out: NDArray[np.uint64] = np.add.reduceat(terms, starts)
-    out *= _powers(_INVERSE)[starts]
-    out ^= out >> np.uint64(32)  # the index keeps the high bits; mix the low ones in
-    out *= np.uint64(_BASE)
-    return out
-
-
-@functools.cache
-def _powers(base: int) -> NDArray[np.uint64]:
-    powers = np.full(_CHUNK_BYTES, base, np.uint64)
-    powers[0] = 1
-    return np.multiply.accumulate(powers)
-
-
-def _pack(texts: Sequence[str], what: str, errors: str = "strict") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Join texts into UTF-8 bytes and offsets; `what` names them in errors."""
-    try:
-        joined = "".join(texts)
-    except TypeError:
-        row, text = next((row, text) for row, text in enumerate(texts) if not isinstance(text, str))
-        raise TrieError(f"the {what} in row {row} is {text!r}, not a string; convert it first") from None
-    pieces: Sequence[str] | list[bytes] = texts
-    if joined.isascii():  # the usual case, five times as fast
-        data = joined.encode()
-    else:
-        try:
-            pieces = [text.encode("utf-8", errors) for text in texts]
-        except UnicodeEncodeError as error:
-            raise TrieError(f"a {what} is not valid text: {error.object!r}; drop its lone surrogates") from None
-        data = b"".join(pieces)
-    offsets = np.zeros(len(pieces) + 1, np.int64)
-    np.cumsum(np.fromiter(map(len, pieces), np.int64, len(pieces)), out=offsets[1:])
-    return np.frombuffer(data, np.uint8), offsets
-
-
-def _select(
-    blob: NDArray[np.uint8], offsets: NDArray[np.int64], rows: NDArray[np.integer]
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return the texts of `rows`, packed in that order."""
-    starts = offsets[rows]
-    chosen = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(offsets[1:][rows] - starts, out=chosen[1:])
-    out = np.empty(chosen[-1], np.uint8)
-    for first in range(0, len(rows), _CHUNK_IDS):
-        ends = chosen[first : first + _CHUNK_IDS + 1]
-        shifts = np.repeat(starts[first : first + _CHUNK_IDS] - ends[:-1], np.diff(ends))
-        out[ends[0] : ends[-1]] = blob[shifts + np.arange(ends[0], ends[-1])]
-    return out, chosen
 
 
 def _read_only(array: NDArray[_Scalar]) -> NDArray[_Scalar]:

@@ -9,7 +9,7 @@
 #define ROW_MASK 0xffffffull /* low bits of an index key: the row; the others: the id's hash */
 #define BASE 0x9E3779B97F4A7C15ull
 
-/* As `_hashes` of runtime/catalogue/item_table.py: a polynomial in BASE, its low bits mixed in. */
+/* As `hash_texts` of runtime/catalogue/packed_texts.py: a polynomial in BASE, its low bits mixed in. */
 static uint64_t hash_of(const unsigned char *text, Py_ssize_t size) {
     uint64_t sum = 0, power = 1;
     for (Py_ssize_t i = 0; i < size; i++, power *= BASE) sum += (text[i] + 1ull) * power;
