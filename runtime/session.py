@@ -131,8 +131,16 @@ class Session:
 
 def restore(retriever: Retriever, source: bytes | str | Path) -> Session:
     """Continue a saved session (see `Recommender.restore_session`)."""
-    items, model = _parse(source if isinstance(source, bytes) else _read_file(Path(source)))
+    items, model = read_saved(source)
     return Session(retriever, items, renewed=model != model_id(retriever.manifest))
+
+
+def read_saved(source: bytes | str | Path) -> tuple[list[str], str]:
+    """Return the item ids of a saved session, oldest first, and the id of the model that it was saved with.
+
+    :raises SessionError: if it is missing, damaged, too large or of another version.
+    """
+    return _parse(source if isinstance(source, bytes) else _read_file(Path(source)))
 
 
 def model_id(manifest: Manifest) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import inspect
 import threading
+import weakref
 
 import pytest
 
 from pocketrec import Recommender
 from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.session import Session
+from pocketrec.runtime.sync import LiveRecommender, LiveSession
 from repository_server import items_of
 
 
@@ -150,6 +155,99 @@ def test_named_catalogues_and_controls_hold_for_later_versions(world, client):
     assert set(ids(live.recommend([], 1000, control=control))) == items_of(world.bundles[1]) - set(both[:5])
     with pytest.raises(ConfigError, match="control"):
         live.recommend([], control="denied")
+
+
+def test_a_control_may_be_made_of_iterators_and_lists_that_change_later(world, client):
+    live = client.recommender(engine="reference")
+    both = sorted(items_of(world.bundles[0]) & items_of(world.bundles[1]))
+    favoured = {both[9]: 50.0}
+    once = live.control(allow=(item for item in both[:9]), deny=iter(both[:5]))
+    bias = live.control(bias=favoured)
+    favoured.clear()
+    world.publish(1)
+    client.refresh()
+    assert set(ids(live.recommend([], 1000, control=once))) == set(both[5:9])
+    assert ids(live.recommend([], 1, control=bias)) == [both[9]]
+
+
+def test_a_control_of_one_versions_sub_catalogue_is_refused_at_once(client):
+    live = client.recommender(engine="reference")
+    with live.using() as recommender:
+        part = recommender.trie.filter_ids([])
+    with pytest.raises(ConfigError, match="give the name"):
+        live.control(within=part)
+    with pytest.raises(ConfigError, match="list of item ids"):
+        live.control(allow="one string")
+    with pytest.raises(ConfigError, match="list of item ids"):
+        live.add_catalogue("some", "one string")
+    with pytest.raises(ConfigError, match="list of item ids"):
+        live.session("one string")
+
+
+def test_a_control_that_the_app_drops_is_not_kept(client):
+    live = client.recommender(engine="reference")
+    control = live.control(deny=["x"])
+    live.recommend([], 3, control=control)
+    dropped = weakref.ref(control)
+    del control
+    gc.collect()
+    assert dropped() is None
+
+
+ROWS_OF_ONE_CATALOGUE = {"recommend_rows", "recommend_state", "find_leaves", "leaf_of", "check_open", "load"}
+
+
+def public(kind):
+    return {name for name, _ in inspect.getmembers(kind, callable) if not name.startswith("_")}
+
+
+def test_it_has_the_methods_of_a_recommender(client):
+    assert public(Recommender) - public(LiveRecommender) <= ROWS_OF_ONE_CATALOGUE
+    assert public(Session) - public(LiveSession) <= {"take_state"}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(LiveRecommender, Recommender), (LiveSession, Session)],
+    ids=["recommender", "session"],
+)
+def test_its_methods_take_the_same_arguments(ours, theirs):
+    for name in sorted(public(ours) & public(theirs) - {"control", "recommend_async"}):
+        expected, found = (list(inspect.signature(getattr(kind, name)).parameters) for kind in (theirs, ours))
+        assert found == expected, name
+
+
+def test_arguments_may_be_given_in_order(world, client):
+    live = client.recommender(engine="reference")
+    history = sorted(items_of(world.bundles[0]))[:3]
+    live.add_catalogue("some", history)
+    for found in (
+        live.recommend(history, 5, False, "some", 30),
+        live.recommend_batch([history], 5, False, "some", 30)[0],
+        asyncio.run(live.recommend_async(history, 5, False, "some", 30)),
+        live.session(history).recommend(5, False, "some", 30),
+    ):
+        assert set(ids(found)) == set(history)
+
+
+def test_it_explains_as_the_bundle_does(world, client):
+    live = client.recommender(engine="reference")
+    *history, item = sorted(items_of(world.bundles[0]))[:4]
+    with Recommender.load(world.bundles[0], "reference") as rec:
+        assert live.explain(history, item) == rec.explain(history, item)
+
+
+def test_a_restored_session_remembers_items_that_come_back(world, client):
+    live = client.recommender(engine="reference")
+    gone = sorted(items_of(world.bundles[0]) - items_of(world.bundles[1]))[0]
+    kept = sorted(items_of(world.bundles[0]) & items_of(world.bundles[1]))[:2]
+    saved = live.session([kept[0], gone, kept[1]]).to_bytes()
+    world.publish(1)
+    client.refresh()
+    session = live.restore_session(saved)
+    assert (session.history, session.unknown) == (tuple(kept), (gone,))
+    client.rollback()
+    assert (session.history, session.unknown) == ((kept[0], gone, kept[1]), ())
 
 
 def test_after_closing_it_says_so(world, client):
