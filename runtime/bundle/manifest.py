@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 from pocketrec.runtime.catalogue.trie_file import MAX_CODES, MAX_FILE_BYTES, MAX_LEVELS
 from pocketrec.runtime.errors import BundleError
+from pocketrec.runtime.files.names import is_file_name, is_sha256
 from pocketrec.runtime.files.strict_json import parse_json
 
 SCHEMA_VERSION: Final = 2  # 2: Llama blocks have one layout of weights, whatever the kind of model
@@ -37,8 +37,6 @@ MAX_BEAM: Final = 1 << 14  # the search allocates room for as many prefixes, wha
 MAX_PAIR_CODES: Final = 1 << 12  # a pair table has an entry for each pair of codes
 MAX_NUMBER: Final = 1e30
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _REMEDY: Final = "fetch the bundle again or re-export it"
 
 
@@ -187,11 +185,11 @@ def _parse_files(fields: _Fields) -> dict[str, FileEntry]:
         raise BundleError(f"{MANIFEST_FILE} lists {len(fields.data)} files, over the limit of {MAX_FILES}; {_REMEDY}")
     files = {}
     for name in fields.data:
-        if not _FILE_NAME.fullmatch(name) or name.lower() == MANIFEST_FILE:
+        if not is_file_name(name) or name.lower() == MANIFEST_FILE:
             raise BundleError(f"{MANIFEST_FILE} lists a file {name[:MAX_TEXT]!r}, which is no plain name; {_REMEDY}")
         entry = fields.fields(name)
         digest = entry.text("sha256")
-        if not _SHA256.fullmatch(digest):
+        if not is_sha256(digest):
             entry.refuse("sha256", "64 lower-case hex digits")
         files[name] = FileEntry(digest, entry.integer("bytes", 0, MAX_FILE_BYTES))
     return files

@@ -1,4 +1,4 @@
-"""What a refresh tells its caller while it works, and what it returns."""
+"""What a refresh reports to its caller while it runs, and what it returns."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Checking:
-    """Asking the server what is new."""
+    """The server is asked whether there is a new release."""
 
 
 @dataclass(frozen=True)
 class Downloading:
-    """A file is on its way: `done` of `total` bytes."""
+    """A file is being downloaded: `done` of `total` bytes so far."""
 
     file: str
     done: int
@@ -22,38 +22,39 @@ class Downloading:
 
 @dataclass(frozen=True)
 class Verifying:
-    """All files are here; the new version is opened and asked for a recommendation."""
+    """All files of a release are here. It is opened, and recommends once as a test."""
 
     release: int
 
 
 @dataclass(frozen=True)
 class Swapped:
-    """Another version is current."""
+    """Another release is current."""
 
     release: int
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A refresh in the background did not succeed; what was there goes on."""
+    """A release does not work here, or a refresh in the background failed; the current version stays."""
 
     error: Exception
 
 
 Event = Checking | Downloading | Verifying | Swapped | Failed
 OnEvent = Callable[[Event], None]
+"""Called in the thread of the refresh."""
 Conditions = Callable[[int], bool]
-"""Whether a download of so many bytes may run now (unmetered, charging, idle …)."""
+"""Whether a download of this many bytes may run now (unmetered, charging, idle …)."""
 
 
 @dataclass(frozen=True)
 class Refreshed:
     """What a refresh did.
 
-    Attributes: `release`, the current one, None if there is none; `bytes` and `requests` over the line; `how`:
-    "unchanged", "files" (whole ones), "patch" (the catalogue came as a patch), "kept" (all bytes were here already),
-    or "postponed" (the conditions said no).
+    Attributes: `changed`, whether another version is current; `release`, the current one, None if there is none;
+    `bytes` and `requests`, over the network; `how`: "unchanged", "files" (whole files), "patch" (the catalogue came as
+    a patch), "kept" (all files were here already), or "postponed" (the conditions returned False).
     """
 
     changed: bool

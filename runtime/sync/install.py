@@ -1,7 +1,8 @@
-"""From what is signed to a version in the store: choose a release, come by its files, try it, make it current.
+"""From signed metadata to a version in the store: choose a release, get its files, test it, give it its name.
 
-Every file is checked against its signed hash, however it came: from a version that is here already, as a patch, or
-whole. A release that does not work on this device is remembered, and not tried again until it or the runtime changes.
+- Every file is checked against its signed hash, whether it comes from a version that is here, by a patch, or whole.
+- A version gets its name only after it was opened and has recommended, as an app would use it.
+- A release that does not work on this device is remembered, and not tried again until it or pocketrec changes.
 """
 
 from __future__ import annotations
@@ -30,16 +31,17 @@ from pocketrec.runtime.sync.release import (
     runtime_opens,
     split_path,
     target_path,
+    version_name,
 )
 from pocketrec.runtime.sync.store import Current, State, Store
 from pocketrec.runtime.sync.trust import SignedFile, Trust
 
 MAX_FILE_BYTES: Final = 1 << 32
-PROBES: Final = 5  # items that the trial recommendation asks for
+TEST_ITEMS: Final = 5  # that the test recommendation asks for
 
 
 class BadReleaseError(SyncError):
-    """A release is signed, and yet does not work here."""
+    """A release is signed, but does not work here."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,11 @@ class Release:
     @property
     def name(self) -> str:
         """The version's name in the store."""
-        return f"{self.info.channel}-{self.info.release}-{self.manifest.sha256[:16]}"
+        return version_name(self.info.channel, self.info.release, self.manifest.sha256)
 
 
 def candidates(trust: Trust, channel: str, state: State, runtime: str) -> Iterator[Release]:
-    """Releases of a channel that the device may have, can open, and has not found bad, the greatest first."""
+    """The releases of a channel that the device may have, can open and has not found bad, the greatest first."""
     names: dict[int, set[str]] = {}
     for path in trust.targets():
         split = split_path(path)
@@ -68,52 +70,57 @@ def candidates(trust: Trust, channel: str, state: State, runtime: str) -> Iterat
         if manifest is None:
             continue
         info = parse_info(manifest.path, manifest.custom)
-        may = info.allows(state.device) and runtime_opens(info.minimum_runtime, runtime)
-        if may and state.bad.get(manifest.sha256) != runtime:
+        allowed = info.allows(state.device) and runtime_opens(info.minimum_runtime, runtime)
+        if allowed and state.bad.get(manifest.sha256) != runtime:
             found = {name: trust.find(target_path(channel, release, name)) for name in names[release]}
             yield Release(info, manifest, {name: file for name, file in found.items() if file is not None})
 
 
 @dataclass
-class Assembly:
-    """Puts a release together in the store."""
+class Installer:
+    """Makes a version of a release in the store. Use it for one refresh.
+
+    Attributes: `how`, as in `Refreshed`.
+    """
 
     store: Store
     fetcher: Fetcher
     conditions: Conditions | None
     on_event: OnEvent
     how: str = "kept"
-    _have: dict[str, Path] = field(default_factory=dict)  # SHA-256 → a file of a kept version
+    _local: dict[str, Path] = field(default_factory=dict)  # SHA-256 -> a file of a stored version
 
     def install(self, release: Release) -> bool:
-        """Bring a release into the store under its name, tried and whole; False if the conditions said no.
+        """Make a version, verified and tested, under its name. Returns False if the conditions postpone it.
 
-        :raises BadReleaseError: if its files are as signed, but do not make a bundle that works here.
-        :raises SyncError: if the line, the far side or the store failed; nothing of it is visible then.
+        :raises BadReleaseError: if its files are the signed ones, but do not make a bundle that works here.
+        :raises SyncError: if the repository, the network or the store fails; no version gets the name then.
         """
         if self.store.path(release.name).is_dir():
-            return True
-        self._look_around(self.store.current())
+            if self.store.is_intact(release.name):
+                return True
+            self.store.drop(release.name)
+        self._index_stored_files(self.store.current())
         partial = self.store.begin(release.name)
-        self._place(release.manifest, MANIFEST_FILE, partial)
+        self._put(release.manifest, MANIFEST_FILE, partial)
         wanted = _wanted(release, partial / MANIFEST_FILE)
         patch = self._patch_for(release, wanted)
-        missing = {name: file for name, file in wanted.items() if file.sha256 not in self._have}
+        missing = {name: file for name, file in wanted.items() if file.sha256 not in self._local}
         cost = sum(patch[1].length if patch and name == TRIE_FILE else file.length for name, file in missing.items())
         if missing and self.conditions is not None and not self.conditions(cost):
             return False
-        self.store.room_for(sum(file.length for file in missing.values()) + cost)
+        self.store.require_space(sum(file.length for file in missing.values()) + cost)
         for name, file in sorted(wanted.items()):
-            if name == TRIE_FILE and patch and name in missing and self._apply(patch, file, partial / name):
+            if name == TRIE_FILE and patch and name in missing and self._patched(patch, file, partial / name):
                 continue
-            self._place(file, name, partial)
+            self._put(file, name, partial)
         self.on_event(Verifying(release.info.release))
-        try_out(partial, release.info)
+        check_works(partial, release.info)
         self.store.finish(release.name)
         return True
 
-    def _look_around(self, now: Current) -> None:
-        """Note the files of the versions that are here, by what their manifests say of them."""
+    def _index_stored_files(self, now: Current) -> None:
+        """Note the files of the stored versions by the hashes in their manifests."""
         for name in (now.current, now.previous):
             if name is None:
                 continue
@@ -122,27 +129,27 @@ class Assembly:
                 manifest = parse_manifest((folder / MANIFEST_FILE).read_bytes())
             except (OSError, PocketRecError):
                 continue
-            self._have |= {entry.sha256: folder / file for file, entry in manifest.files.items()}
+            self._local |= {entry.sha256: folder / file for file, entry in manifest.files.items()}
 
     def _patch_for(self, release: Release, wanted: Mapping[str, SignedFile]) -> tuple[Path, SignedFile] | None:
-        """A kept trie and the patch that makes the new one of it, if there are both."""
+        """A stored trie, and the release's patch from it to its own trie, if there is one."""
         info = release.info
-        for sha256, path in self._have.items():
+        for sha256, path in self._local.items():
             name = patch_path(info.channel, info.release, TRIE_FILE, sha256).rpartition("/")[2]
             if path.name == TRIE_FILE and name in release.files and TRIE_FILE in wanted:
                 return path, release.files[name]
         return None
 
-    def _place(self, file: SignedFile, name: str, folder: Path) -> None:
-        """Put a file into a folder: one that is here, or from the line."""
-        have = self._have.get(file.sha256)
-        if have is not None and _is_still(have, file):
-            link_or_copy(have, folder / name)
+    def _put(self, file: SignedFile, name: str, folder: Path) -> None:
+        """Put a signed file into a folder: a stored one, or one that is downloaded."""
+        stored = self._local.get(file.sha256)
+        if stored is not None and _is_the_signed(stored, file):
+            link_or_copy(stored, folder / name)
             return
         if file.length > MAX_FILE_BYTES or (name == MANIFEST_FILE and file.length > MAX_MANIFEST_BYTES):
-            raise BadReleaseError(f"{file.path} has {file.length:,} bytes, which is too many")
+            raise BadReleaseError(f"{file.path} has {file.length:,} bytes, more than this pocketrec reads")
         self.how = self.how if self.how == "patch" else "files"
-        link_or_copy(self._download(file, name), folder / name)  # it stays among the downloads until all are here
+        link_or_copy(self._download(file, name), folder / name)  # the part file stays until the refresh is finished
 
     def _download(self, file: SignedFile, name: str) -> Path:
         part = self.store.downloads / f"{file.sha256}.part"
@@ -153,8 +160,8 @@ class Assembly:
         self.fetcher.download(file.url, file.length, file.hashes, part, progress)
         return part
 
-    def _apply(self, patch: tuple[Path, SignedFile], file: SignedFile, place: Path) -> bool:
-        """Make the trie from a kept one; False, whatever went wrong, means: fetch it whole."""
+    def _patched(self, patch: tuple[Path, SignedFile], file: SignedFile, place: Path) -> bool:
+        """Make the trie from a stored one. Returns False if that fails; the whole file is then downloaded."""
         base, signed = patch
         try:
             part = self._download(signed, place.name)
@@ -188,44 +195,45 @@ def _wanted(release: Release, path: Path) -> dict[str, SignedFile]:
     return wanted
 
 
-def try_out(folder: Path, info: ReleaseInfo) -> None:
-    """Open a version as an app would, and ask it for recommendations.
+def check_works(folder: Path, info: ReleaseInfo) -> None:
+    """Open a version as an app would, and recommend from it.
 
-    :raises BadReleaseError: if it cannot be opened, is another model than was signed, or recommends nonsense.
+    :raises BadReleaseError: if it does not open, is not the signed model, or recommends wrongly.
+    :raises StoreError: if its files, verified a moment ago, cannot be read.
     """
     try:
         with Recommender.load(folder) as recommender:
             manifest = recommender.manifest
             if manifest.model.sid_space != info.sid_space or model_id(manifest) != info.model:
-                raise BadReleaseError(f"release {info.release} holds another model than the one that is signed")
-            _probe(recommender, info.release)
+                raise BadReleaseError(f"release {info.release} is not the model that is signed")
+            _check_recommends(recommender, info.release)
     except BadReleaseError:
         raise
     except PocketRecError as error:
-        if _is_the_disks(error):
+        if _is_from_the_disk(error):
             raise StoreError(f"release {info.release} cannot be read back ({error}); refresh again") from error
         raise BadReleaseError(f"release {info.release} does not work here: {error}") from error
 
 
-def _is_the_disks(error: BaseException | None) -> bool:
-    """Whether the device, not the release, is to blame: its files were just verified."""
+def _is_from_the_disk(error: BaseException | None) -> bool:
+    """Whether an error was caused by an OSError: then the device failed, not the release."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__
     return error is not None
 
 
-def _probe(recommender: Recommender, release: int) -> None:
-    """Recommend after nothing and after a few items: as many as there are, with finite scores."""
+def _check_recommends(recommender: Recommender, release: int) -> None:
+    """Recommend after no items and after a few: as many items as there are, with finite scores."""
     table, count = recommender.trie.table, len(recommender.trie)
     some = table.ids(np.unique(np.linspace(0, max(count - 1, 0), 3).astype(np.int64))) if count else []
     for history in ([], some):
-        found = recommender.recommend(history, k=PROBES)
-        if len(found) != min(PROBES, count - len(history)) or not all(math.isfinite(item.score) for item in found):
-            raise BadReleaseError(f"release {release} does not recommend what it should")
+        found = recommender.recommend(history, k=TEST_ITEMS)
+        if len(found) != min(TEST_ITEMS, count - len(history)) or not all(math.isfinite(item.score) for item in found):
+            raise BadReleaseError(f"release {release} recommends too few items, or with scores that are not numbers")
 
 
-def _is_still(path: Path, file: SignedFile) -> bool:
-    """Whether a kept file is what is signed."""
+def _is_the_signed(path: Path, file: SignedFile) -> bool:
+    """Whether a stored file is the signed one."""
     try:
         return matches(path, file.length, file.hashes)
     except OSError:
@@ -233,5 +241,5 @@ def _is_still(path: Path, file: SignedFile) -> bool:
 
 
 def mark_bad(state: State, manifest_sha256: str, runtime: str) -> State:
-    """Remember that a release does not work with this runtime."""
+    """Return a state that remembers that a release does not work with this version of pocketrec."""
     return replace(state, bad={**state.bad, manifest_sha256: runtime})

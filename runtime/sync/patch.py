@@ -1,4 +1,4 @@
-"""Applying patches: zstd frames that refer to the file on the device, unpacked within the signed length."""
+"""Applying patches: zstd frames that refer to a file on the device. Memory is bounded by the signed length."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Final
 from pocketrec.runtime.errors import SyncError
 
 MIN_WINDOW_LOG: Final = 17
-MAX_WINDOW_LOG: Final = 28  # 256 MiB, base and result together: beyond, the memory of both sides is better spared
+MAX_WINDOW_LOG: Final = 28  # 256 MiB, base and result together; a patch of more would need too much memory
 
 
 def window_log(size: int) -> int:
-    """Logarithm of the window that reaches back over `size` bytes.
+    """Return the binary logarithm of the window that reaches back over `size` bytes.
 
-    :raises SyncError: if none does.
+    :raises SyncError: if it is larger than `MAX_WINDOW_LOG`.
     """
     needed = max(MIN_WINDOW_LOG, max(size - 1, 1).bit_length())
     if needed > MAX_WINDOW_LOG:
@@ -22,10 +22,10 @@ def window_log(size: int) -> int:
 
 
 def apply_patch(base: bytes, patch: bytes, length: int) -> bytes:
-    """Return what a patch makes out of `base`.
+    """Return the file that a patch makes from `base`. The caller checks its hash.
 
-    :param length: bytes that it must make; memory is bounded by it.
-    :raises SyncError: if the frame is damaged, or promises or makes another length. The caller checks the hash.
+    :param length: the signed length of the file in bytes.
+    :raises SyncError: if the patch is damaged, or makes a file of another length.
     """
     import zstandard
 

@@ -1,18 +1,23 @@
-"""The store on the device: immutable versions of a bundle, and one small file that says which is current.
+"""The store on the device: versions of a bundle that never change, and a small file that says which is current.
 
-    versions/<name>/   a bundle, checked before it got this name, never changed afterwards
-    current            which version is current and which was before: one atomic rename is the whole swap
-    state.json         the device's random id, releases that did not work here, and what the last refresh settled
-    trust/             signed metadata        downloads/   files on their way        lock   one writer at a time
+    versions/<name>/   a bundle, verified before it got this name, and never changed afterwards
+    current            the current version and the one before it
+    state.json         the device's random id, releases that do not work here, and what the last refresh settled
+    trust/             verified metadata
+    downloads/         part files of downloads
+    lock               held by the one process or thread that writes
 
-Readers need no lock. Whatever a killed writer left is swept away by the next one.
+Promises:
+
+- A version becomes current by one atomic rename of `current`. Readers need no lock: they see one or the other.
+- A version and its files are on the disk (fsync) before it gets its name, and `current` names it only afterwards.
+- What a killed writer left behind has names that no reader looks at; the next writer deletes it.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -21,12 +26,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pocketrec.runtime.errors import MissingExtraError, StoreError
-from pocketrec.runtime.files.atomic import atomic_write, sync_to_disk
+from pocketrec.runtime.bundle.bundle import open_bundle
+from pocketrec.runtime.errors import BundleError, MissingExtraError, StoreError
+from pocketrec.runtime.files.atomic import atomic_write, begin_folder, partial_folder, put_in_place
+from pocketrec.runtime.sync.release import release_of_version
 
 MAX_STATE_BYTES: Final = 1 << 20
-MAX_BAD: Final = 64  # releases that are remembered as not working, the newest
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}-[1-9][0-9]{0,15}-[0-9a-f]{16}")
+MAX_BAD: Final = 64  # releases remembered as not working; older ones are forgotten
+SPARE_BYTES: Final = 1 << 20
+_DAMAGE: Final = (None, errno.ENOENT, errno.ENOTDIR, errno.ELOOP)  # errors of reading that mean a damaged version
 
 
 @dataclass(frozen=True)
@@ -38,30 +46,35 @@ class Current:
 
     @property
     def release(self) -> int | None:
-        """Number of the current version's release."""
-        return None if self.current is None else _release(self.current)
+        """The release of the current version."""
+        return release_of_version(self.current)
 
 
 @dataclass(frozen=True)
 class State:
-    """What the device remembers. bad: SHA-256 of a manifest → version of the runtime that could not use it."""
+    """What the device remembers.
+
+    Attributes: `device`, its random id; `bad`, SHA-256 of a manifest -> the version of pocketrec with which that
+    release does not work; `settled`, what the last finished refresh was about.
+    """
 
     device: str
     bad: dict[str, str] = field(default_factory=dict)
-    settled: str = ""  # what the last finished refresh was about
+    settled: str = ""
 
 
 class Store:
-    """A folder that holds versions. All writing happens inside `writing`."""
+    """A folder of versions. Only a block of `writing` may write into it."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Name the folder; it is made by the first writer."""
+        """Name the folder; the first writer makes it."""
         self.folder = Path(folder).expanduser()
         self.versions, self.downloads = self.folder / "versions", self.folder / "downloads"
+        self.trust = self.folder / "trust"
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Be the only writer, and clear away what a killed one left half made.
+        """Be the only writer inside the block, and delete what a killed writer left behind.
 
         :raises StoreError: if another process or thread writes, or the folder cannot be written.
         """
@@ -75,12 +88,11 @@ class Store:
             lock = FileLock(self.folder / "lock", timeout=0, thread_local=False)
             lock.acquire()
         except Timeout as error:
-            raise StoreError(f"another refresh is at work in {self.folder}; try again when it is done") from error
+            raise StoreError(f"another refresh is writing into {self.folder}; try again when it is done") from error
         except OSError as error:
-            raise StoreError(f"{self.folder} cannot be written ({error}); refresh from where it can") from error
+            raise StoreError(f"{self.folder} cannot be written ({error}); check its permissions") from error
         try:
-            for path in [*self.versions.glob(".*"), *self.folder.glob(".*.tmp")]:
-                _remove(path)
+            self._delete_leftovers()
             yield
         except OSError as error:
             raise StoreError(
@@ -89,31 +101,54 @@ class Store:
         finally:
             lock.release()
 
+    def _delete_leftovers(self) -> None:
+        """Delete what a killed writer left half made; the temporary files of python-tuf have names like tmp3f2a."""
+        for path in (*self.versions.glob(".*"), *self.folder.glob(".*.tmp"), *self.trust.glob("tmp*")):
+            _remove(path)
+
     def current(self) -> Current:
-        """Read which version is current: of a lost or damaged note, the greatest release; nothing, if there is none."""
+        """Read which version is current. If that note is lost or damaged, it is the greatest release that is here."""
         content = self._json("current")
-        names = {key: content.get(key) for key in ("current", "previous")}
-        found = {key: name for key, name in names.items() if self._is_version(name)}
-        if "current" not in found and (left := sorted(filter(self._is_version, self._names()), key=_release)):
-            found["current"] = left[-1]
-        return Current(**found)
+        current, previous = (
+            name if self._is_version(name) else None for name in (content.get("current"), content.get("previous"))
+        )
+        if current is None:
+            current = max(filter(self._is_version, self._names()), key=release_of_version, default=None)
+        return Current(current, previous if previous != current else None)
 
     def _names(self) -> list[str]:
         return [path.name for path in self.versions.iterdir()] if self.versions.is_dir() else []
 
     def _is_version(self, name: Any) -> bool:
-        return isinstance(name, str) and bool(_NAME.fullmatch(name)) and (self.versions / name).is_dir()
+        return release_of_version(name) is not None and (self.versions / name).is_dir()
 
     def path(self, name: str) -> Path:
         """The folder of a version."""
         return self.versions / name
 
+    def is_intact(self, name: str) -> bool:
+        """Whether every file of a version is what its manifest lists.
+
+        :raises StoreError: if that cannot be said, because the disk or the system refuses to read.
+        """
+        try:
+            open_bundle(self.path(name))
+        except BundleError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno not in _DAMAGE:
+                raise StoreError(f"version {name} cannot be read ({error}); try again") from error
+            return False
+        return True
+
     def swap(self, name: str, previous: str | None) -> None:
-        """Make a version the current one."""
+        """Make a version the current one.
+
+        :param previous: the version to go back to; None: none.
+        """
         atomic_write(self.folder / "current", [json.dumps({"current": name, "previous": previous}).encode()])
 
     def state(self) -> State:
-        """Read what the device remembers; a damaged file counts as none, and the device gets a new id."""
+        """Read what the device remembers. A damaged file counts as none: the device then gets a new id."""
         content = self._json("state.json")
         device, bad, settled = content.get("device"), content.get("bad"), content.get("settled")
         return State(
@@ -136,22 +171,18 @@ class Store:
         return content if isinstance(content, dict) else {}
 
     def begin(self, name: str) -> Path:
-        """An empty folder for a version in the making."""
-        partial = self.versions / f".{name}"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        return partial
+        """Return an empty folder in which a version is made."""
+        return begin_folder(self.path(name))
 
     def finish(self, name: str) -> None:
-        """Give a version that is whole and checked its name, once it is safely on the disk."""
-        partial = self.versions / f".{name}"
-        for path in [*partial.iterdir(), partial]:
-            sync_to_disk(path)
-        os.replace(partial, self.versions / name)
-        sync_to_disk(self.versions)
+        """Give the verified version in the folder of `begin` its name, once all of it is on the disk."""
+        put_in_place(partial_folder(self.path(name)), self.path(name))
 
     def sweep(self) -> None:
-        """Delete what is neither current nor previous, and files on their way; what cannot be deleted waits."""
+        """Delete all versions except the current one and the one before it, and all part files.
+
+        What cannot be deleted now (on Windows a file that is open) is deleted by a later sweep.
+        """
         now = self.current()
         for path in self.versions.iterdir():
             if path.name not in (now.current, now.previous):
@@ -160,24 +191,20 @@ class Store:
             _remove(path)
 
     def drop(self, name: str) -> None:
-        """Give up a version that is damaged; if it is the current one, the one before it is."""
+        """Delete a damaged version; if it is the current one, the one before it becomes current."""
         now = self.current()
         if now.current == name and now.previous is not None:
             self.swap(now.previous, None)
         _remove(self.path(name))
 
-    def room_for(self, size: int) -> None:
-        """Make sure that there is space for so many bytes, and a little to spare.
+    def require_space(self, size: int) -> None:
+        """Make sure that the disk has room for `size` bytes and `SPARE_BYTES` more.
 
-        :raises StoreError: if there is not.
+        :raises StoreError: if it has not.
         """
         free = shutil.disk_usage(self.folder).free
-        if free < size + (1 << 20):
+        if free < size + SPARE_BYTES:
             raise StoreError(f"{self.folder} has {free:,} bytes free, and the release needs {size:,}; free some space")
-
-
-def _release(name: str) -> int:
-    return int(name.rsplit("-", 2)[1])
 
 
 def _remove(path: Path) -> None:

@@ -1,10 +1,15 @@
-"""What is signed: python-tuf's client over our own line. It alone decides what may be believed.
+"""The signed metadata: python-tuf's client, over our own transport. It alone decides what is trusted.
 
-The whole refresh asks for the next root, the timestamp and, where that is new, snapshot and targets. `is_news` asks
-for the timestamp alone. That is sound: equal bytes were verified before they were kept; whatever else is signed anew, a
-root included, brings a new timestamp with it (our publisher sees to that); and who can hold back a new timestamp could
-as well hold back a new root, which is why all of it expires. So nothing is believed that the whole refresh would
-refuse, but for what somebody holds back, and that no longer than the signed days of expiry.
+`refresh` follows the whole workflow of the TUF specification: the next roots, the timestamp and, where they changed,
+snapshot and targets. python-tuf checks signatures, versions, hashes and expiry, and stores what it has verified.
+
+`has_news` requests the timestamp alone. If its bytes are those of the stored timestamp, and nothing that is stored has
+expired, no refresh is needed:
+
+- The stored timestamp was verified before it was stored, so equal bytes are verified, too.
+- Whenever anything is signed again, a root included, `pocketrec publish` and `pocketrec repo` sign a new timestamp.
+- A server that withholds a new timestamp could withhold a new root from a whole refresh as well. In both cases the
+  device notices at the latest when the stored metadata expires.
 """
 
 from __future__ import annotations
@@ -12,11 +17,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from pocketrec.runtime.errors import MissingExtraError, NetworkError, StoreError, SyncError, TrustError, one_line
 from pocketrec.runtime.files.atomic import sync_to_disk
@@ -32,7 +37,7 @@ ROLES: Final = ("root", "timestamp", "snapshot", "targets")
 
 @dataclass(frozen=True)
 class SignedFile:
-    """A target: what is signed for it, and where it lies."""
+    """A target: its name, what is signed for it, and its address."""
 
     path: str
     length: int
@@ -44,7 +49,7 @@ class SignedFile:
     def sha256(self) -> str:
         """The SHA-256, which every file of a release has.
 
-        :raises TrustError: if there is none.
+        :raises TrustError: if it is not signed.
         """
         if "sha256" not in self.hashes:
             raise TrustError(f"{self.path} is signed without a SHA-256; publish it with pocketrec")
@@ -53,10 +58,10 @@ class SignedFile:
 
 @dataclass
 class Trust:
-    """The signed metadata of one repository, kept in a folder.
+    """The verified metadata of one repository, stored in a folder.
 
-    Attributes: `url`, of the repository; `root`, the metadata that the app came with; `metadata_url` and `targets_url`,
-    where they are not below `url`.
+    Attributes: `url`, of the repository; `root`, the root metadata that the app carries; `metadata_url` and
+    `targets_url`, where they are not below `url`.
     """
 
     folder: Path
@@ -66,7 +71,7 @@ class Trust:
     metadata_url: str = ""
     targets_url: str = ""
     _updater: Updater | None = None
-    _timestamp: bytes | None = None  # fetched by `is_news`, for the whole refresh
+    _timestamp: bytes | None = None  # fetched by `has_news`, for `refresh`
 
     def __post_init__(self) -> None:
         """Complete the addresses."""
@@ -74,33 +79,34 @@ class Trust:
         self.metadata_url = self.metadata_url or f"{base}/metadata/"
         self.targets_url = self.targets_url or f"{base}/targets/"
 
-    def is_news(self) -> bool:
-        """Ask for the timestamp alone: whether it is another than the one that is kept.
+    def has_news(self) -> bool:
+        """Request the timestamp, and return whether a refresh is needed.
 
-        :raises NetworkError: if the line fails.
+        :raises NetworkError: if the request fails.
         """
         data = self.fetcher.get(self.metadata_url + "timestamp.json", MAX_TIMESTAMP_BYTES)
         self._timestamp = data
-        return data != self._kept("timestamp") or self.expires() <= datetime.now(timezone.utc)
+        return data != self._stored("timestamp") or self.expires() <= datetime.now(timezone.utc)
 
     def expires(self) -> datetime:
-        """When the first of what is kept expires; long ago, if something is not kept."""
+        """Return when the first of the stored metadata expires; the least datetime if a role is not stored."""
         found = []
         for role in ROLES:
             try:
-                found.append(datetime.fromisoformat(json.loads(self._kept(role))["signed"]["expires"][:19] + "+00:00"))
+                expires = json.loads(self._stored(role))["signed"]["expires"]
+                found.append(datetime.fromisoformat(expires[:19] + "+00:00"))
             except (ValueError, TypeError, KeyError):
                 return datetime.min.replace(tzinfo=timezone.utc)
         return min(found)
 
     def refresh(self) -> None:
-        """Bring what is kept up to date, by the whole of TUF's rules.
+        """Bring the stored metadata up to date, by the whole of TUF's rules.
 
-        :raises TrustError: if the repository's metadata is not to be believed, or has expired.
-        :raises NetworkError: if the line fails.
+        :raises TrustError: if the repository's metadata is invalid or expired.
+        :raises NetworkError: if a request fails.
         :raises StoreError: if the folder cannot be written.
         """
-        with _told(self.folder):
+        with _errors_of_tuf(self.folder):
             self._updater = self._make_updater()
             self._updater.refresh()
             for role in ROLES:
@@ -112,24 +118,24 @@ class Trust:
         except ImportError as error:
             raise MissingExtraError("sync needs `pip install pocketrec[sync]`") from error
         self.folder.mkdir(parents=True, exist_ok=True)
-        ready = {} if self._timestamp is None else {self.metadata_url + "timestamp.json": self._timestamp}
+        fetched = {} if self._timestamp is None else {self.metadata_url + "timestamp.json": self._timestamp}
         self._timestamp = None
-        fetch = _tuf_fetcher(self.fetcher, ready)
+        fetch = _tuf_fetcher(self.fetcher, fetched)
         return Updater(str(self.folder), self.metadata_url, fetcher=fetch, bootstrap=self.root)
 
     def targets(self) -> Iterator[str]:
-        """Names of all targets, once refreshed."""
+        """Return the names of all targets; refresh first."""
         return iter(self._signed("targets")["targets"])
 
     def find(self, path: str) -> SignedFile | None:
-        """What is signed for a target, None if there is no such target; refreshes first if nobody did.
+        """Return what is signed for a target, None if there is no such target; refreshes if that was not done.
 
         :raises SyncError: as `refresh`.
         """
         if self._updater is None:
             self.refresh()
         assert self._updater is not None
-        with _told(self.folder):
+        with _errors_of_tuf(self.folder):
             found = self._updater.get_targetinfo(path)
         if found is None:
             return None
@@ -146,22 +152,22 @@ class Trust:
         return f"{self.targets_url}{folder}{slash}{name}"
 
     def _signed(self, role: str) -> dict[str, Any]:
-        """What the updater has just verified and kept."""
+        """Return what the updater has verified and stored."""
         try:
-            signed: dict[str, Any] = json.loads(self._kept(role))["signed"]
+            signed: dict[str, Any] = json.loads(self._stored(role))["signed"]
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{role}.json in {self.folder} cannot be read back; refresh again") from error
         return signed
 
-    def _kept(self, role: str) -> bytes:
+    def _stored(self, role: str) -> bytes:
         try:
-            return (self.folder / f"{quote(role, '')}.json").read_bytes()
+            return (self.folder / f"{role}.json").read_bytes()
         except OSError:
             return b""
 
 
-def _tuf_fetcher(fetcher: Fetcher, ready: dict[str, bytes]) -> FetcherInterface:
-    """Our fetcher in the shape that python-tuf asks for. `ready`: answers that are here already, used once."""
+def _tuf_fetcher(fetcher: Fetcher, fetched: dict[str, bytes]) -> FetcherInterface:
+    """Our fetcher behind python-tuf's interface. `fetched`: files that are here already, each used once."""
     from tuf.api.exceptions import DownloadError, DownloadHTTPError, DownloadLengthMismatchError
     from tuf.ngclient import FetcherInterface
 
@@ -170,8 +176,8 @@ def _tuf_fetcher(fetcher: Fetcher, ready: dict[str, bytes]) -> FetcherInterface:
             yield self.download_bytes(url, MAX_TARGETS_BYTES)
 
         def download_bytes(self, url: str, max_length: int) -> bytes:
-            if url in ready:
-                return ready.pop(url)
+            if url in fetched:
+                return fetched.pop(url)
             try:
                 return fetcher.get(url, max_length)
             except NotFoundError as error:
@@ -184,26 +190,23 @@ def _tuf_fetcher(fetcher: Fetcher, ready: dict[str, bytes]) -> FetcherInterface:
     return TufFetcher()
 
 
-class _told:
-    """Turns python-tuf's errors into ours."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None or isinstance(error, SyncError):
-            return
+@contextmanager
+def _errors_of_tuf(folder: Path) -> Iterator[None]:
+    """Raise python-tuf's errors as ours: what the repository sent is invalid, or a request or the folder failed."""
+    try:
+        yield
+    except SyncError:
+        raise
+    except Exception as error:
         from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError, RepositoryError
 
-        said = one_line(error)
+        reason = one_line(error)
         if isinstance(error, (RepositoryError, DownloadLengthMismatchError)):
-            raise TrustError(f"the repository is not to be believed ({said}); nothing was changed") from error
+            raise TrustError(f"the repository's metadata is invalid ({reason}); nothing was changed") from error
         if isinstance(error, DownloadError):
-            raise NetworkError(f"the repository cannot be read ({said}); try again later") from error
+            raise NetworkError(f"the repository cannot be reached ({reason}); try again later") from error
         if isinstance(error, OSError):
-            raise StoreError(f"{self.folder} cannot be written ({said})") from error
+            raise StoreError(f"{folder} cannot be written ({reason}); free some space or check permissions") from error
         if isinstance(error, ValueError):
-            raise TrustError(f"the repository's metadata is malformed ({said}); nothing was changed") from error
+            raise TrustError(f"the repository's metadata is malformed ({reason}); nothing was changed") from error
+        raise

@@ -7,11 +7,13 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
+import network_faults as faults
 from pocketrec import SyncClient
-from pocketrec.runtime.errors import NetworkError
+from pocketrec.runtime.errors import NetworkError, SyncError
 from pocketrec.runtime.sync import Limits
 from pocketrec.runtime.sync.transport import HttpTransport
 from pocketrec.serving import _Handler, make_server
@@ -110,7 +112,7 @@ def test_a_missing_server_is_a_network_error(world):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         world.url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    with pytest.raises(NetworkError, match="does not answer"):
+    with pytest.raises(NetworkError, match="does not respond"):
         device(world).refresh()
 
 
@@ -131,11 +133,75 @@ def test_redirects_are_followed_a_few_times_and_only_to_where_may_be_asked(serve
     monkeypatch.setattr(_Handler, "send_head", redirect)
     assert device(served).refresh().release == 1
     elsewhere[0] = "http://example.invalid"
-    with pytest.raises(Exception, match="no https address"):
+    with pytest.raises(NetworkError, match="not an https address"):
         device(served, "other").refresh()
     elsewhere[0] = "/round/and/round"
     with pytest.raises(NetworkError):
         device(served, "third").refresh()
+
+
+def test_the_body_of_a_redirect_is_not_read(served, monkeypatch):
+    def endless_redirect(self):
+        self.send_response(302)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b"x" * 65536)
+        except OSError:
+            return None
+
+    monkeypatch.setattr(_Handler, "send_head", endless_redirect)
+    begun = time.monotonic()
+    with pytest.raises(NetworkError, match="redirects more than"):
+        device(served, limits=Limits(attempts=1)).refresh()
+    assert time.monotonic() - begun < 10
+
+
+def test_every_response_is_closed_whatever_it_was(world):
+    requested, closed = [], []
+
+    class Watched:
+        def get(self, url, offset=0):
+            response = world.server.get(url, offset)
+            requested.append(url)
+            return replace(response, close=lambda: closed.append(url))
+
+    world.publish(0)
+    client = world.client(transport=Watched())
+    for fault in (faults.cut(10), faults.too_long, faults.status(500), faults.status(404), faults.corrupt(1)):
+        world.server.always = fault
+        with pytest.raises(SyncError):
+            client.refresh()
+    world.server.always = faults.no_fault
+    assert client.refresh().changed
+    assert len(requested) > 12
+    assert closed == requested
+
+
+def test_one_connection_serves_a_whole_refresh(served, monkeypatch):
+    connections, real = [], _Handler.setup
+
+    def setup(self):
+        connections.append(self.client_address)
+        real(self)
+
+    monkeypatch.setattr(_Handler, "protocol_version", "HTTP/1.1")
+    monkeypatch.setattr(_Handler, "setup", setup)
+    with device(served) as client:
+        done = client.refresh()
+    assert done.requests > 8
+    assert len(connections) <= 2  # a response without a file closes its connection
+
+
+def test_a_closed_transport_makes_no_request(served):
+    transport = HttpTransport()
+    client = device(served, transport=transport)
+    client.close()
+    assert device(served, "other", transport=transport).refresh().release == 1  # the app's own stays open
+    transport.close()
+    with pytest.raises(NetworkError, match="were closed"):
+        transport.get(served.url)
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="needs nginx (Debian's package of that name)")

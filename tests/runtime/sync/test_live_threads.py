@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from contextlib import contextmanager
 
 import pytest
 
@@ -16,22 +15,7 @@ from pocketrec import Recommender
 from pocketrec.runtime.errors import BundleError, ConfigError
 from pocketrec.runtime.sync import LiveRecommender
 from repository_server import items_of
-
-SECONDS = 10  # that a test waits for a thread at most
-
-
-class Gate:
-    """A place where a thread waits until it is opened."""
-
-    def __init__(self):
-        self.reached, self.opened = threading.Event(), threading.Event()
-
-    def wait(self):
-        self.reached.set()
-        assert self.opened.wait(SECONDS)
-
-    def await_thread(self):
-        assert self.reached.wait(SECONDS)
+from stopped_threads import SECONDS, Gate, thread
 
 
 class Versions:
@@ -73,26 +57,6 @@ class Versions:
 @pytest.fixture
 def versions(sync_bundles):
     return Versions(sync_bundles)
-
-
-@contextmanager
-def thread(work, *arguments):
-    """Run in a thread; when the block ends, it must have ended well."""
-    errors = []
-
-    def run():
-        try:
-            work(*arguments)
-        except BaseException as error:
-            errors.append(error)
-
-    started = threading.Thread(target=run, daemon=True)
-    started.start()
-    yield started
-    started.join(SECONDS)
-    assert not started.is_alive()
-    if errors:
-        raise errors[0]
 
 
 def hold(monkeypatch, owner, method):

@@ -131,7 +131,7 @@ def test_errors_say_what_to_do(tmp_path, bundles, site, url):
     assert "https" in plain.stderr
     nobody = run(*sync(tmp_path, "http://127.0.0.1:9/repo"))
     assert nobody.returncode == 1
-    assert "does not answer" in nobody.stderr
+    assert "does not respond" in nobody.stderr
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     assert run("publish", damaged, "--repo", tmp_path / "site", "--keys", tmp_path / "keys").returncode == 1
