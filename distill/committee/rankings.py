@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pocketrec.distill.committee.committee import Committee
 from pocketrec.distill.data.splits import Sequences
 from pocketrec.distill.evaluation.ranking import EMPTY
-from pocketrec.distill.evaluation.student_ranker import pad_rows
 from pocketrec.distill.models.item_model import BATCH, history_batch
 
 COMMITTEE = "committee"
@@ -69,7 +68,7 @@ class SharedRanker:
         """
         lists = self.shared.of(histories)[self.name]
         if exclude_seen:
-            seen = (lists[:, :, None] == pad_rows(histories)[:, None]).any(2)
+            seen = (lists[:, :, None] == histories.padded()[:, None]).any(2)
             order = np.argsort(seen, axis=1, kind="stable")
             lists = np.take_along_axis(np.where(seen, EMPTY, lists), order, 1)
         return lists[:, :k]

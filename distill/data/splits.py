@@ -1,7 +1,7 @@
-"""Who learns from what: histories as views into one event array, and the splits made of them.
+"""Histories as views into one event array, and their split into training, validation and test.
 
-On the path of the data: after `distill.data` has cleaned the log, before everything that trains or measures.
-A split never copies events: each part is a pair of (start, end) arrays into the same `items` array.
+On the path of the data: after the log is cleaned, before training and evaluation. A split does not copy events: each
+part is a pair of (start, end) arrays into the same `items` array.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Sequences:
         return Sequences(self.items, np.maximum(self.starts, self.ends - length), self.ends)
 
     def events(self) -> NDArray[np.int32]:
-        """Return all events of all sequences, one after the other, int32 [sum of lengths] (a copy)."""
+        """Return the events of all sequences, concatenated, int32 [sum of lengths] (a copy)."""
         return self.items[self.event_positions()]
 
     def event_positions(self) -> NDArray[np.int64]:
@@ -62,9 +62,16 @@ class Sequences:
         first = np.repeat(self.starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
         return first + np.arange(lengths.sum())
 
+    def padded(self) -> NDArray[np.int32]:
+        """Return the sequences left-aligned, int32 [n_sequences, longest], -1 after the end."""
+        lengths = self.lengths
+        out = np.full((len(self), int(lengths.max(initial=0))), -1, np.int32)
+        out[np.arange(out.shape[1])[None] < lengths[:, None]] = self.events()
+        return out
+
     @staticmethod
     def from_lists(histories: list[list[int]]) -> Sequences:
-        """Build from plain lists of catalogue rows (tests, single calls)."""
+        """Build from lists of catalogue rows."""
         ends = np.cumsum([len(h) for h in histories], dtype=np.int64)
         starts = np.concatenate((np.zeros(1, np.int64), ends[:-1])) if len(ends) else ends
         return Sequences(np.array([i for h in histories for i in h], np.int32), starts, ends)
@@ -72,23 +79,23 @@ class Sequences:
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Questions with known answers: after `histories[i]`, the user took `targets[i]` (int32 [n])."""
+    """Evaluation cases: after `histories[i]`, the user took item `targets[i]` (int32 [n], catalogue rows)."""
 
     histories: Sequences
     targets: NDArray[np.int32]
 
     def __len__(self) -> int:
-        """Return the number of questions."""
+        """Return the number of cases."""
         return len(self.targets)
 
     def take(self, rows: NDArray[np.integer] | slice) -> EvalSet:
-        """Return the chosen questions."""
+        """Return the chosen cases."""
         return EvalSet(self.histories.take(rows), self.targets[rows])
 
 
 @dataclass(frozen=True)
 class Split:
-    """Training histories, and validation and test questions, with the rule that made them in words."""
+    """Training histories, validation and test cases, and a description of the rule that made them."""
 
     train: Sequences
     valid: EvalSet
@@ -100,52 +107,57 @@ def split_users(users: Sequences, times: NDArray[np.int64] | None, config: DataC
     """Split histories by the configured rule.
 
     :param times: int64 [n_events], aligned with `users.items`; None where the log has only an order.
-    :raises ConfigError: if a split by time is asked for and there are no times.
-    :raises DataError: if a part would hold no question.
+    :raises ConfigError: if the rule is "global-time" and the log has no times.
+    :raises DataError: if there would be no validation or no test case.
     """
     if config.split == "leave-one-out":
         return leave_one_out(users)
     if times is None:
-        raise ConfigError("data.split = 'global-time' needs a timestamp column; this log has only an order")
+        raise ConfigError(
+            "data.split = 'global-time' needs timestamps, and this log has none; set data.timestamp, "
+            "or data.split = 'leave-one-out'"
+        )
     return global_time(users, times, config.valid_share, config.test_share)
 
 
 def leave_one_out(users: Sequences) -> Split:
-    """Split as the field's papers do: last item test, the one before it validation, the rest training.
+    """Split each user's history: the last item for test, the one before it for validation, the rest for training.
 
-    Users with fewer than three events only train (no question could be asked about them).
+    Users with fewer than three events are used for training only.
 
     :param users: every user's full history.
     :raises DataError: if no user has three events or more.
     """
-    asked = users.take(np.flatnonzero(users.lengths >= 3))
-    if len(asked) == 0:
-        raise DataError("no user has 3 events or more; leave-one-out needs one each to train, validate and test")
+    evaluated = users.take(np.flatnonzero(users.lengths >= 3))
+    if len(evaluated) == 0:
+        raise DataError("no user has 3 events or more; leave-one-out needs one each for training, validation and test")
     held = np.where(users.lengths >= 3, 2, 0)
     return Split(
         train=Sequences(users.items, users.starts, users.ends - held),
-        valid=_question(asked, 2),
-        test=_question(asked, 1),
+        valid=_cases(evaluated, 2),
+        test=_cases(evaluated, 1),
         rule="leave-one-out: last item test, the one before it validation, the rest training",
     )
 
 
-def _question(users: Sequences, from_end: int) -> EvalSet:
+def _cases(users: Sequences, from_end: int) -> EvalSet:
+    """Return one case per user: the target is the `from_end`-th item from the end."""
     cut = users.ends - from_end
     return EvalSet(Sequences(users.items, users.starts, cut), users.items[cut])
 
 
 def global_time(users: Sequences, times: NDArray[np.int64], valid_share: float = 0.1, test_share: float = 0.1) -> Split:
-    """Split at two moments, so that nothing is learnt from the future.
+    """Split at two points in time, so that nothing is learned from the future.
 
-    Training is every event before the first moment. A user with an event in a later window is asked once per
-    window: the history is everything before the window, the target the first event in it.
+    Events before the first point are for training. The windows after it are for validation and for test. A user with
+    earlier events and an event in a window gives one case: the history is everything before the window, the target is
+    the first event in it.
 
     :param users: every user's full history, in time order.
     :param times: int64 [n_events], aligned with `users.items`.
-    :param valid_share: share of events between the two moments.
-    :param test_share: share of events after the second moment.
-    :raises DataError: if a window would hold no question.
+    :param valid_share: share of events between the two points.
+    :param test_share: share of events after the second point.
+    :raises DataError: if a window has no case.
     """
     ordered = np.sort(times[users.event_positions()])
     n = len(ordered)
@@ -158,8 +170,8 @@ def global_time(users: Sequences, times: NDArray[np.int64], valid_share: float =
     for name, part in (("validation", valid), ("test", test)):
         if len(part) == 0:
             raise DataError(
-                f"the {name} window of the global-time split holds no user with an earlier event; "
-                "widen it (valid_share, test_share) or use the leave-one-out split"
+                f"no user has events both in the {name} window of the global-time split and before it; raise "
+                "data.valid_share or data.test_share, or set data.split = 'leave-one-out'"
             )
     train = Sequences(users.items, users.starts, users.starts + before_valid)
     rule = f"global time: training before {first}, validation from there to {second}, test after"

@@ -1,4 +1,4 @@
-"""A cleaned dataset on disk, between the data stage and everything after it.
+"""A cleaned dataset on disk: written by the data stage, read by the stages after it.
 
 `events.safetensors`: items int32, starts, ends int64, times int64 (absent where there is no clock).
 `catalogue.json`: ids, titles and texts in catalogue order. `report.json`: what cleaning found. `images.npy` if given.
@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from pocketrec.distill.config import DataConfig
+from pocketrec.distill.data.catalogue import Catalogue
 from pocketrec.distill.data.load import Dataset
 from pocketrec.distill.data.splits import Sequences, Split, split_users
 
 
-@dataclass(frozen=True)
-class StoredCatalogue:
-    """Item ids, titles and texts, in catalogue order."""
-
-    item_ids: list[str]
-    titles: list[str]
-    texts: list[str]
-
-
 def save_dataset(dataset: Dataset, folder: Path) -> None:
-    """Write a dataset's files into a folder."""
+    """Write the files of a dataset to a folder."""
     users = dataset.users
     arrays: dict[str, NDArray[Any]] = {"items": users.items, "starts": users.starts, "ends": users.ends}
     if dataset.times is not None:
@@ -49,13 +40,13 @@ def save_dataset(dataset: Dataset, folder: Path) -> None:
         np.save(folder / "images.npy", catalogue.images)
 
 
-def load_catalogue(folder: Path) -> StoredCatalogue:
-    """Read the catalogue that `save_dataset` wrote."""
-    return StoredCatalogue(**json.loads((folder / "catalogue.json").read_text(encoding="utf-8")))
+def load_catalogue(folder: Path) -> Catalogue:
+    """Read the catalogue that `save_dataset` wrote, without its images (`images.npy`)."""
+    return Catalogue(**json.loads((folder / "catalogue.json").read_text(encoding="utf-8")))
 
 
 def load_split(folder: Path, config: DataConfig) -> Split:
-    """Read the events that `save_dataset` wrote, and split them by the configured rule."""
+    """Read the events that `save_dataset` wrote and split them by the configured rule."""
     arrays = load_file(folder / "events.safetensors")
     users = Sequences(arrays["items"], arrays["starts"], arrays["ends"])
     return split_users(users, arrays.get("times"), config)

@@ -1,1 +1,1 @@
-"""Measures with full ranking, rankers, and the baselines beside every model."""
+"""Evaluation with full ranking: protocol, metrics, rankers and baselines."""

@@ -1,12 +1,12 @@
-"""The yardsticks: rankers that count instead of learning, fitted in seconds and shown beside every student.
+"""Baselines that count instead of learning; they are fitted in seconds and reported beside every student.
 
-On the path of the data: training histories in, a `Ranker` of `distill.evaluation` out. All three are weighted
-item graphs. The items of a history send their weight along the edges, newest items most; items that no edge
-reaches follow in order of popularity, so a list is as long as the catalogue allows. Equal scores go to the
-lower catalogue row: same log, same lists.
+On the path of the data: training histories in, a `Ranker` out. All three baselines are weighted item graphs. The items
+of a history pass their weight along the edges, newer items more than older ones. Items that no edge reaches follow in
+order of popularity, so a list is as long as the catalogue allows. Of items with equal scores the lower catalogue row
+comes first, so the same log gives the same lists.
 
-The default constants were chosen on the validation questions of Amazon Beauty (leave-one-out), by the sum of
-recall@10 and ndcg@10 with seen items kept and excluded.
+The default constants were chosen on the validation cases of Amazon Beauty (leave-one-out), by the sum of recall@10 and
+ndcg@10 with seen items kept and excluded.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from pocketrec.distill.data.splits import Sequences
 from pocketrec.distill.evaluation.ranking import EMPTY, RankingError
 from pocketrec.runtime.errors import ConfigError, DataError
 
-CELLS = 1 << 22  # dense scores held at once (16 MB), whatever the catalogue's size
-BLOCK = 4096  # rows of the two-hop product made at once
+CELLS = 1 << 22  # dense scores held at once (16 MB), whatever the size of the catalogue
+BLOCK = 4096  # rows of the two-hop product computed at once
 
 
 @dataclass(frozen=True)
 class ItemGraph:
-    """Ranks by what flows from the history along weighted edges.
+    """Ranks items by the weight that reaches them from the history along edges.
 
-    edges: CSR float64 [n_items, n_items], edges[i, j] ≥ 0 says how strongly i calls for j.
-    recency: an item's weight relative to the one after it in the history, in (0, 1].
-    fallback: float32 [n_items], negative, order of the items that no edge reaches.
+    edges: CSR float64 [n_items, n_items]; edges[i, j] ≥ 0 is the weight of j as a successor of i.
+    recency: weight of an item of the history relative to the next newer one, in (0, 1].
+    fallback: float32 [n_items], negative scores of the items that no edge reaches.
     """
 
     edges: csr_array
@@ -40,27 +40,27 @@ class ItemGraph:
     fallback: NDArray[np.float32]
 
     def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the best k rows of each history, int32 [n, k]; see `Ranker`."""
+        """Return the best k rows for each history, int32 [n, k]; see `Ranker`."""
         n_items = len(self.fallback)
         found = np.full((len(histories), k), EMPTY, np.int32)
         step = max(1, CELLS // max(n_items, 1))
         for start in range(0, len(histories), step):
-            part = histories.take(slice(start, start + step))
-            reached = _history_weights(part, n_items, self.recency) @ self.edges  # [n, n_items]
-            scores = np.tile(self.fallback, (len(part), 1))
-            scores[np.repeat(np.arange(len(part)), np.diff(reached.indptr)), reached.indices] = reached.data
+            chunk = histories.take(slice(start, start + step))
+            reached = _history_weights(chunk, n_items, self.recency) @ self.edges  # [n, n_items]
+            scores = np.tile(self.fallback, (len(chunk), 1))
+            scores[np.repeat(np.arange(len(chunk)), np.diff(reached.indptr)), reached.indices] = reached.data
             if exclude_seen:
-                scores[np.repeat(np.arange(len(part)), part.lengths), part.events()] = -np.inf
+                scores[np.repeat(np.arange(len(chunk)), chunk.lengths), chunk.events()] = -np.inf
             found[start : start + step] = top_k(scores, k)
         return found
 
 
 class Popularity(ItemGraph):
-    """The same list for everybody: items by number of training events. The graph without edges."""
+    """The same list for every history: items by number of training events. A graph without edges."""
 
     @classmethod
     def fit(cls, train: Sequences, n_items: int) -> Popularity:
-        """Count.
+        """Count training events.
 
         :param train: training histories; catalogue rows.
         :param n_items: size of the catalogue.
@@ -70,10 +70,10 @@ class Popularity(ItemGraph):
 
 
 class CoOccurrence(ItemGraph):
-    """Item-to-item: items that stand near one another in a history call for one another, in both directions.
+    """Item-to-item: items that are near each other in a history are successors of each other.
 
-    Linden, Smith and York 2003, "Amazon.com recommendations: item-to-item collaborative filtering"; that
-    newer items of the history weigh more, exponentially, is from STAN (Garg et al., SIGIR 2019).
+    Linden, Smith and York 2003, "Amazon.com recommendations: item-to-item collaborative filtering"; the exponentially
+    larger weight of newer items is from STAN (Garg et al., SIGIR 2019).
     """
 
     @classmethod
@@ -84,9 +84,9 @@ class CoOccurrence(ItemGraph):
 
         :param train: training histories; catalogue rows.
         :param n_items: size of the catalogue.
-        :param window: two events count as a pair when at most this many places apart.
-        :param power: 0 takes plain counts, 0.5 the cosine, 1 the lift.
-        :param recency: weight of an item relative to the one after it.
+        :param window: two events are a pair if they are at most this many places apart.
+        :param power: 0: counts, 0.5: cosine, 1: lift.
+        :param recency: weight of an item of the history relative to the next newer one.
         :raises DataError: if an event is not a row of the catalogue.
         :raises ConfigError: if a constant is out of its range.
         """
@@ -98,13 +98,13 @@ class CoOccurrence(ItemGraph):
 
 
 class TransitionGraph(ItemGraph):
-    """A training-free graph heuristic: walks of one and two steps over a directed item-transition graph.
+    """A graph heuristic without training: walks of one and two steps over a directed graph of item transitions.
 
-    Sources: transitions weighted by distance are the sequential rules (SR) of Kamehkhosh, Jannach and Ludewig
-    2017 and Ludewig and Jannach 2018 (UMUAI 28); few-hop neighbours of the last items, Han et al. 2026, "An
-    embarrassingly simple graph heuristic …" (TGH, arXiv:2605.07125; here without its text features); a degree
-    exponent that tempers a random walk, RP3β (Paudel et al., TiiS 7(1), 2016); that a fixed, normalised item
-    graph can stand up to trained models, GF-CF (Shen et al., CIKM 2021).
+    Sources: transitions weighted by distance are the sequential rules (SR) of Kamehkhosh, Jannach and Ludewig 2017 and
+    Ludewig and Jannach 2018 (UMUAI 28); neighbours of the last items within few hops are from Han et al. 2026, "An
+    embarrassingly simple graph heuristic …" (TGH, arXiv:2605.07125; here without its text features); the degree
+    exponent of a random walk is from RP3β (Paudel et al., TiiS 7(1), 2016). That a fixed, normalised item graph can
+    compete with trained models is shown by GF-CF (Shen et al., CIKM 2021).
     """
 
     @classmethod
@@ -123,19 +123,19 @@ class TransitionGraph(ItemGraph):
     ) -> TransitionGraph:
         """Build the graph: edges = D^trust (P + second_hop · P²), with P = D⁻¹A and D the out-weights of A.
 
-        A_ij sums d^-distance over all events of j that come d places after an i, plus the same the other way
-        round times `backward`. P² walks over each item's strongest edges only, which keeps it sparse.
+        A_ij sums d^-distance over all events of j that come d places after an event of i, plus `backward` times the
+        same sum in the opposite direction. P² uses only each item's strongest edges, which keeps it sparse.
 
         :param train: training histories; catalogue rows.
         :param n_items: size of the catalogue.
-        :param window: longest distance between two events that makes an edge.
+        :param window: largest distance between two events that adds to an edge.
         :param distance: exponent of the decay with distance.
         :param backward: weight of a transition taken against its direction.
-        :param trust: how much more an item with many transitions says than one with few: 0 (every item
-            alike, a random walk) to 1 (plain counts).
-        :param second_hop: weight of the walks of two steps.
-        :param neighbours: edges of an item which a walk of two steps may take.
-        :param recency: weight of an item relative to the one after it.
+        :param trust: exponent of the weight of items with many transitions: 0 (all items alike, a random walk) to 1
+            (counts).
+        :param second_hop: weight of walks of two steps.
+        :param neighbours: edges per item that walks of two steps may use.
+        :param recency: weight of an item of the history relative to the next newer one.
         :raises DataError: if an event is not a row of the catalogue.
         :raises ConfigError: if a constant is out of its range.
         """
@@ -153,13 +153,13 @@ class TransitionGraph(ItemGraph):
 def top_k(scores: NDArray[np.floating[Any]], k: int) -> NDArray[np.int32]:
     """Return each row's `k` best columns, best first; equal scores go to the lower column.
 
-    :param scores: float [n, n_items]; -inf marks what must not be listed.
+    :param scores: float [n, n_items]; -inf marks items that must not be listed.
     :param k: length of the lists; may exceed `n_items`.
-    :returns: int32 [n, k]; EMPTY (-1) where nothing is left.
+    :returns: int32 [n, k]; EMPTY (-1) where no item is left.
     :raises RankingError: if a score is NaN.
     """
     if np.isnan(scores).any():
-        raise RankingError("scores hold NaN, so no order exists; the model that made them has diverged")
+        raise RankingError("scores contain NaN, so they have no order; the training of the model has diverged")
     n, n_items = scores.shape
     width = min(k, n_items)
     result = np.full((n, k), EMPTY, np.int32)
@@ -168,7 +168,7 @@ def top_k(scores: NDArray[np.floating[Any]], k: int) -> NDArray[np.int32]:
     least = np.partition(scores, n_items - width, axis=1)[:, n_items - width, None]  # [n, 1]
     chosen = scores >= least
     tied = np.flatnonzero(np.count_nonzero(chosen, axis=1) > width)
-    if len(tied):  # of the columns at the boundary score, keep the lowest that there is room for
+    if len(tied):  # of the columns at the boundary score, keep the lowest that fit
         room = width - np.count_nonzero(scores[tied] > least[tied], axis=1)
         boundary = scores[tied] == least[tied]
         chosen[tied] &= ~boundary | (np.cumsum(boundary, axis=1, dtype=np.int32) <= room[:, None])
@@ -181,12 +181,12 @@ def top_k(scores: NDArray[np.floating[Any]], k: int) -> NDArray[np.int32]:
 
 
 def _by_popularity(train: Sequences, n_items: int) -> NDArray[np.float32]:
-    """Scores -1, -2, … by falling number of events, ties to the lower row: below every edge's score."""
+    """Return scores -1, -2, … by descending number of events, ties to the lower row; all are below those of edges."""
     events = train.events()
     if len(events) and (events.min() < 0 or events.max() >= n_items):
         raise DataError(
-            f"training events name rows {events.min()} to {events.max()}, the catalogue has {n_items} items; "
-            "use the catalogue that the log was read with"
+            f"training events are of catalogue rows {events.min()} to {events.max()}, but the catalogue has {n_items} "
+            "items; use the catalogue that the log was read with"
         )
     order = np.argsort(-np.bincount(events, minlength=n_items), kind="stable")
     scores = np.empty(n_items, np.float32)
@@ -195,7 +195,7 @@ def _by_popularity(train: Sequences, n_items: int) -> NDArray[np.float32]:
 
 
 def _history_weights(histories: Sequences, n_items: int, recency: float) -> csr_array:
-    """Weights recency^age of the items of each history, CSR [n, n_items]; the newest has age 0."""
+    """Return the weights recency^age of the items of each history, CSR [n, n_items]; the newest item has age 0."""
     lengths = histories.lengths
     row = np.repeat(np.arange(len(lengths)), lengths)
     age = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(lengths.sum())
@@ -204,7 +204,7 @@ def _history_weights(histories: Sequences, n_items: int, recency: float) -> csr_
 
 
 def _transitions(train: Sequences, n_items: int, window: int, decay: float) -> csr_array:
-    """Sum d^-decay over pairs (i, j) of one history with j d ≤ window places after i; loop-free CSR."""
+    """Sum d^-decay over all pairs (i, j ≠ i) of a history with j d ≤ window places after i, CSR [n_items, n_items]."""
     if window < 1:
         raise ConfigError(f"window is {window}; it must be at least 1")
     events = train.events()
@@ -219,7 +219,7 @@ def _transitions(train: Sequences, n_items: int, window: int, decay: float) -> c
 
 
 def _two_steps(walk: csr_array, neighbours: int) -> csr_array:
-    """Return walk² without loops, over each row's strongest edges, and pruned to five times as many a row."""
+    """Return walk² without loops, from each row's strongest edges, pruned to five times as many edges per row."""
     near = _strongest(walk, neighbours)
     blocks = []
     for start in range(0, near.shape[0], BLOCK):
@@ -244,7 +244,7 @@ def _scaled(left: NDArray[np.float64], matrix: csr_array, right: NDArray[np.floa
 
 
 def _power(values: NDArray[np.float64], exponent: float) -> NDArray[np.float64]:
-    """Return values^exponent, 0 where the value is 0."""
+    """Return values^exponent; 0 where the value is 0."""
     return np.power(values, exponent, out=np.zeros_like(values), where=values > 0)
 
 

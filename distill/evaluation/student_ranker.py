@@ -1,7 +1,6 @@
-"""The student as a `Ranker` and as an `Engine`, in torch.
+"""The student in torch, as a `Ranker` for validation and as an `Engine` for the contract tests of all engines.
 
-For validation while training, and as the torch side of the contract that every engine keeps. The search itself is the
-runtime's numpy reference, so there is one rule.
+The beam search is the runtime's numpy reference.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pocketrec.runtime.engines.numpy_search import NumpySearch
 
 
 class TorchEngine(NumpySearch):
-    """A student behind the runtime's engine protocol."""
+    """A student as an engine of the runtime."""
 
     name = "torch"
 
@@ -33,7 +32,7 @@ class TorchEngine(NumpySearch):
 
     @torch.inference_mode()
     def encode(self, sids: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.float32]:
-        """Hidden states after histories: left-aligned SIDs [B, N, L] of the given lengths [B] -> float32 [B, D]."""
+        """Return hidden states after histories: left-aligned SIDs [B, N, L] of lengths [B] -> float32 [B, D]."""
         tokens = torch.from_numpy(np.pad(sids.astype(np.int64), ((0, 0), (1, 0), (0, 0)))).to(self._device)
         hidden = self.student(tokens)
         at = torch.from_numpy(np.asarray(lengths, np.int64)).to(self._device)
@@ -41,25 +40,25 @@ class TorchEngine(NumpySearch):
 
     @torch.inference_mode()
     def score_level(self, level: int, hidden: NDArray[np.float32], prefixes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Log-probabilities of a level's codes: [B, D], [B, W, level] -> float32 [B, W, K]."""
+        """Return log-probabilities of a level's codes: hidden [B, D], prefixes [B, W, level] -> float32 [B, W, K]."""
         h, codes = (torch.from_numpy(array).to(self._device) for array in (hidden, prefixes))
         logits = self.student.code_logits(level, h, codes)
         return logits.float().log_softmax(-1).cpu().numpy()
 
     def hidden_of(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Hidden state after a history: int32 [N, L] -> float32 [1, D]."""
+        """Return the hidden state after a history: SIDs int32 [N, L] -> float32 [1, D]."""
         return self.encode(history[None], np.array([len(history)]))
 
     def scorer(self, history: NDArray[np.int32]) -> LevelScorer:
-        """The SID decoder; the history is in h."""
+        """Return the scores of the SID decoder; they depend on the history only through the hidden state."""
         return self.score_level
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing; there is nothing to free."""
 
 
 class StudentRanker:
-    """Ranks catalogue rows for many histories at once (a `Ranker` of `distill.evaluation`)."""
+    """Ranks catalogue rows for many histories at once by a student (a `Ranker`)."""
 
     def __init__(self, student: Student, sids: NDArray[np.unsignedinteger], beam: int = 20) -> None:
         """Build the trie of a catalogue.
@@ -73,13 +72,13 @@ class StudentRanker:
         self._leaf[self._catalogue_row] = np.arange(len(sids), dtype=np.int32)
 
     def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the best k rows of each history, int32 [n, k], -1 where nothing is left."""
+        """Return the best k rows for each history, int32 [n, k], EMPTY (-1) where no item is left."""
         cut = histories.last(self.engine.student.config.max_history)
-        padded = pad_rows(cut)  # [B, N]
+        padded = cut.padded()  # [B, N]
         hidden = self.engine.encode(self.sids[np.maximum(padded, 0)], cut.lengths)
         exclude = None
         if exclude_seen:
-            seen = pad_rows(histories)
+            seen = histories.padded()
             exclude = np.where(seen >= 0, self._leaf[seen], -1).astype(np.int32)
         found = beam_search(hidden, self.engine.score_level, self.trie, max(self.beam, k), exclude)
         rows = found.rows[:, :k]
@@ -88,22 +87,14 @@ class StudentRanker:
 
 
 def rows_trie(sids: NDArray[np.integer], codes: int) -> ItemTrie:
-    """Build the trie of a catalogue whose ids are its rows: [n_items, L], each code below `codes`."""
+    """Build a trie in which an item's id is its catalogue row: SIDs [n_items, L], codes in [0, `codes`)."""
     return ItemTrie.from_rows(sids, [str(row) for row in range(len(sids))], codes_per_level=codes)
 
 
-def pad_rows(histories: Sequences) -> NDArray[np.int32]:
-    """Lay histories out left-aligned, int32 [n, longest], -1 behind the end."""
-    lengths = histories.lengths
-    out = np.full((len(histories), int(lengths.max(initial=0))), -1, np.int32)
-    out[np.arange(out.shape[1])[None] < lengths[:, None]] = histories.events()
-    return out
-
-
 class UnconstrainedRanker:
-    """The same student without the trie: it spells whatever is likeliest, items or not.
+    """Ranks by a student without the trie: the top-k semantic IDs, whether an item has them or not.
 
-    For comparison alone: it shows what the constraint is worth. A SID that no item has is `evaluation.INVALID`.
+    For comparison only: it shows the effect of the constraint. A SID that no item has is listed as INVALID (-2).
     """
 
     def __init__(self, ranker: StudentRanker) -> None:
@@ -115,10 +106,10 @@ class UnconstrainedRanker:
         self._keys = keys[self._order]
 
     def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the `k` likeliest SIDs as catalogue rows, int32 [n, k]; seen items cannot be excluded."""
+        """Return the top-k SIDs as catalogue rows, int32 [n, k]; seen items are not excluded."""
         engine, sids = self.ranker.engine, self.ranker.sids
         cut = histories.last(engine.student.config.max_history)
-        hidden = engine.encode(sids[np.maximum(pad_rows(cut), 0)], cut.lengths)
+        hidden = engine.encode(sids[np.maximum(cut.padded(), 0)], cut.lengths)
         prefixes = np.zeros((len(cut), 1, 0), np.int64)
         scores = np.zeros((len(cut), 1), np.float32)
         for level in range(engine.student.levels):
@@ -135,7 +126,7 @@ class UnconstrainedRanker:
 
 
 def _keys(sids: NDArray[np.int64], codes: int) -> NDArray[np.int64]:
-    """One number per SID: [..., L] -> int64 [...]."""
+    """Return a unique number for each SID: [..., L] -> int64 [...]."""
     key = np.zeros(sids.shape[:-1], np.int64)
     for level in range(sids.shape[-1]):
         key = key * codes + sids[..., level]

@@ -24,8 +24,8 @@ from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.files.atomic import FileState, atomic_write_text, file_state
 
 if TYPE_CHECKING:
+    from pocketrec.distill.data.catalogue import Catalogue
     from pocketrec.distill.data.splits import Split
-    from pocketrec.distill.data.storage import StoredCatalogue
     from pocketrec.distill.models.source_table import ItemSources
     from pocketrec.distill.models.student import Student
     from pocketrec.distill.semantic_ids.fusion import Sources
@@ -118,7 +118,7 @@ class Run:
         return self._once("split", lambda: load_split(self.folder / "data", self.config.data), EVENTS)
 
     @property
-    def catalogue(self) -> StoredCatalogue:
+    def catalogue(self) -> Catalogue:
         """Ids, titles and texts of the items; of the stage `data`."""
         from pocketrec.distill.data.storage import load_catalogue
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.config import config_to_dict
+from pocketrec.distill.data.catalogue import Catalogue
 from pocketrec.distill.data.splits import EvalSet
-from pocketrec.distill.data.storage import StoredCatalogue
 from pocketrec.distill.evaluation.protocol import item_counts
 from pocketrec.export.measure import BundleRanker, bundle_bytes
 from pocketrec.report.summary import Artifact, CodebookUse, Example, PopularityBias, RunSummary
@@ -127,7 +127,7 @@ def _popularity_bias(counts: NDArray[np.int64], ranked: NDArray[np.int32]) -> Po
     }
 
 
-def _examples(recommender: Recommender, sample: EvalSet, catalogue: StoredCatalogue) -> list[Example]:
+def _examples(recommender: Recommender, sample: EvalSet, catalogue: Catalogue) -> list[Example]:
     """A few test users: their history, the item that they took next, and what is recommended to them."""
     distance = np.abs(sample.histories.lengths - EXAMPLE_HISTORY)
     chosen = np.argsort(distance, kind="stable")[:EXAMPLES]
