@@ -6,7 +6,7 @@ runs the model. On the path of the data: bundle -> engine and trie -> here -> re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,8 @@ class Retriever:
         self.max_history, self._beam, self._items = manifest.model.max_history, manifest.model.beam, len(trie)
         self._retrieval = Retrieval(self.catalogues, self._beam, cold)
         fast = engine.fast_path(trie, Recommendation) if cold is None else None
-        self._fast, self._fast_leaf_of = (fast.recommend, fast.leaf_of) if fast else (None, None)
+        self._fast: Callable[..., list[Recommendation] | None] | None = fast.recommend if fast else None
+        self._fast_leaf_of: Callable[[str], int] | None = fast.leaf_of if fast else None
         self._closed = False
 
     def try_fast_path(
