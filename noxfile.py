@@ -174,9 +174,8 @@ def package(session: nox.Session) -> None:
     session.install(str(_build(session)))
     bundle = HERE / "tests" / "vectors" / "bundles" / "plain"
     with session.chdir(session.create_tmp()):
-        session.run(
-            "python", "-c", f"from pocketrec import Recommender; print(Recommender.load({str(bundle)!r}).recommend([]))"
-        )
+        check = f"from pocketrec import Recommender; assert len(Recommender.load({str(bundle)!r}).recommend([])) == 10"
+        session.run("python", "-c", check)
         if GCC_ON_LINUX:
             session.run("python", "-c", "from pocketrec.runtime.compiled import native; assert native")
 
@@ -193,7 +192,14 @@ def quickstart(session: nox.Session) -> None:
 
 
 def _maven(session: nox.Session, *arguments: str, **environment: str) -> None:
-    command = ("mvn", "--batch-mode", "--no-transfer-progress", "-f", str(DEMO / "pom.xml"))
+    command = (
+        "mvn",
+        "--batch-mode",
+        "--no-transfer-progress",
+        "-Dkotlin.compiler.daemon=false",
+        "-f",
+        str(DEMO / "pom.xml"),
+    )
     session.run(*command, *arguments, env=environment, external=True)
 
 
