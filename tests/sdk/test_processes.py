@@ -28,7 +28,7 @@ SETTINGS = (
 )  # fmt: skip
 LAUNCH = (
     "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no",
-    "--dynamo_backend=no", "--main_process_port=29767", "-m",
+    "--dynamo_backend=no", "--main_process_port=0", "-m",
 )  # fmt: skip
 
 

@@ -200,7 +200,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
     )
     here = os.path.dirname(__file__)
     environment = {**os.environ, "PYTHONPATH": f"{here}:{os.path.dirname(here)}", "OMP_NUM_THREADS": "1"}
-    command = ["torch.distributed.run", "--nproc-per-node=2", "--master-port=29765", str(script)]
+    command = ["torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
     done = subprocess.run([sys.executable, "-m", *command], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     one, _ = train(tmp_path / "one", dropout=0.0)
