@@ -1,4 +1,4 @@
-"""The command line in this process, and a small log to try it on."""
+"""The command line in this process, and a small log and run to try it on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ import sys
 from pathlib import Path
 
 from pocketrec.__main__ import main
+
+RING_SETTINGS = (
+    "sid.codes=16", "student.dim=32", "student.ffn=32", "student.decoder_dim=32", "train.epochs=12",
+    "train.batch_size=32", "train.learning_rate=0.01", "sasrec.dim=16",
+    "sasrec.train.epochs=2", "sasrec.train.batch_size=32",
+)  # fmt: skip
+MEASURES = {"recall@5", "recall@10", "ndcg@5", "ndcg@10", "mrr", "invalid", "users"}
 
 
 def pocketrec(*arguments: object) -> tuple[int, str, str]:
@@ -39,3 +46,10 @@ def write_ring(folder: Path) -> Path:
         for item in range(60):
             file.write(f'i{item},"Thing, number {item}",kind {item // 10}\n')
     return folder
+
+
+def train_ring(log: Path, run: Path, *more: object) -> tuple[int, str, str]:
+    """Run `pocketrec train` on what `write_ring` wrote."""
+    settings = [part for setting in RING_SETTINGS for part in ("--set", setting)]
+    files = ("--interactions", log / "log.csv", "--items", log / "items.csv")
+    return pocketrec("train", *files, "--out", run, *settings, *more)

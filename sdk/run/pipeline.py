@@ -43,6 +43,7 @@ from pocketrec.run.run import (
 )
 from pocketrec.run.stage_work import StageWork
 from pocketrec.run.stages import FileHashes, Stage, StageRunner, StageStatus
+from pocketrec.runtime.bundle.manifest import SCHEMA_VERSION
 from pocketrec.runtime.errors import ConfigError, DataError
 
 
@@ -90,6 +91,7 @@ class Pipeline:
         self.processes = processes or Processes.launched()
         hashes = FileHashes()
         external = {name: _input_hash(hashes, path) for name, path in self._outside().items()}
+        external["bundle schema"] = str(SCHEMA_VERSION)  # a bundle that an older pocketrec wrote is exported again
         work = StageWork(self._run, self.inputs, progress, external, self.processes)
         self.runner = StageRunner(
             self.folder, self._stages(work, external), config_to_dict(config), external, self.processes, hashes
@@ -152,7 +154,7 @@ class Pipeline:
             Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"), (EVENTS, *sasrec),
                   ("metrics.json",), work.baselines),
             Stage("export", "write the bundle and measure it through the runtime",
-                  ("export", "evaluation", "student", "data"), (EVENTS, CATALOGUE, SIDS, *student),
+                  ("export", "evaluation", "student", "data"), (EVENTS, CATALOGUE, SIDS, *student, "bundle schema"),
                   (BUNDLE,), work.export),
             Stage("report", "write the report", (),
                   (f"export/{BUNDLE}/manifest.json", "baselines/metrics.json", curve),

@@ -1,0 +1,29 @@
+"""`pocketrec inspect`: the manifest, checked, and the operators of the graphs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from command import pocketrec
+
+
+def test_inspect_shows_the_checked_manifest(trained):
+    _, result = trained
+    code, out, _ = pocketrec("inspect", result["bundle"], "--json")
+    assert code == 0
+    manifest = json.loads(out)
+    assert manifest == json.loads((Path(result["bundle"]) / "manifest.json").read_text())
+    assert manifest["metrics"]["seen kept"]["recall@10"] == result["metrics"]["recall@10"]
+    code, out, _ = pocketrec("inspect", result["bundle"])
+    assert code == 0
+    assert "model.safetensors" in out
+
+
+def test_inspect_lists_operators_and_writes_them_for_a_reduced_build(trained, tmp_path):
+    _, result = trained
+    code, out, _ = pocketrec("inspect", result["bundle"], "--operators", "--ort-config", tmp_path / "ops", "--json")
+    assert code == 0
+    names = json.loads(out)["operators"]["ai.onnx 20"]
+    assert {"TopK", "Gather", "MatMul"} <= set(names)
+    assert f"ai.onnx;20;{','.join(names)}\n" in (tmp_path / "ops").read_text()
