@@ -1,4 +1,7 @@
-"""What runtime/native/ compiles to; `runtime/native/python/module.c` and `items.c` say more."""
+"""The extension module that runtime/native/ is compiled to; `runtime/native/python/` documents its calls.
+
+Arrays are checked for type (in brackets below), size and alignment: TypeError, ValueError.
+"""
 
 from typing import Any
 
@@ -7,7 +10,7 @@ from numpy.typing import NDArray
 Numbers = NDArray[Any]
 
 def kernels() -> list[str]: ...
-def find(ids: list[str], index: Numbers, id_bytes: Numbers, id_offsets: Numbers, rows: Numbers) -> bool: ...
+def find_rows(ids: list[str], index: Numbers, id_bytes: Numbers, id_offsets: Numbers, rows: Numbers) -> bool: ...
 def texts(rows: Numbers, blob: Numbers, offsets: Numbers) -> list[str]: ...
 
 class Catalogue:
@@ -21,7 +24,7 @@ class Catalogue:
         rows: Numbers,
         first_child: Numbers,
         codes: Numbers,
-        made: type,
+        item_type: type,
         /,
     ) -> None: ...
     def leaf(self, item_id: str) -> int: ...
@@ -45,18 +48,18 @@ class Model:
         rows: Numbers,
         scores: Numbers,
     ) -> int: ...
-    def answer(
+    def recommend_items(
         self,
         catalogue: Catalogue,
-        history: list[str] | None,
+        ids: list[str] | None,
         hidden: Numbers | None,
         cache: Numbers | None,
-        seen: Numbers | None,
+        history_leaves: Numbers | None,
         k: int,
         beam: int,
         exclude_seen: bool,
     ) -> list[Any] | None: ...
-    def recommend(
+    def encode_and_search(
         self,
         history: Numbers,
         unused: None,

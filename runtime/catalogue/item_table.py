@@ -115,7 +115,7 @@ class ItemTable:
         """Return the row of each id, int32 [len(ids)], -1 for an id that no item has."""
         if native is not None and type(ids) is list:
             rows = np.empty(len(ids), np.int32)
-            if native.find(ids, self.index, self.id_bytes, self.id_offsets, rows):
+            if native.find_rows(ids, self.index, self.id_bytes, self.id_offsets, rows):
                 return rows
         if len(ids) > _RECENT // 2:
             return self._find_all(ids)

@@ -77,7 +77,7 @@ class NativeEngine(Engine):
         limit: int | None = None,
     ) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        return self._find(self._model.recommend, history, None, trie, exclude, beam, None, limit)
+        return self._find(self._model.encode_and_search, history, None, trie, exclude, beam, None, limit)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
         """Read a history, or continue from a state at the cost of the new items (see `Engine.read`)."""
@@ -138,7 +138,7 @@ class NativeEngine(Engine):
     def fast_path(self, trie: ItemTrie, item_type: type) -> FastPath | None:
         """Prepare compiled calls for a whole catalogue; None for a sub-catalogue or an empty one.
 
-        The C function is `answer` of the extension's `Model` (runtime/native/python/fast_path.c).
+        The C function is `recommend_items` of the extension's `Model` (runtime/native/python/fast_path.c).
         """
         table = trie.table
         if trie.subset is not None or len(trie) == 0:
@@ -147,7 +147,7 @@ class NativeEngine(Engine):
             table.index, table.id_bytes, table.id_offsets, table.title_bytes, table.title_offsets, trie.rows,
             trie.first_child, trie.codes, item_type,
         )  # fmt: skip
-        return FastPath(catalogue.leaf, functools.partial(self._model.answer, catalogue))
+        return FastPath(catalogue.leaf, functools.partial(self._model.recommend_items, catalogue))
 
     def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
         """Log-probability of each code of one semantic ID, float32 [L], by the numpy reference on the same weights."""
@@ -177,7 +177,7 @@ def tensors(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[NDArray[
     for block in range(spec.blocks or spec.layers):
         out += _block(spec, weights, f"layers.{block}")
     out += _llama_head(spec, weights) if spec.kind == TOKENS_KIND else _student_decoder(spec, weights)
-    return tuple(None if tensor is None else np.ascontiguousarray(tensor) for tensor in out)
+    return tuple(None if tensor is None else np.require(tensor, requirements="CA") for tensor in out)
 
 
 def _block(spec: ModelSpec, w: dict[str, NDArray[Any]], block: str) -> Tensors:

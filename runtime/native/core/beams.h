@@ -2,18 +2,18 @@
 
 typedef struct {
     float score;
-    int32_t order; /* candidates stand in the order of their parents' ranks, then of their codes */
+    uint32_t order; /* candidates are numbered by the ranks of their parents, then by their codes */
     int32_t node, parent;
 } Candidate;
 
-/* Tells whether a is worse than b; of equal scores, the later one. */
+/* Tells whether a is worse than b; of equal scores, the later one is. */
 static inline int worse(Candidate a, Candidate b) {
     return a.score < b.score || (a.score == b.score && a.order > b.order);
 }
 
-#define FEW_KEPT 64 /* so many are kept in order; more, as a heap whose first is the worst */
+#define SORTED_LIMIT 64 /* up to this limit, candidates are kept in order; beyond it, as a heap whose first is the worst */
 
-/* Put `new` where the place `at` of a heap of `count` has become free. */
+/* Put `new` into a heap of `count` candidates whose position `at` is free. */
 static void sift(Candidate *heap, size_t count, size_t at, Candidate new) {
     for (size_t child; (child = 2 * at + 1) < count; at = child) {
         if (child + 1 < count && worse(heap[child + 1], heap[child])) child++;
@@ -23,18 +23,18 @@ static void sift(Candidate *heap, size_t count, size_t at, Candidate new) {
     heap[at] = new;
 }
 
-/* Add `new` to the best of `most`; it is later than all that are there. */
-static void keep(Candidate *kept, size_t *count, size_t most, Candidate new) {
+/* Keep the best `limit` of the candidates kept so far and `new`, which is later than all of them. */
+static void keep(Candidate *kept, size_t *count, size_t limit, Candidate new) {
     size_t at;
-    if (most <= FEW_KEPT) {
-        if (*count == most && !worse(kept[most - 1], new)) return;
-        at = *count < most ? (*count)++ : most - 1;
+    if (limit <= SORTED_LIMIT) {
+        if (*count == limit && !worse(kept[limit - 1], new)) return;
+        at = *count < limit ? (*count)++ : limit - 1;
         for (; at && kept[at - 1].score < new.score; at--) kept[at] = kept[at - 1];
         kept[at] = new;
         return;
     }
-    if (*count == most) {
-        if (worse(kept[0], new)) sift(kept, most, 0, new);
+    if (*count == limit) {
+        if (worse(kept[0], new)) sift(kept, limit, 0, new);
         return;
     }
     at = (*count)++;
@@ -42,14 +42,14 @@ static void keep(Candidate *kept, size_t *count, size_t most, Candidate new) {
     kept[at] = new;
 }
 
-/* The score that another has to surpass. */
-static inline float least_kept(const Candidate *kept, size_t count, size_t most) {
-    return count < most ? -INFINITY : kept[most <= FEW_KEPT ? most - 1 : 0].score;
+/* The score that a new candidate must exceed. */
+static inline float score_to_beat(const Candidate *kept, size_t count, size_t limit) {
+    return count < limit ? -INFINITY : kept[limit <= SORTED_LIMIT ? limit - 1 : 0].score;
 }
 
 /* Best first, in place. */
-static void sort_kept(Candidate *kept, size_t count, size_t most) {
-    if (most <= FEW_KEPT) return;
+static void sort_kept(Candidate *kept, size_t count, size_t limit) {
+    if (limit <= SORTED_LIMIT) return;
     while (count > 1) {
         Candidate last = kept[--count];
         kept[count] = kept[0];
@@ -68,64 +68,80 @@ static int is_excluded(const Trie *trie, int32_t row) {
 }
 
 typedef struct {
-    Candidate *kept; /* of the level that is searched, at most `most` */
-    size_t count, most;
-    int32_t order;
-    int32_t *node;  /* [B] of the beams */
-    float *score;   /* [B] */
-    int32_t *codes; /* [B, L] */
-    int32_t *line;  /* [B, L]: which of the beams that were read at each level a Llama's beam comes from */
+    Candidate *kept; /* of the level that is searched, at most `limit` */
+    size_t count, limit;
+    uint32_t order;
+    int32_t *node;     /* [B] */
+    float *score;      /* [B] */
+    int32_t *codes;    /* [B, L] */
+    int32_t *ancestor; /* [B, L]: the rank, at each level before, of the beam that a beam comes from */
+    int32_t *spare;    /* [B, L] */
     size_t beams;
 } Beams;
 
-/* A logit that is surely too small for a score above `least`, rounding included; none where there is a bias. */
-static inline float below(const Trie *trie, float least, float base, float norm) {
+static Beams place_beams(const Model *m, size_t beam, Workspace *w) {
+    Beams b = {.limit = beam, .beams = 1};
+    b.kept = carve(w, beam, 1, sizeof(Candidate));
+    b.node = carve_ints(w, beam, 1);
+    b.score = carve_floats(w, beam, 1);
+    b.codes = carve_ints(w, beam, m->levels);
+    b.ancestor = carve_ints(w, beam, m->levels);
+    b.spare = carve_ints(w, beam, m->levels);
+    return b;
+}
+
+/* A logit that surely gives a score of at most `least`, rounding included; −inf where a bias is added. */
+static inline float logit_floor(const Trie *trie, float least, float base, float norm) {
     return trie->bias ? -INFINITY : least - base + norm - 1e-5f * (1.0f + fabsf(least) + fabsf(base) + fabsf(norm));
 }
+
+static inline size_t code_of(const Trie *trie, int32_t node) { return trie->codes8 ? trie->codes8[node] : trie->codes16[node]; }
 
 /* Keep the best of a beam's children. logits [K], or [V] with the token of each code; `norm` is the logarithm of the sum of
    their exponentials. */
 static void expand(const Model *m, const Trie *trie, Beams *b, size_t beam, const float *logits, const int32_t *token,
                    float norm, int last) {
     int32_t node = b->node[beam];
-    if ((size_t)node >= trie->internal) return; /* a trie of fewer levels than the model's */
+    if ((size_t)node >= trie->internal) return; /* a leaf: the trie has fewer levels than the model */
     int32_t first = trie->first_child[node], end = trie->first_child[node + 1];
-    float base = b->score[beam] - (trie->bias ? trie->bias[node] : 0.0f), least = least_kept(b->kept, b->count, b->most);
-    float hopeless = below(trie, least, base, norm);
-    if (first < 0 || (size_t)end > trie->nodes) return; /* no trie that was built by us */
+    /* Children are nodes, and those of the last level are leaves; else this is no trie that we built. */
+    if (first < (last ? (int32_t)trie->internal : 1) || end < first || (size_t)end > trie->nodes) return;
+    float base = b->score[beam] - (trie->bias ? trie->bias[node] : 0.0f), least = score_to_beat(b->kept, b->count, b->limit);
+    float floor = logit_floor(trie, least, base, norm);
     for (int32_t child = first; child < end; child++) {
-        size_t code = trie->codes8 ? trie->codes8[child] : trie->codes16[child];
+        size_t code = code_of(trie, child);
         if (code >= m->codes) continue;
         float logit = logits[token ? (size_t)token[code] : code];
-        if (logit < hopeless) continue;
+        if (logit < floor) continue;
         float score = base + (logit - norm);
         if (trie->bias) score += trie->bias[child];
         if (!(score > least)) continue; /* −inf and NaN, too */
         if (last && trie->excluded && is_excluded(trie, child - (int32_t)trie->internal)) continue;
-        keep(b->kept, &b->count, b->most, (Candidate){score, b->order + child - first, child, (int32_t)beam});
-        least = least_kept(b->kept, b->count, b->most);
-        hopeless = below(trie, least, base, norm);
+        keep(b->kept, &b->count, b->limit, (Candidate){score, b->order + (uint32_t)(child - first), child, (int32_t)beam});
+        least = score_to_beat(b->kept, b->count, b->limit);
+        floor = logit_floor(trie, least, base, norm);
     }
-    b->order += end - first;
+    b->order += (uint32_t)(end - first);
 }
 
-/* Take rows [B, L] over from the parents. */
-static void inherit(const Beams *b, size_t levels, int32_t *rows, int32_t *spare) {
+/* Replace rows [B, L] of the beams by those of the kept candidates' parents. */
+static void inherit(const Beams *b, size_t levels, int32_t *rows) {
     for (size_t i = 0; i < b->count; i++)
-        memcpy(spare + i * levels, rows + (size_t)b->kept[i].parent * levels, levels * sizeof(int32_t));
-    memcpy(rows, spare, b->count * levels * sizeof(int32_t));
+        memcpy(b->spare + i * levels, rows + (size_t)b->kept[i].parent * levels, levels * sizeof(int32_t));
+    memcpy(rows, b->spare, b->count * levels * sizeof(int32_t));
 }
 
-/* The kept candidates become the beams of the next level. `spare` has room for [B, L]. */
-static void advance(const Model *m, const Trie *trie, size_t level, Beams *b, int32_t *spare) {
+/* The kept candidates become the beams of the next level. */
+static void advance(const Model *m, const Trie *trie, size_t level, Beams *b) {
     size_t levels = m->levels;
-    sort_kept(b->kept, b->count, b->most);
-    inherit(b, levels, b->codes, spare);
-    inherit(b, levels, b->line, spare);
+    sort_kept(b->kept, b->count, b->limit);
+    inherit(b, levels, b->codes);
+    inherit(b, levels, b->ancestor);
     for (size_t i = 0; i < b->count; i++) {
         int32_t node = b->kept[i].node;
-        b->codes[i * levels + level] = trie->codes8 ? trie->codes8[node] : trie->codes16[node];
-        b->line[i * levels + level] = (int32_t)i;
+        size_t code = code_of(trie, node);
+        b->codes[i * levels + level] = code < m->codes ? (int32_t)code : 0; /* it may have changed since it was checked */
+        b->ancestor[i * levels + level] = (int32_t)i;
         b->node[i] = node;
         b->score[i] = b->kept[i].score;
     }

@@ -4,7 +4,7 @@
 
 #include "../kernels/products.h"
 
-#ifdef WHOLE
+#ifdef INT8_PRODUCTS
 #include "../kernels/linear_int8.h"
 #else
 #include "../kernels/linear.h"

@@ -6,18 +6,17 @@
 #ifndef POCKETREC_MODEL_H
 #define POCKETREC_MODEL_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "memory.h"
 
 #define MAX_LEVELS 32
 #define PAD 32 /* rows of numbers are padded with zeros to a multiple of this, the widest panel of any instruction set */
 
 static inline size_t padded(size_t n) { return (n + PAD - 1) / PAD * PAD; }
 
-#define MOST_BYTES 4096 /* rows of a matrix of whole numbers */
+#define INT8_MAX_ROWS 4096 /* of an int8 matrix */
 
-/* A matrix [k, n], laid out in panels: PANEL columns of all k rows, then the next PANEL columns. Kernels that compute with
-   whole numbers have `bytes` (linear_int8.h) in place of `panels`, and for each column, padded, a scale and an offset. */
+/* A matrix [k, n], laid out in panels: PANEL columns of all k rows, then the next PANEL columns. Kernels that compute in
+   int8 have `bytes` (linear_int8.h) in place of `panels`, and a scale and an offset for each column, padded. */
 typedef struct {
     size_t k, n;
     float *panels;
@@ -44,7 +43,7 @@ typedef struct {
     size_t levels, codes, dim, layers, blocks, heads, kv_heads, head_dim, ffn, middle, pair_dim, pairs, max_history;
     size_t vocab, prompt; /* V, and tokens that are read before the history */
     float eps;
-    float *norm, *cos, *sin; /* [D]; [places, d] twice */
+    float *norm, *cos, *sin; /* [D]; [positions, d] twice */
     Block *block;
     /* a Llama's */
     int32_t *token;    /* [L·K]: token of each code, level by level */
@@ -63,25 +62,29 @@ typedef struct {
     Linear pair_into, pair_query; /* [P, D], [D, P] */
 } Model;
 
-/* Tokens that come first when nothing was read before: a start, a prompt, or one for nothing at all. */
-static inline size_t leading(const Model *m, size_t items) {
+/* Tokens in front of a history, where nothing was read before: a student's start; a Llama's prompt, or one token for an
+   empty history. */
+static inline size_t leading_tokens(const Model *m, size_t items) {
     return m->vocab ? (m->prompt ? m->prompt : items == 0) : 1;
 }
 
-/* Tokens that reading `items` after `before` tokens adds. */
-static inline size_t fresh_tokens(const Model *m, size_t items, size_t before) {
-    return (before ? 0 : leading(m, items)) + items * (m->vocab ? m->levels : 1);
+/* Tokens that reading `items` after `past` tokens adds. */
+static inline size_t fresh_tokens(const Model *m, size_t items, size_t past) {
+    return (past ? 0 : leading_tokens(m, items)) + items * (m->vocab ? m->levels : 1);
 }
 
 /* Tokens that there are positions for. */
-static inline size_t most_tokens(const Model *m) {
+static inline size_t max_tokens(const Model *m) {
     return m->vocab ? m->prompt + (m->max_history + 1) * m->levels + 1 : m->max_history + 1;
 }
 
-/* The catalogue; `codes8` or `codes16` is null. */
+/* Numbers that the cache of keys and values, [layers, 2, G, S, d], has for each token. */
+static inline size_t cache_width(const Model *m) { return m->layers * 2 * m->kv_heads * m->head_dim; }
+
+/* The catalogue; `codes8` or `codes16` is null. Its contents may be anything: a search checks each node that it reads. */
 typedef struct {
-    const int32_t *first_child;
-    const uint8_t *codes8;
+    const int32_t *first_child; /* [internal + 1] */
+    const uint8_t *codes8;      /* [nodes] */
     const uint16_t *codes16;
     size_t internal, nodes;
     const int32_t *exclude; /* leaf rows, rising */
@@ -89,19 +92,19 @@ typedef struct {
     const float *bias; /* [nodes], or null */
 } Trie;
 
-/* What one instruction set offers. Functions that give an int give 0, or −1 where memory is short. */
+/* The functions of one instruction set. Those that give an int give 0, or −1 where memory is short. */
 typedef struct {
     const char *name;
-    size_t panel;
-    int whole; /* computes products with whole numbers */
+    size_t panel; /* columns */
+    int int8;     /* products are computed in int8 */
     /* history int32 [N, L], all codes below K; past float32 [layers, 2, G, P, d] or null, with P = 0; writes hidden [D],
        and present [layers, 2, G, S, d] where it is not null. S = P + fresh_tokens. */
     int (*encode)(const Model *, const int32_t *history, size_t items, const float *past, size_t past_tokens,
                   float *hidden, float *present);
-    /* Writes at most `most` leaf rows and scores, best first, and their number to `found`; most ≤ beam. A Llama needs the
-       cache of what it has read, [layers, 2, G, S, d]; a student none. */
+    /* Writes at most `limit` leaf rows and scores, best first, and their number to `found`. A beam of more than all nodes
+       is one of all nodes; limit ≤ beam. A Llama needs the cache of the tokens read, [layers, 2, G, S, d]; a student none. */
     int (*search)(const Model *, const float *hidden, const float *cache, size_t tokens, const Trie *, size_t beam,
-                  size_t most, int32_t *rows, float *scores, size_t *found);
+                  size_t limit, int32_t *rows, float *scores, size_t *found);
 } Kernels;
 
 extern const Kernels kernels_portable;
@@ -110,5 +113,10 @@ extern const Kernels kernels_avx2, kernels_avx512, kernels_avx512_int8;
 #elif defined(__aarch64__)
 extern const Kernels kernels_neon_int8;
 #endif
+
+#define KERNELS_LIMIT 4
+
+/* available.c. Fill a list with the kernels that this processor can run, the best first, int8 last; give their number. */
+size_t available_kernels(const Kernels *list[KERNELS_LIMIT]);
 
 #endif

@@ -1,14 +1,7 @@
 /* A student's scores of codes: its decoder of semantic IDs. Included by compute.h. */
 
-#define FIRST_BEAMS 10 /* scored at first */
-#define BLOCK_BEAMS 5 /* and then at a time, as long as they may matter */
-
-/* z [M]: what a level of the decoder reads behind a beam's codes, before its activation. */
-static void prefix(const Model *m, size_t level, const float *shared, const int32_t *codes, float *z) {
-    size_t ld = padded(m->middle);
-    for (size_t i = 0; i < m->middle; i++) z[i] = shared[level * m->middle + i];
-    for (size_t e = 0; e < level; e++) add_rows(z, m->level[level].table[e] + (size_t)codes[e] * ld, ld);
-}
+#define FIRST_BEAMS 10 /* scored together at first */
+#define BLOCK_BEAMS 5  /* and then, while further beams may matter */
 
 /* Add what pairs say of the second code after a first one: logits [K]; query [P]. */
 static void add_pairs(const Model *m, size_t first, const float *query, float *logits) {
@@ -22,55 +15,67 @@ static float log_sum(const float *x, size_t n) {
     Vec sum = {0};
     for (size_t i = 0; i < n; i += LANES) sum += exponential(load(x + i));
     float total = sum_of(sum);
-    if (total > 1e-20f && total < 1e30f) return logf(total); /* as nearly always: nothing was cut off */
-    Vec most = load(x);
-    for (size_t i = LANES; i < n; i += LANES) most = larger(most, load(x + i));
-    float shift = largest_of(most);
+    if (total > 1e-20f && total < 1e30f) return logf(total); /* nearly always: no exponential was cut */
+    Vec peaks = load(x);
+    for (size_t i = LANES; i < n; i += LANES) peaks = larger(peaks, load(x + i));
+    float peak = largest_of(peaks);
     sum = (Vec){0};
-    for (size_t i = 0; i < n; i += LANES) sum += exponential(load(x + i) - shift);
-    return shift + logf(sum_of(sum));
+    for (size_t i = 0; i < n; i += LANES) sum += exponential(load(x + i) - peak);
+    return peak + logf(sum_of(sum));
 }
 
-/* Room for a student's scores of a level. */
 typedef struct {
-    float *shared, *query, *z, *pairs, *logits;
-} Decoding;
+    float *shared; /* [L, M]: what each level's decoder reads of h */
+    float *query;  /* [P] */
+    float *z;      /* [FIRST_BEAMS, M], rows padded */
+    float *pairs;  /* [FIRST_BEAMS, P], rows padded */
+    float *logits; /* [FIRST_BEAMS, K], rows padded; before that, what pairs add to z */
+    void *scratch; /* of `linear` */
+} StudentDecoder;
 
-static size_t decoding_floats(const Model *m) {
+static StudentDecoder place_student_decoder(const Model *m, Workspace *w) {
     size_t ld = padded(m->middle), ld_k = padded(m->codes);
-    return padded(m->levels * m->middle) + padded(m->pair_dim) +
-           FIRST_BEAMS * (ld + padded(m->pair_dim) + (ld > ld_k ? ld : ld_k));
-}
-
-/* What all levels of the decoder need of h. */
-static Decoding begin_decoding(const Model *m, const float *hidden, float *room) {
-    Decoding d = {.shared = room};
-    d.query = d.shared + padded(m->levels * m->middle);
-    d.z = d.query + padded(m->pair_dim);
-    d.pairs = d.z + FIRST_BEAMS * padded(m->middle);
-    d.logits = d.pairs + FIRST_BEAMS * padded(m->pair_dim);
-    memset(d.z, 0, FIRST_BEAMS * padded(m->middle) * sizeof(float));
-    linear(&m->hidden, 1, hidden, 0, m->hidden_bias, d.shared, 0);
-    if (m->pair_dim) linear(&m->pair_query, 1, hidden, 0, 0, d.query, 0);
+    StudentDecoder d;
+    d.shared = carve_floats(w, 1, padded(m->levels * m->middle));
+    d.query = carve_floats(w, 1, padded(m->pair_dim));
+    d.z = carve_floats(w, FIRST_BEAMS, ld);
+    d.pairs = carve_floats(w, FIRST_BEAMS, padded(m->pair_dim));
+    d.logits = carve_floats(w, FIRST_BEAMS, ld > ld_k ? ld : ld_k);
+    d.scratch = place_scratch(m, w);
     return d;
 }
 
+/* Compute what all levels need of h. */
+static void begin_student_decoder(const Model *m, const float *hidden, const StudentDecoder *d) {
+    memset(d->z, 0, FIRST_BEAMS * padded(m->middle) * sizeof(float));
+    linear(&m->hidden, 1, hidden, 0, m->hidden_bias, d->shared, 0, d->scratch);
+    if (m->pair_dim) linear(&m->pair_query, 1, hidden, 0, 0, d->query, 0, d->scratch);
+}
+
+/* z [M], before its activation: what a level reads of h, and what a beam's codes add to it. */
+static void prefix(const Model *m, size_t level, const float *shared, const int32_t *codes, float *z) {
+    size_t ld = padded(m->middle);
+    for (size_t i = 0; i < m->middle; i++) z[i] = shared[level * m->middle + i];
+    for (size_t e = 0; e < level; e++) add_rows(z, m->level[level].table[e] + (size_t)codes[e] * ld, ld);
+}
+
 /* Logits of a level for `count` beams, [count, K], into d->logits. */
-static void score_block(const Model *m, Decoding *d, size_t level, const Beams *b, size_t from, size_t count) {
+static void score_block(const Model *m, const StudentDecoder *d, size_t level, const Beams *b, size_t from, size_t count) {
     const Level *decoder = &m->level[level];
     size_t ld = padded(m->middle), ld_pair = padded(m->pair_dim), ld_k = padded(m->codes);
-    for (size_t i = 0; i < count; i++) prefix(m, level, d->shared, b->codes + (from + i) * m->levels, d->z + i * ld);
+    float *z = d->z;
+    for (size_t i = 0; i < count; i++) prefix(m, level, d->shared, b->codes + (from + i) * m->levels, z + i * ld);
     if (m->pair_dim && level > 1) {
         for (size_t i = 0; i < count; i++) {
             const int32_t *codes = b->codes + (from + i) * m->levels;
             size_t row = pair_row(m, (size_t)codes[0], (size_t)codes[1]);
             memcpy(d->pairs + i * ld_pair, m->pair_table + row * ld_pair, ld_pair * sizeof(float));
         }
-        linear(&decoder->pair, count, d->pairs, ld_pair, 0, d->logits, ld);
-        add_rows(d->z, d->logits, count * ld);
+        linear(&decoder->pair, count, d->pairs, ld_pair, 0, d->logits, ld, d->scratch);
+        add_rows(z, d->logits, count * ld);
     }
-    for (size_t i = 0; i < count * ld; i += LANES) store(d->z + i, silu(load(d->z + i)));
-    linear(&decoder->out, count, d->z, ld, decoder->out_bias, d->logits, ld_k);
+    for (size_t i = 0; i < count * ld; i += LANES) store(z + i, silu(load(z + i)));
+    linear(&decoder->out, count, z, ld, decoder->out_bias, d->logits, ld_k, d->scratch);
     if (m->pair_dim && level == 1)
         for (size_t i = 0; i < count; i++)
             add_pairs(m, (size_t)b->codes[(from + i) * m->levels], d->query, d->logits + i * ld_k);

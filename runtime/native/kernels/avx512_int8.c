@@ -1,4 +1,4 @@
-/* Kernels for x86-64 with avx512f, avx512vl, avx512dq, avx512bw, avx512vnni, avx2, fma, products of whole numbers. */
+/* Kernels for x86-64 with avx512f, avx512vl, avx512dq, avx512bw, avx512vnni, avx2, fma, products in int8. */
 #if defined(__x86_64__)
 #include <immintrin.h>
 #include <math.h>
@@ -14,10 +14,10 @@
 #endif
 
 #define LANES 16
-#define WHOLE
+#define INT8_PRODUCTS
 #include "../core/compute.h"
 
-const Kernels kernels_avx512_int8 = {.name = "avx512-int8", .panel = PANEL, .whole = 1, .encode = encode, .search = search};
+const Kernels kernels_avx512_int8 = {.name = "avx512-int8", .panel = PANEL, .int8 = 1, .encode = encode, .search = search};
 
 #if defined(__clang__)
 #pragma clang attribute pop

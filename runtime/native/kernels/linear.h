@@ -1,5 +1,11 @@
 /* Products with a matrix of float32. Included by compute.h. */
 
+/* Memory that `linear` needs: none. */
+static void *place_scratch(const Model *m, Workspace *w) {
+    (void)m, (void)w;
+    return NULL;
+}
+
 /* One row of x and `panels` panels at once: enough sums side by side to hide how long each addition takes. */
 INLINE void wide(const int panels, const float *x, const float *panel, size_t k, const float *first, float *y) {
     Vec sum[4][2];
@@ -31,7 +37,9 @@ static void one_row(const Linear *w, const float *x, const float *first, float *
 }
 
 /* y [rows, n] = first [n] (or zero) + x [rows, k] @ w; rows of y, and `first`, are padded to a multiple of PAD. */
-static void linear(const Linear *w, size_t rows, const float *x, size_t ldx, const float *first, float *y, size_t ldy) {
+static void linear(const Linear *w, size_t rows, const float *x, size_t ldx, const float *first, float *y, size_t ldy,
+                   void *scratch) {
+    (void)scratch;
     if (rows == 1) {
         one_row(w, x, first, y);
         return;

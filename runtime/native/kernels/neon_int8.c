@@ -1,4 +1,4 @@
-/* Kernels for aarch64 with dotprod, products of whole numbers. */
+/* Kernels for aarch64 with dotprod, products in int8. */
 #if defined(__aarch64__)
 #include <arm_neon.h>
 #include <math.h>
@@ -14,11 +14,11 @@
 #endif
 
 #define LANES 4
-#define WHOLE
+#define INT8_PRODUCTS
 #include "../core/compute.h"
 
 const Kernels kernels_neon_int8 = {
-    .name = "neon-int8", .panel = PANEL, .whole = 1, .encode = encode, .search = search};
+    .name = "neon-int8", .panel = PANEL, .int8 = 1, .encode = encode, .search = search};
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -11,4 +11,4 @@
 #define LANES 4
 #include "../core/compute.h"
 
-const Kernels kernels_portable = {.name = "plain", .panel = PANEL, .encode = encode, .search = search};
+const Kernels kernels_portable = {.name = "portable", .panel = PANEL, .encode = encode, .search = search};

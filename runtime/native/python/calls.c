@@ -1,178 +1,194 @@
 /* A model's calls from Python, of arrays: encode, search, and both in one.
 
-   Everything that comes in is checked for type and size here, so that no call can read or write past a buffer. The lock of
-   the interpreter is let go of while numbers are computed. */
+   All arguments are checked here for type and size, and codes of a history are copied and checked; a search checks the nodes
+   that it reads. So no call can read or write past a buffer, not even if another thread changes an array meanwhile: the
+   interpreter's lock is released while numbers are computed. */
 #include "module.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* A history [N, L], its codes checked, that may be read after `before` tokens. */
-static int take_history(const Model *m, Buffers *b, PyObject *array, size_t before, const int32_t **history, size_t *items) {
-    Py_buffer *view = buffer(b, array, 4, 0);
+int take_count(PyObject *number, void *count) {
+    Py_ssize_t value = PyNumber_AsSsize_t(number, NULL);
+    if (value == -1 && PyErr_Occurred()) return 0;
+    *(Py_ssize_t *)count = value;
+    return 1;
+}
+
+/* A copy of a history [N, L], its codes checked, that may be read after `past` tokens. Free it. */
+static int take_history(const Model *m, Buffers *b, PyObject *array, size_t past, int32_t **history, size_t *items) {
+    const Py_buffer *view = take_buffer(b, array, OF_INT32, "history");
     if (!view) return 0;
-    size_t numbers = (size_t)view->len / 4;
-    *history = view->buf;
+    size_t numbers = item_count(view);
     *items = numbers / m->levels;
     if (numbers % m->levels) return refuse("the history is not [items, levels]");
-    if (*items > m->max_history || before + fresh_tokens(m, *items, before) > most_tokens(m) - (m->vocab ? m->levels + 1 : 0))
+    if (*items > m->max_history || past + fresh_tokens(m, *items, past) > max_tokens(m) - (m->vocab ? m->levels + 1 : 0))
         return refuse("the history is longer than the model's");
-    if (before && !*items) return refuse("there is nothing to read");
+    if (past && !*items) return refuse("there is nothing to read");
+    *history = malloc((size_t)view->len + 1);
+    if (!*history) return PyErr_NoMemory() != NULL;
+    memcpy(*history, view->buf, (size_t)view->len);
     for (size_t i = 0; i < numbers; i++)
         if ((*history)[i] < 0 || (size_t)(*history)[i] >= m->codes) return refuse("the history has a code out of range");
     return 1;
 }
 
+/* A search's arguments, and where its results go. */
 typedef struct {
     Trie trie;
-    int32_t *sorted; /* of `exclude`, where it was not in order */
-    size_t beam, most;
+    int32_t *sorted; /* copy of `exclude`, where it was not in order */
+    size_t beam, limit;
     int32_t *rows;
     float *scores;
-} Ask;
+} Query;
 
-static int take_ask(Buffers *b, PyObject *first_child, PyObject *codes, PyObject *exclude, Py_ssize_t beam,
-                    PyObject *bias, PyObject *rows, PyObject *scores, Ask *ask) {
-    Trie *trie = &ask->trie;
-    Py_buffer *view;
-    if (!(view = buffer(b, first_child, 4, 0))) return 0;
-    trie->first_child = view->buf;
-    if (view->len < 8) return refuse("the trie has no nodes");
-    trie->internal = (size_t)view->len / 4 - 1;
-    if (!(view = buffer(b, codes, 0, 0))) return 0;
+static int take_trie(Buffers *b, PyObject *first_child, PyObject *codes, Trie *trie) {
+    const Py_buffer *view = take_buffer(b, first_child, OF_INT32, "first_child");
+    if (!view) return 0;
+    if (item_count(view) < 2) return refuse("the trie has no nodes");
+    trie->first_child = view->buf, trie->internal = item_count(view) - 1;
+    if (!(view = take_buffer(b, codes, OF_CODES, "codes"))) return 0;
     if (view->itemsize == 1) trie->codes8 = view->buf;
-    else if (view->itemsize == 2) trie->codes16 = view->buf;
-    else return refuse("codes are neither of 1 nor of 2 bytes");
-    trie->nodes = (size_t)(view->len / view->itemsize);
-    if (trie->nodes < trie->internal || trie->nodes > INT32_MAX) return refuse("the trie's arrays do not fit");
-    if (!(view = buffer(b, exclude, 4, 0))) return 0;
-    trie->exclude = view->buf;
-    trie->excluded = (size_t)view->len / 4;
-    if (bias != Py_None) {
-        if (!(view = buffer(b, bias, 4, 0))) return 0;
-        trie->bias = view->buf;
-        if ((size_t)view->len != trie->nodes * 4) return refuse("there is not a bias for each node");
-    }
-    if (beam < 1) return refuse("the beam is below 1");
-    ask->beam = (size_t)beam;
-    if (!(view = buffer(b, rows, 4, 1))) return 0;
-    ask->rows = view->buf;
-    ask->most = (size_t)view->len / 4;
-    if (ask->most < 1 || ask->most > ask->beam) return refuse("rows are none, or more than the beam");
-    if (!(view = buffer(b, scores, 4, 1))) return 0;
-    ask->scores = view->buf;
-    if ((size_t)view->len != ask->most * 4) return refuse("there is not a score for each row");
-    for (size_t i = 1; i < trie->excluded; i++) {
-        if (trie->exclude[i - 1] <= trie->exclude[i]) continue;
-        ask->sorted = malloc(trie->excluded * 4);
-        if (!ask->sorted) return PyErr_NoMemory() != NULL;
-        memcpy(ask->sorted, trie->exclude, trie->excluded * 4);
-        qsort(ask->sorted, trie->excluded, 4, by_value);
-        trie->exclude = ask->sorted;
-        break;
-    }
+    else trie->codes16 = view->buf;
+    trie->nodes = item_count(view);
+    if (trie->nodes < trie->internal || trie->nodes > INT32_MAX) return refuse("first_child and codes do not fit each other");
     return 1;
 }
 
+static int take_excluded(Buffers *b, PyObject *exclude, Query *query) {
+    Trie *trie = &query->trie;
+    const Py_buffer *view = take_buffer(b, exclude, OF_INT32, "exclude");
+    if (!view) return 0;
+    trie->exclude = view->buf, trie->excluded = item_count(view);
+    size_t rising = 1;
+    while (rising < trie->excluded && trie->exclude[rising - 1] <= trie->exclude[rising]) rising++;
+    if (rising >= trie->excluded) return 1;
+    query->sorted = malloc((size_t)view->len);
+    if (!query->sorted) return PyErr_NoMemory() != NULL;
+    memcpy(query->sorted, trie->exclude, (size_t)view->len);
+    qsort(query->sorted, trie->excluded, sizeof(int32_t), by_value);
+    trie->exclude = query->sorted;
+    return 1;
+}
+
+static int take_results(Buffers *b, PyObject *rows, PyObject *scores, Query *query) {
+    const Py_buffer *view = take_writable(b, rows, OF_INT32, "rows");
+    if (!view) return 0;
+    query->rows = view->buf, query->limit = item_count(view);
+    if (query->limit < 1 || query->limit > query->beam) return refuse("rows are none, or more than the beam");
+    if (!(view = take_writable(b, scores, OF_FLOAT32, "scores"))) return 0;
+    query->scores = view->buf;
+    return item_count(view) == query->limit ? 1 : refuse("there is not a score for each row");
+}
+
+static int take_query(Buffers *b, PyObject *first_child, PyObject *codes, PyObject *exclude, Py_ssize_t beam, PyObject *bias,
+                      PyObject *rows, PyObject *scores, Query *query) {
+    const Py_buffer *view;
+    if (!take_trie(b, first_child, codes, &query->trie) || !take_excluded(b, exclude, query)) return 0;
+    if (bias != Py_None) {
+        if (!(view = take_buffer(b, bias, OF_FLOAT32, "bias"))) return 0;
+        query->trie.bias = view->buf;
+        if (item_count(view) != query->trie.nodes) return refuse("there is not a bias for each node");
+    }
+    if (beam < 1) return refuse("the beam is below 1");
+    query->beam = (size_t)beam;
+    return take_results(b, rows, scores, query);
+}
+
 PyObject *model_encode(PyObject *object, PyObject *args) {
-    const Model *m = &((ModelObject *)object)->model;
+    const ModelObject *self = (ModelObject *)object;
+    const Model *m = &self->model;
     PyObject *history_array, *past_array, *hidden_array, *present_array;
     if (!PyArg_ParseTuple(args, "OOOO", &history_array, &past_array, &hidden_array, &present_array)) return NULL;
     Buffers b = {.count = 0};
-    const int32_t *history;
-    size_t items, before = 0, token = m->layers * 2 * m->kv_heads * m->head_dim * 4;
+    int32_t *history = NULL;
     const float *past = NULL;
-    float *present = NULL;
-    Py_buffer *view;
+    float *hidden, *present = NULL;
+    const Py_buffer *view;
+    size_t items, past_tokens = 0;
     int done = 0;
     if (past_array != Py_None) {
-        if (!(view = buffer(&b, past_array, 4, 0))) goto out;
-        before = (size_t)view->len / token;
-        if ((size_t)view->len % token) { refuse("the cache is not the model's"); goto out; }
-        past = before ? view->buf : NULL;
+        if (!(view = take_buffer(&b, past_array, OF_FLOAT32, "past"))) goto out;
+        past_tokens = item_count(view) / cache_width(m);
+        if (item_count(view) % cache_width(m)) { refuse("the cache is not the model's"); goto out; }
+        past = past_tokens ? view->buf : NULL;
     }
-    if (!take_history(m, &b, history_array, before, &history, &items)) goto out;
-    if (!(view = buffer(&b, hidden_array, 4, 1))) goto out;
-    float *hidden = view->buf;
-    if ((size_t)view->len != m->dim * 4) { refuse("hidden has another size"); goto out; }
+    if (!take_history(m, &b, history_array, past_tokens, &history, &items)) goto out;
+    if (!(view = take_writable(&b, hidden_array, OF_FLOAT32, "hidden"))) goto out;
+    hidden = view->buf;
+    if (item_count(view) != m->dim) { refuse("hidden has another size"); goto out; }
     if (present_array != Py_None) {
-        if (!(view = buffer(&b, present_array, 4, 1))) goto out;
+        if (!(view = take_writable(&b, present_array, OF_FLOAT32, "present"))) goto out;
         present = view->buf;
-        if ((size_t)view->len != token * (before + fresh_tokens(m, items, before))) {
+        if (item_count(view) != size_times(cache_width(m), past_tokens + fresh_tokens(m, items, past_tokens))) {
             refuse("present has another size");
             goto out;
         }
     }
     Py_BEGIN_ALLOW_THREADS
-    done = ((ModelObject *)object)->kernels->encode(m, history, items, past, before, hidden, present) == 0;
+    done = self->kernels->encode(m, history, items, past, past_tokens, hidden, present) == 0;
     Py_END_ALLOW_THREADS
     if (!done) PyErr_NoMemory();
 out:
-    release(&b);
+    free(history);
+    release_buffers(&b);
     if (!done) return NULL;
     Py_RETURN_NONE;
 }
 
-/* What is known before a search: h and, of a Llama, the cache; read here where a history is given. */
-typedef struct {
-    const int32_t *history;
-    size_t items, tokens;
-    const float *hidden, *cache;
-    float *own; /* both, where they are made here */
-} Known;
-
-static int take_known(const Model *m, Buffers *b, PyObject *given, PyObject *cache, int from_history, Known *known) {
-    size_t token = m->layers * 2 * m->kv_heads * m->head_dim;
-    Py_buffer *view;
-    if (from_history) {
-        if (!take_history(m, b, given, 0, &known->history, &known->items)) return 0;
-        known->tokens = fresh_tokens(m, known->items, 0);
-        known->own = malloc((m->dim + (m->vocab ? known->tokens * token : 0)) * sizeof(float));
-        if (!known->own) return PyErr_NoMemory() != NULL;
-        known->hidden = known->own;
-        known->cache = m->vocab ? known->own + m->dim : NULL;
-        return 1;
-    }
-    if (!(view = buffer(b, given, 4, 0))) return 0;
-    if ((size_t)view->len != m->dim * 4) return refuse("hidden has another size");
-    known->hidden = view->buf;
+int take_encoded(const Model *m, Buffers *b, PyObject *hidden_array, PyObject *cache_array, const float **hidden,
+                 const float **cache, size_t *tokens) {
+    const Py_buffer *view = take_buffer(b, hidden_array, OF_FLOAT32, "hidden");
+    if (!view) return 0;
+    *hidden = view->buf;
+    if (item_count(view) != m->dim) return refuse("hidden has another size");
     if (!m->vocab) return 1;
-    if (!(view = buffer(b, cache, 4, 0))) return 0;
-    known->cache = view->buf;
-    known->tokens = (size_t)view->len / 4 / token;
-    if ((size_t)view->len != known->tokens * token * 4 || !known->tokens || known->tokens + m->levels > most_tokens(m))
+    if (!(view = take_buffer(b, cache_array, OF_FLOAT32, "cache"))) return 0;
+    *cache = view->buf, *tokens = item_count(view) / cache_width(m);
+    if (item_count(view) % cache_width(m) || !*tokens || *tokens > max_tokens(m) - m->levels)
         return refuse("the cache is not the model's");
     return 1;
 }
 
+/* Search after hidden [D] and, of a Llama, its cache; or after a history, which is read first. */
 static PyObject *find(PyObject *object, PyObject *args, int from_history) {
     const ModelObject *self = (ModelObject *)object;
     const Model *m = &self->model;
-    const Kernels *k = self->kernels;
-    PyObject *given, *cache, *first_child, *codes, *exclude, *bias, *rows, *scores;
+    PyObject *given, *given_cache, *first_child, *codes, *exclude, *bias, *rows, *scores;
     Py_ssize_t beam;
-    if (!PyArg_ParseTuple(args, "OOOOOnOOO", &given, &cache, &first_child, &codes, &exclude, &beam, &bias, &rows, &scores))
+    if (!PyArg_ParseTuple(args, "OOOOOO&OOO", &given, &given_cache, &first_child, &codes, &exclude, take_count, &beam, &bias,
+                          &rows, &scores))
         return NULL;
     Buffers b = {.count = 0};
-    Ask ask = {0};
-    Known known = {0};
-    size_t found = 0;
+    Query query = {.sorted = NULL};
+    int32_t *history = NULL;
+    const float *hidden = NULL, *cache = NULL;
+    float *own = NULL; /* hidden and cache, where they are made here */
+    size_t items = 0, tokens = 0, found = 0;
     int done = 0;
-    if (take_known(m, &b, given, cache, from_history, &known) &&
-        take_ask(&b, first_child, codes, exclude, beam, bias, rows, scores, &ask)) {
-        Py_BEGIN_ALLOW_THREADS
-        done = (!known.own || k->encode(m, known.history, known.items, NULL, 0, known.own,
-                                        m->vocab ? known.own + m->dim : NULL) == 0) &&
-               k->search(m, known.hidden, known.cache, known.tokens, &ask.trie, ask.beam, ask.most, ask.rows, ask.scores,
-                         &found) == 0;
-        Py_END_ALLOW_THREADS
-        if (!done) PyErr_NoMemory();
+    if (!(from_history ? take_history(m, &b, given, 0, &history, &items)
+                       : take_encoded(m, &b, given, given_cache, &hidden, &cache, &tokens)))
+        goto out;
+    if (!take_query(&b, first_child, codes, exclude, beam, bias, rows, scores, &query)) goto out;
+    Py_BEGIN_ALLOW_THREADS
+    done = 1;
+    if (from_history) {
+        tokens = fresh_tokens(m, items, 0);
+        own = aligned_new(size_times(size_plus(m->dim, m->vocab ? size_times(tokens, cache_width(m)) : 0), sizeof(float)), 0);
+        hidden = own, cache = own && m->vocab ? own + m->dim : NULL;
+        done = own && self->kernels->encode(m, history, items, NULL, 0, own, m->vocab ? own + m->dim : NULL) == 0;
     }
-    free(known.own);
-    free(ask.sorted);
-    release(&b);
+    done = done && self->kernels->search(m, hidden, cache, tokens, &query.trie, query.beam, query.limit, query.rows,
+                                         query.scores, &found) == 0;
+    aligned_free(own);
+    Py_END_ALLOW_THREADS
+    if (!done) PyErr_NoMemory();
+out:
+    free(history);
+    free(query.sorted);
+    release_buffers(&b);
     return done ? PyLong_FromSize_t(found) : NULL;
 }
 
 PyObject *model_search(PyObject *self, PyObject *args) { return find(self, args, 0); }
-PyObject *model_recommend(PyObject *self, PyObject *args) { return find(self, args, 1); }
+PyObject *model_encode_and_search(PyObject *self, PyObject *args) { return find(self, args, 1); }

@@ -1,8 +1,6 @@
 /* pocketrec.runtime._native: a model's encoder and search, and lookups of item ids, for runtime/engines/native.py and
    runtime/catalogue/item_table.py. */
-#include "module.h"
-
-#include "items.h"
+#include "catalogue.h"
 
 PyDoc_STRVAR(encode_doc, "encode(history, past, hidden, present)\n--\n\n"
                          "Read int32 [N, L] after past, float32 [layers, 2, G, P, d] or None; fills hidden [D] and, where it\n"
@@ -10,14 +8,15 @@ PyDoc_STRVAR(encode_doc, "encode(history, past, hidden, present)\n--\n\n"
 
 PyDoc_STRVAR(search_doc, "search(hidden, cache, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
                          "Find the best leaves after hidden [D], and after the cache that `encode` gave, which a student does\n"
-                         "not need; fills rows and scores, at most beam long, and returns how many there are.");
+                         "not need; fills rows and scores, equally long, at most beam, and returns how many there are.");
 
-PyDoc_STRVAR(recommend_doc, "recommend(history, unused, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
-                            "Read int32 [N, L] and search; as `search`.");
+PyDoc_STRVAR(encode_and_search_doc, "encode_and_search(history, unused, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
+                                    "Read int32 [N, L] and search; as `search`.");
 
-PyDoc_STRVAR(answer_doc, "answer(catalogue, history, hidden, cache, seen, k, beam, exclude_seen)\n--\n\n"
-                         "What `Recommender.recommend` gives in the plainest case, from item ids or, with history None, from\n"
-                         "hidden [D], cache and the leaf rows that were seen; None where the case is another.");
+PyDoc_STRVAR(recommend_items_doc,
+             "recommend_items(catalogue, ids, hidden, cache, history_leaves, k, beam, exclude_seen)\n--\n\n"
+             "The items that `Recommender.recommend` gives, from a list of item ids or, with ids None, from hidden [D],\n"
+             "cache and the history's leaf rows int32 [n]; None where an id is not known, or the search is not wide enough.");
 
 static PyObject *model_kernels(PyObject *self, void *unused) {
     (void)unused;
@@ -27,8 +26,8 @@ static PyObject *model_kernels(PyObject *self, void *unused) {
 static PyMethodDef model_methods[] = {
     {"encode", model_encode, METH_VARARGS, encode_doc},
     {"search", model_search, METH_VARARGS, search_doc},
-    {"recommend", model_recommend, METH_VARARGS, recommend_doc},
-    {"answer", model_answer, METH_VARARGS, answer_doc},
+    {"encode_and_search", model_encode_and_search, METH_VARARGS, encode_and_search_doc},
+    {"recommend_items", model_recommend_items, METH_VARARGS, recommend_items_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -38,7 +37,7 @@ static PyGetSetDef model_properties[] = {
 };
 
 static PyType_Slot model_slots[] = {
-    {Py_tp_doc, (void *)"Model(sizes, eps, tensors, kernels=None)\n--\n\nA student, its weights copied and laid out."},
+    {Py_tp_doc, (void *)"Model(sizes, eps, tensors, kernels=None)\n--\n\nA model, its weights copied and laid out."},
     {Py_tp_new, model_new},
     {Py_tp_dealloc, model_free},
     {Py_tp_methods, model_methods},
@@ -52,18 +51,20 @@ PyDoc_STRVAR(kernels_doc, "kernels()\n--\n\nNames of the instruction sets that t
 
 static PyObject *module_kernels(PyObject *self, PyObject *unused) {
     (void)self, (void)unused;
-    PyObject *out = PyList_New(0);
-    for (const Kernels *const *k = available_kernels(); out && *k; k++) {
-        PyObject *name = PyUnicode_FromString((*k)->name);
-        if (!name || PyList_Append(out, name) < 0) Py_CLEAR(out);
-        Py_XDECREF(name);
+    const Kernels *list[KERNELS_LIMIT];
+    size_t count = available_kernels(list);
+    PyObject *out = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; out && i < count; i++) {
+        PyObject *name = PyUnicode_FromString(list[i]->name);
+        if (name) PyList_SET_ITEM(out, (Py_ssize_t)i, name);
+        else Py_CLEAR(out);
     }
     return out;
 }
 
 static PyMethodDef module_methods[] = {
     {"kernels", module_kernels, METH_NOARGS, kernels_doc},
-    {"find", find_rows, METH_VARARGS, "find(ids, index, id_bytes, id_offsets, rows)\n--\n\nFill rows int32 [n]; see items.h."},
+    {"find_rows", find_rows, METH_VARARGS, "find_rows(ids, index, id_bytes, id_offsets, rows)\n--\n\nFill rows int32 [n]; see items.h."},
     {"texts", texts_of, METH_VARARGS, "texts(rows, blob, offsets)\n--\n\nThe texts of rows int32 [n]."},
     {NULL, NULL, 0, NULL},
 };
@@ -88,7 +89,7 @@ static PyModuleDef_Slot module_slots[] = {
 };
 
 static struct PyModuleDef module_definition = {
-    PyModuleDef_HEAD_INIT, "pocketrec.runtime._native", "The student's encoder and search in C.", 0, module_methods,
+    PyModuleDef_HEAD_INIT, "pocketrec.runtime._native", "A model's encoder and search in C.", 0, module_methods,
     module_slots, NULL, NULL, NULL,
 };
 

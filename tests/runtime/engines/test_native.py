@@ -17,7 +17,7 @@ from pocketrec.runtime.engines.registry import load_engine
 from pocketrec.runtime.errors import ConfigError, MissingExtraError
 from pocketrec.runtime.recommendation import Recommendation
 from pocketrec.runtime.recommender import Recommender
-from tiny import CODES, random_rows, tiny_bundle, tiny_student
+from tiny import random_rows, tiny_bundle, tiny_student
 
 KERNELS = native.kernels() if native else []
 NONE = np.empty(0, np.int32)
@@ -106,91 +106,6 @@ def test_exclusions_in_any_order_and_twice_are_the_same(plain):
     assert engine.search(history, trie, np.array([30, 2, 7, 7, 2], np.int32), 20)[0].tolist() == sorted_once.tolist()
 
 
-@pytest.mark.parametrize(
-    ("wrong", "error"),
-    [
-        ({"given": np.zeros((2, 3), np.int64)}, TypeError),
-        ({"given": np.zeros(7, np.int32)}, ValueError),
-        ({"given": np.zeros((7, 3), np.int32)}, ValueError),
-        ({"given": np.full((2, 3), CODES, np.int32)}, ValueError),
-        ({"given": np.full((2, 3), -1, np.int32)}, ValueError),
-        ({"given": "text"}, TypeError),
-        ({"first_child": np.zeros(1, np.int32)}, ValueError),
-        ({"codes": np.zeros(400, np.int32)}, ValueError),
-        ({"codes": np.zeros(1, np.uint8)}, ValueError),
-        ({"exclude": np.zeros(2, np.int64)}, TypeError),
-        ({"beam": 0}, ValueError),
-        ({"beam": 19}, ValueError),
-        ({"bias": np.zeros(3, np.float32)}, ValueError),
-        ({"rows": np.zeros(40, np.int32)[::2]}, ValueError),
-        ({"scores": np.zeros(20, np.float64)}, TypeError),
-        ({"scores": np.zeros(19, np.float32)}, ValueError),
-        ({"rows": NONE, "scores": np.zeros(0, np.float32)}, ValueError),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused_before_anything_is_read(plain, wrong, error):
-    engine, trie = NativeEngine(plain), plain.load_trie()
-    call = {
-        "given": np.zeros((2, 3), np.int32), "cache": None, "first_child": trie.first_child, "codes": trie.codes,
-        "exclude": NONE, "beam": 20, "bias": None, "rows": np.zeros(20, np.int32), "scores": np.zeros(20, np.float32),
-    }  # fmt: skip
-    assert engine._model.recommend(*call.values()) == 20
-    with pytest.raises(error):
-        engine._model.recommend(*{**call, **wrong}.values())
-
-
-def test_a_read_only_array_is_not_written_to(plain):
-    engine, trie = NativeEngine(plain), plain.load_trie()
-    rows, scores = np.zeros(4, np.int32), np.zeros(4, np.float32)
-    rows.flags.writeable = False
-    with pytest.raises(ValueError, match=r"read-only|not writable"):
-        engine._model.search(np.zeros(16, np.float32), None, trie.first_child, trie.codes, NONE, 4, None, rows, scores)
-
-
-def test_caches_that_do_not_fit_are_refused(plain):
-    model, hidden = NativeEngine(plain)._model, np.zeros(16, np.float32)
-    one = np.zeros((1, 3), np.int32)
-    for past, present in (
-        (np.zeros(7, np.float32), np.zeros(7, np.float32)),
-        (None, np.zeros(5, np.float32)),
-        (np.zeros((2, 2, 2, 7, 8), np.float32), None),  # as long as the model reads already
-    ):
-        with pytest.raises(ValueError, match=r"cache|present|longer"):
-            model.encode(one, past, hidden, present)
-    with pytest.raises(ValueError, match="nothing to read"):
-        model.encode(one[:0], np.zeros((2, 2, 2, 3, 8), np.float32), hidden, None)
-
-
-@pytest.mark.parametrize("field", range(15))
-@pytest.mark.parametrize("value", [-1, 0, 3, 1 << 40])
-def test_sizes_that_do_not_fit_the_tensors_are_refused(plain, field, value):
-    from pocketrec.runtime.bundle.weights import read_weights
-    from pocketrec.runtime.engines.native import sizes, tensors
-
-    spec = plain.manifest.model
-    weights = read_weights(plain.file("model.safetensors"), spec)
-    sizes = list(sizes(spec, weights))
-    if sizes[field] == value or (field == 3 and value == 3):  # three layers may share two blocks
-        return
-    sizes[field] = value
-    with pytest.raises((ValueError, MemoryError)):
-        native.Model(tuple(sizes), spec.norm_eps, tensors(spec, weights))
-
-
-def test_tensors_too_few_and_too_many_are_refused(plain):
-    from pocketrec.runtime.bundle.weights import read_weights
-    from pocketrec.runtime.engines.native import sizes, tensors
-
-    spec = plain.manifest.model
-    weights = read_weights(plain.file("model.safetensors"), spec)
-    sizes, given_tensors = sizes(spec, weights), tensors(spec, weights)
-    for wrong in (given_tensors[:-1], (*given_tensors, given_tensors[0]), (None, *given_tensors[1:])):
-        with pytest.raises((ValueError, TypeError)):
-            native.Model(sizes, spec.norm_eps, wrong)
-    with pytest.raises(ValueError, match="no such kernels"):
-        native.Model(sizes, spec.norm_eps, given_tensors, "abacus")
-
-
 texts = st.text(min_size=1, max_size=12)
 
 
@@ -255,37 +170,3 @@ def test_a_sub_catalogue_has_no_fast_path(plain):
     engine, trie = load_engine("native", plain), plain.load_trie()
     assert engine.fast_path(trie.filter(np.arange(len(trie)) % 2 == 0), Recommendation) is None
     assert engine.fast_path(trie.filter(np.zeros(len(trie), bool)), Recommendation) is None
-
-
-@pytest.mark.parametrize("field", range(9))
-def test_a_catalogue_whose_arrays_do_not_fit_is_refused(plain, field):
-    trie = plain.load_trie()
-    table = trie.table
-    arrays = [
-        table.index, table.id_bytes, table.id_offsets, table.title_bytes, table.title_offsets, trie.rows,
-        trie.first_child, trie.codes, Recommendation,
-    ]  # fmt: skip
-    native.Catalogue(*arrays)
-    for wrong in (np.zeros(1, np.int32), np.zeros(3, np.float64), None, "text"):
-        if (field == 3 and wrong is None) or (field == 1 and wrong is None):
-            continue
-        with pytest.raises((TypeError, ValueError)):
-            native.Catalogue(*arrays[:field], wrong, *arrays[field + 1 :])
-
-
-def test_an_answer_asks_for_a_catalogue_of_the_models(plain):
-    model, trie = NativeEngine(plain)._model, plain.load_trie()
-    for wrong in (None, trie, model):
-        with pytest.raises((TypeError, ValueError)):
-            model.answer(wrong, [], None, None, None, 3, 4, True)
-    catalogue = native.Catalogue(
-        trie.table.index, trie.table.id_bytes, trie.table.id_offsets, None, None, trie.rows, trie.first_child,
-        trie.codes, Recommendation,
-    )  # fmt: skip
-    assert len(model.answer(catalogue, [], None, None, None, 3, 4, True)) == 3
-    hidden = np.zeros(16, np.float32)
-    for seen in (np.array([40], np.int32), np.array([-1], np.int32)):
-        with pytest.raises(ValueError, match="no such leaf"):
-            model.answer(catalogue, None, hidden, None, seen, 3, 4, True)
-    with pytest.raises(ValueError, match="hidden"):
-        model.answer(catalogue, None, hidden[:3], None, NONE, 3, 4, True)
