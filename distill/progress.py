@@ -1,4 +1,4 @@
-"""How long work reports its progress. Library code calls `track`; only the CLI draws anything."""
+"""Progress reports of long work: library code calls `track`; only the command line draws a bar."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Progress:
 
     @contextmanager
     def track(self, label: str, total: int) -> Iterator[Advance]:
-        """Yield `advance(n=1, note="")`, to be called as `n` of `total` steps get done.
+        """Yield `advance(n=1, note="")`, to be called whenever `n` steps are done.
 
-        :param label: what is being done, a few words.
+        :param label: a few words that name the work.
         :param total: number of steps in all.
         """
         yield lambda n=1, note="": None

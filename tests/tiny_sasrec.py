@@ -22,7 +22,7 @@ def tiny_model(n_items=5, **shape):
 
 
 def windows_of(history):
-    """What a model is asked of a history, written out: items seen, and which of their successors count."""
+    """The windows of a history, written out: its items, and the first of them that is a target."""
     first = [(history[: MAX_HISTORY + 1], 0)]
     return first + [(history[n : n + MAX_HISTORY + 1], 1) for n in range(4, len(history) - 1, MAX_HISTORY)]
 

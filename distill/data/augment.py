@@ -1,7 +1,7 @@
-"""Further histories for distillation: copies of the training histories with events left out and neighbours swapped.
+"""Augmented histories for distillation: copies of the training histories with events dropped and neighbours swapped.
 
-On the path of the data: between the split and the soft labels. A committee can label any history, so what the student
-learns from is not bounded by the log; the hard label of a copy is the next event that was kept.
+On the path of the data: between the split and the soft labels. A committee can label any history, so the student can be
+trained on more histories than the log has; the hard label of a position in a copy is the next event of the copy.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from pocketrec.distill.data.splits import Sequences
 
 
 def augment(train: Sequences, copies: int, drop: float, swap: float, seed: int = 0) -> Sequences:
-    """Return the training histories and, behind them, changed copies of all: sequence i is of user i % len(train).
+    """Return the training histories, followed by changed copies of all: sequence i is of user i % len(train).
 
-    CL4SRec (Xie et al. 2022, section 3.3) calls the changes crop, mask and reorder; here events are left out one by
-    one and neighbours swapped, each at random. The same arguments give the same copies.
+    Each event of a copy is dropped at random, and neighbours are swapped at random (cf. crop, mask and reorder of
+    CL4SRec, Xie et al. 2022, section 3.3). The same arguments give the same copies.
 
-    :param copies: of every history; 0 returns `train` itself.
-    :param drop: probability that an event is left out; at least two events stay (fewer where there were fewer).
-    :param swap: probability that an event changes places with the one after it.
+    :param copies: copies per history; 0 returns `train` itself.
+    :param drop: probability that an event is dropped; at least two events remain (fewer if there were fewer).
+    :param swap: probability that an event changes places with the next one.
     """
     if copies == 0:
         return train
@@ -28,7 +28,7 @@ def augment(train: Sequences, copies: int, drop: float, swap: float, seed: int =
     owner = np.repeat(np.arange(len(train)), lengths)
     items, sizes = [events], [lengths]
     for _ in range(copies):
-        # Of each history the events with the two largest draws always stay.
+        # The two events with the largest draws of each history always stay.
         draw = generator.random(len(events))
         order = np.lexsort((-draw, owner))
         rank = np.empty(len(events), np.int64)

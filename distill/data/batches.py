@@ -1,7 +1,7 @@
-"""Training batches: windows of histories packed side by side into rows of one width, nothing wasted on padding.
+"""Training batches: windows of histories, packed side by side into rows of equal width with little padding.
 
-Deterministic in (seed, epoch): a resumed run sees exactly the batches that an uninterrupted one would have seen,
-and with several processes each takes its share of the same batches.
+Batches depend only on (seed, epoch): a resumed run gets exactly the batches of an uninterrupted one, and each of
+several processes gets its share of the same batches.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pocketrec.distill.data.splits import Sequences
 
 @dataclass(frozen=True)
 class Batch:
-    """Packed token rows. B rows of T tokens; n loss positions.
+    """Packed rows of tokens: B rows of T tokens, n loss positions.
 
-    inputs: int64 [B, T], catalogue rows (0 where start or padding). is_start: bool [B, T]. segment: int64 [B, T],
-    which history a token belongs to (-1: padding). position: int64 [B, T], place within it. loss_at: int64 [n],
-    flat positions with a target. targets: int64 [n], catalogue rows. events: int64 [n], where each target stands in the
-    event array. total: loss positions over all processes.
+    inputs: int64 [B, T], catalogue rows (0 for start tokens and padding). is_start: bool [B, T]. segment: int64 [B, T],
+    the window that a token belongs to (-1: padding). position: int64 [B, T], position within the window. loss_at: int64
+    [n], flat indices of the tokens whose next item is a target. targets: int64 [n], catalogue rows. events: int64 [n],
+    positions of the targets in the event array. total: number of loss positions over all processes.
     """
 
     inputs: Tensor
@@ -39,14 +39,14 @@ class Batch:
 
     @property
     def mask(self) -> Tensor:
-        """Which token may look at which: bool [B, 1, T, T], causal within a history."""
+        """Which token may attend to which: bool [B, 1, T, T], causal within a window."""
         same = self.segment.unsqueeze(2) == self.segment.unsqueeze(1)
         length = self.segment.shape[1]
         causal = torch.ones(length, length, dtype=torch.bool, device=same.device).tril()
         return (same & causal).unsqueeze(1)
 
     def only(self, chosen: Tensor) -> Batch:
-        """Return the same rows with some of the loss positions, int64 [m] into them; the total is then their number."""
+        """Return the same rows with only the loss positions at `chosen`, int64 [m]; `total` becomes m."""
         return replace(
             self,
             loss_at=self.loss_at[chosen],
@@ -70,10 +70,10 @@ class Batch:
 
 
 class WindowBatches:
-    """Cuts histories into windows and deals them into batches, anew every epoch.
+    """Cuts histories into windows and groups these into batches, in a new order every epoch.
 
-    Each window is the start token and up to `max_history` items, as on the device. Long histories become several
-    windows, their cuts shifted at random each epoch; every event is a target once an epoch.
+    A window is the start token and up to `max_history` items, as on the device. Long histories become several windows,
+    whose boundaries are shifted at random each epoch. Every event is a target once per epoch.
     """
 
     def __init__(
@@ -92,14 +92,14 @@ class WindowBatches:
         :param train: training histories.
         :param batch_size: windows per optimiser step, over all processes.
         :param accumulate: micro-batches per step.
-        :param rank: this process; `world`: how many there are.
+        :param rank: number of this process, from 0; `world`: number of processes.
         """
         self.train = train.take(np.flatnonzero(train.lengths > 0))
         self.max_history, self.batch_size, self.seed = max_history, batch_size, seed
         self.accumulate, self.rank, self.world = accumulate, rank, world
 
     def windows(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Begin and end of each window in `train.items` (targets included), and whether it opens its history."""
+        """Return begin and end of each window in `train.items` (targets included), and whether it opens its history."""
         generator = np.random.default_rng((self.seed, epoch))
         size = self.max_history
         lengths = self.train.lengths
@@ -107,7 +107,7 @@ class WindowBatches:
         pieces = (lengths + shift - 1) // size + 1
         owner = np.repeat(np.arange(len(lengths)), pieces)
         number = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-        # Window j predicts events [j·size - shift, (j+1)·size - shift], the first only if it opens the history.
+        # Window j predicts events (j·size - shift, (j+1)·size - shift], and the first event if it opens the history.
         begin = np.maximum(number * size - shift[owner], 0)
         end = np.minimum((number + 1) * size - shift[owner] + 1, lengths[owner])
         keep = (end - begin > 1) | (number == 0)
@@ -117,11 +117,11 @@ class WindowBatches:
         return (base + begin)[order], (base + end)[order], (begin == 0)[order]
 
     def __len__(self) -> int:
-        """Batches of the first epoch (later ones differ by their cuts, by few)."""
+        """Return the number of batches of the first epoch; later epochs have about as many."""
         return -(-len(self.windows(0)[0]) // self.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[list[Batch]]:
-        """Yield this process's micro-batches of every optimiser step of an epoch."""
+        """Yield this process's micro-batches for every optimiser step of an epoch."""
         begin, end, opens = self.windows(epoch)
         for first in range(0, len(begin), self.batch_size):
             rows = slice(first, first + self.batch_size)
@@ -132,7 +132,7 @@ class WindowBatches:
 
 
 def window_batches(train: Sequences, max_history: int, settings: TrainConfig) -> Callable[[int, int], WindowBatches]:
-    """Return what the trainer's `fit` takes: (rank, world) -> that process's share of the training windows."""
+    """Return a function (rank, world) -> that process's batches of the training windows, as `fit` takes it."""
     return lambda rank, world: WindowBatches(
         train,
         max_history,
@@ -145,9 +145,9 @@ def window_batches(train: Sequences, max_history: int, settings: TrainConfig) ->
 
 
 def fixed_window_batches(train: Sequences, size: int, count: int) -> Iterator[tuple[Batch, NDArray[np.int64]]]:
-    """Yield batches of `count` windows that make every event a target once, and each window's history, int64 [count].
+    """Yield batches of `count` windows, and the index of each window's history, int64 [count].
 
-    Windows are cut as the trainer cuts them, but in order and always at the same places.
+    As `WindowBatches`, but in the order of the histories and with fixed boundaries; every event is a target once.
     """
     lengths = train.lengths
     pieces = np.maximum(1, -(-(lengths - 1) // size)) * (lengths > 0)
@@ -170,10 +170,15 @@ def pack(
     width: int,
     total: int,
 ) -> Batch:
-    """Lay windows into rows of `width` tokens, longest first into the first row with room.
+    """Pack windows into rows of `width` tokens, longest first, each into the first row with room.
 
-    A window of n events takes n tokens: start and its first n - 1 items; its events are the targets, the first
-    one only where the window opens its history.
+    A window of n events takes n tokens: the start token and its first n - 1 items. Its events are the targets, except
+    the first one if the window does not open its history.
+
+    :param items: the event array, catalogue rows.
+    :param begin: position of each window's first event in it; `end`: position after its last event.
+    :param opens: whether a window is the first of its history.
+    :param total: `total` of the batch.
     """
     sizes = np.minimum(end - begin, width)
     row, column, rows = _first_fit(sizes, width)
@@ -202,9 +207,9 @@ def pack(
 
 
 def _first_fit(sizes: NDArray[np.int64], width: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """First-fit decreasing, by counts of free room: row and column of each window, and the number of rows."""
+    """Pack by first-fit decreasing; return row and column of each window, and the number of rows."""
     row, column = np.zeros(len(sizes), np.int64), np.zeros(len(sizes), np.int64)
-    by_room: list[list[int]] = [[] for _ in range(width + 1)]  # rows by the room left in them
+    by_room: list[list[int]] = [[] for _ in range(width + 1)]  # rows by free tokens
     rows = 0
     for window in np.argsort(-sizes, kind="stable").tolist():
         size = int(sizes[window])

@@ -1,6 +1,6 @@
-"""The catalogue: every item that can be recommended, once, in file order, with a title and text.
+"""The catalogue: every item that can be recommended, once, in file order, with title and text.
 
-On the path of the data: read by `distill.data` before the log, whose items are looked up in it.
+On the path of the data: read before the interaction log, whose items are looked up in it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from pocketrec.distill.data.report import ColumnChoice, FindingLog, Places, Row
 from pocketrec.distill.data.values import as_ids, as_text, is_text
 from pocketrec.runtime.errors import DataError
 
-ID = "\0id"  # a name no column has: a NUL cannot stand in a header
+ID = "\0id"  # not the name of any column, since NUL bytes are removed from headers
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Row i is item i everywhere.
+    """Item ids, titles and texts; row i is item i everywhere.
 
-    item_ids, titles, texts: one each per item; a text is the title and the other text columns joined, or ""
-    where there is none. images: float32 [n_items, d], or None.
+    item_ids, titles, texts: one per item; a text is the title and the other text columns joined, "" if all are empty.
+    images: float32 [n_items, d], or None.
     """
 
     item_ids: list[str]
@@ -43,7 +43,7 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class CatalogueRead:
-    """A catalogue, the files and columns it came from, and how many rows were read and rejected."""
+    """A catalogue, the files and columns that it was read from, and the number of rows read and rejected."""
 
     catalogue: Catalogue
     files: tuple[str, ...]
@@ -55,10 +55,10 @@ class CatalogueRead:
 def read_catalogue(
     items: Path | Sequence[Path], config: DataConfig, findings: FindingLog, log_item: str | None = None
 ) -> CatalogueRead:
-    """Read and clean a catalogue: rows without an id go; of rows with the same id the first stays.
+    """Read and clean a catalogue: rows without an id are dropped; of rows with the same id the first is kept.
 
-    :param log_item: the name of the log's item column, a hint to the id column.
-    :param findings: told about every row that is rejected, and about items without text or title.
+    :param findings: records every rejected row, and items without text or title.
+    :param log_item: name of the log's item column, a hint for the id column.
     :raises DataError: if a file cannot be read, a column is missing or ambiguous, or the images do not fit.
     """
     tables = [open_table(path) for path in find_files(items)]
@@ -74,13 +74,13 @@ def read_catalogue(
         findings.add("D207", 1, "refused", "error")
     columns = tuple(c for c in columns if c.role != "text" or c.how == "given" or is_text(rows.frame[c.column]))
     catalogue = _compose(rows.frame[keep], columns, _read_images(config.images, read, keep))
-    _note_silent(catalogue, rows, keep, findings)
+    _note_missing(catalogue, rows, keep, findings)
     return CatalogueRead(catalogue, tuple(str(t.path) for t in tables), columns, read, rejected)
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """All rows of all files. frame: the chosen columns as text, ids under "" too; damaged: bool [n]."""
+    """All rows of all files. frame: the chosen columns as text, and the ids in column `ID`; damaged: bool [n]."""
 
     frame: pl.DataFrame
     places: Places
@@ -119,21 +119,21 @@ def _read_rows(
 
 
 def _column_text(values: pl.Series, choice: ColumnChoice) -> pl.Series:
-    """Return a column as text; of a guessed one, what cannot be text (objects, bytes) counts as nothing."""
+    """Return a column as text; a guessed column of objects or bytes counts as empty."""
     if choice.how == "guessed" and isinstance(values.dtype, (pl.Struct, pl.Binary, pl.Object)):
         return pl.Series([None] * len(values), dtype=pl.String)
     return as_text(values)
 
 
 def _sound(rows: _Rows, config: DataConfig, findings: FindingLog) -> NDArray[np.bool_]:
-    """Tell which rows stay, bool [n], and note the others."""
+    """Return which rows are kept, bool [n], and record the others as findings."""
     ids = rows.frame[ID]
-    nameless = ids.is_null().to_numpy() & ~rows.damaged
-    findings.reject("D201", nameless, config.bad_rows, "bad_rows", rows.places)
-    named = ids.is_not_null().to_numpy() & ~rows.damaged
-    repeated = named & ~(ids.is_first_distinct().to_numpy())
+    missing = ids.is_null().to_numpy() & ~rows.damaged
+    findings.reject("D201", missing, config.bad_rows, "bad_rows", rows.places)
+    given = ids.is_not_null().to_numpy() & ~rows.damaged
+    repeated = given & ~(ids.is_first_distinct().to_numpy())
     findings.reject("D202", repeated, config.bad_rows, "bad_rows", rows.places)
-    return np.asarray(named & ~repeated, np.bool_)
+    return np.asarray(given & ~repeated, np.bool_)
 
 
 def _compose(frame: pl.DataFrame, columns: Sequence[ColumnChoice], images: NDArray[np.float32] | None) -> Catalogue:
@@ -146,7 +146,8 @@ def _compose(frame: pl.DataFrame, columns: Sequence[ColumnChoice], images: NDArr
     return Catalogue(ids, shown, texts, images)
 
 
-def _note_silent(catalogue: Catalogue, rows: _Rows, keep: NDArray[np.int64], findings: FindingLog) -> None:
+def _note_missing(catalogue: Catalogue, rows: _Rows, keep: NDArray[np.int64], findings: FindingLog) -> None:
+    """Record the items without text or title as findings."""
     textless = keep[[not text for text in catalogue.texts]]
     findings.add("D203", len(textless), "kept, with an empty text", rows=rows.places.rows(textless))
     untitled = np.array([title == id_ for title, id_ in zip(catalogue.titles, catalogue.item_ids, strict=True)], bool)
@@ -154,7 +155,7 @@ def _note_silent(catalogue: Catalogue, rows: _Rows, keep: NDArray[np.int64], fin
 
 
 def _read_images(images: str | None, rows_read: int, keep: NDArray[np.int64]) -> NDArray[np.float32] | None:
-    """Read the vectors of the rows that stay; the file has one for every row read, rejected ones included."""
+    """Read the image vectors of the rows that are kept; the file has one for every row read, also for rejected rows."""
     if images is None:
         return None
     path = Path(images)
@@ -166,7 +167,7 @@ def _read_images(images: str | None, rows_read: int, keep: NDArray[np.int64]) ->
         raise DataError(f"data.images: {path} is not a .npy file of numbers: {error}") from error
     if vectors.ndim != 2 or vectors.shape[0] != rows_read:
         raise DataError(
-            f"data.images: {path} has shape {vectors.shape}; expected one vector for each of the {rows_read} "
+            f"data.images: {path} has shape {vectors.shape}; it needs one vector for each of the {rows_read} "
             "rows of the catalogue"
         )
     out = np.asarray(vectors[keep], np.float32)

@@ -1,7 +1,7 @@
-"""From sound rows to histories: sorted, without repeats, cut to the k-core.
+"""From valid events to histories: sorted, without duplicates, cut to the k-core.
 
-On the path of the data: after `distill.data_log`, the last step before `distill.data` hands out histories.
-Pure numpy; nothing is dropped without being counted.
+On the path of the data: after the log is read (`distill.data.log`), before it is split. Pure numpy; every event that is
+dropped is counted.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pocketrec.distill.data.report import FindingLog, Places, Row
 
 @dataclass(frozen=True)
 class SortedEvents:
-    """Events by user, then time, ties in file order. users, items: int32 [n]; times: int64 [n], or None.
+    """Events sorted by user, then time, ties in file order. users, items: int32 [n]; times: int64 [n], or None.
 
-    origin: int32 or int64 [n], each event's number before sorting. duplicates, below_core: events dropped.
+    origin: int32 or int64 [n], each event's index before sorting. duplicates, below_core: numbers of dropped events.
     """
 
     users: NDArray[np.int32]
@@ -44,7 +44,7 @@ class SortedEvents:
 
 
 def sort_events(events: Events) -> SortedEvents:
-    """Sort by user and time; events at the same time, and all where there is no time, keep file order."""
+    """Sort by user and time; events at the same time, or without times, keep file order."""
     users, times = events.users, events.times
     small = np.int32 if len(users) <= np.iinfo(np.int32).max else np.int64
     same = users[1:] == users[:-1]
@@ -58,15 +58,15 @@ def sort_events(events: Events) -> SortedEvents:
 
 
 def clean(events: SortedEvents, places: Places, config: DataConfig, findings: FindingLog) -> SortedEvents:
-    """Drop repeats, then users and items with too few events until none is left.
+    """Drop duplicates, then users and items with too few events, repeatedly, until all have enough.
 
-    :param places: where the events stand in the files, in the order before sorting.
-    :param findings: told about repeats, ties, and the users, items and events that went.
+    :param places: the events' places in the files, in the order before sorting.
+    :param findings: records duplicates, ties, and the users, items and events that are dropped.
     """
-    return _cut_to_core(_drop_repeats(events, places, config, findings), places, config, findings)
+    return _cut_to_core(_drop_duplicates(events, places, config, findings), places, config, findings)
 
 
-def _drop_repeats(events: SortedEvents, places: Places, config: DataConfig, findings: FindingLog) -> SortedEvents:
+def _drop_duplicates(events: SortedEvents, places: Places, config: DataConfig, findings: FindingLog) -> SortedEvents:
     users, items, times = events.users, events.items, events.times
     if times is None:
         return events
@@ -87,15 +87,15 @@ def _drop_repeats(events: SortedEvents, places: Places, config: DataConfig, find
 
 
 def ties(users: NDArray[np.int32], times: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which of sorted events share user and time with another, bool [n]."""
+    """Return which of sorted events have the same user and time as another, bool [n]."""
     same = np.zeros(len(users) + 1, np.bool_)
     same[1:-1] = (users[1:] == users[:-1]) & (times[1:] == times[:-1])
     return np.asarray(same[1:] | same[:-1], np.bool_)
 
 
 def repeats(users: NDArray[np.int32], items: NDArray[np.int32], times: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Tell which of sorted events repeat an earlier one: same user, item and time, bool [n]."""
-    # A run of ties need not have its repeats side by side: sort by item within it, earlier events first.
+    """Return which of sorted events repeat an earlier one with the same user, item and time, bool [n]."""
+    # Among events at the same time, equal items need not be adjacent: sort by item, earlier events first.
     order = np.lexsort((items, times, users))
     before, after = order[:-1], order[1:]
     again = (users[after] == users[before]) & (times[after] == times[before]) & (items[after] == items[before])
@@ -105,16 +105,16 @@ def repeats(users: NDArray[np.int32], items: NDArray[np.int32], times: NDArray[n
 
 
 def core(users: NDArray[np.int32], items: NDArray[np.int32], user_core: int, item_core: int) -> NDArray[np.bool_]:
-    """Tell which events stay, bool [n], when users and items with too few events go, again and again."""
+    """Return which events remain, bool [n], after repeatedly dropping users and items with too few events."""
     stay = np.ones(len(users), np.bool_)
     per_user, per_item = np.bincount(users), np.bincount(items)
     while True:
-        fall = np.flatnonzero(stay & ((per_user < user_core)[users] | (per_item < item_core)[items]))
-        if len(fall) == 0:
+        dropped = np.flatnonzero(stay & ((per_user < user_core)[users] | (per_item < item_core)[items]))
+        if len(dropped) == 0:
             return stay
-        stay[fall] = False
-        per_user -= np.bincount(users[fall], minlength=len(per_user))
-        per_item -= np.bincount(items[fall], minlength=len(per_item))
+        stay[dropped] = False
+        per_user -= np.bincount(users[dropped], minlength=len(per_user))
+        per_item -= np.bincount(items[dropped], minlength=len(per_item))
 
 
 def _cut_to_core(events: SortedEvents, places: Places, config: DataConfig, findings: FindingLog) -> SortedEvents:

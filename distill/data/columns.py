@@ -1,7 +1,7 @@
-"""Which column plays which role: the one an option names, or the one with a usual name.
+"""Which column is the user, the item, the time …: the one that a setting names, or the one with a usual name.
 
-On the path of the data: consulted by `distill.data` once per file, before any row is read. A guess is only
-made where exactly one column has a usual name; otherwise the error lists the columns and the option to set.
+On the path of the data: decided before any row is read. A column is guessed only if it is the only one with a usual
+name for its role; otherwise the error names the columns and the setting.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pocketrec.runtime.errors import DataError
 
 Table = Literal["interactions", "items"]
 
-# Compared without case, spaces and punctuation: "userId", "user_id" and "User ID" are one name.
+# Compared without case, spaces and punctuation: "userId", "user_id" and "User ID" are the same name.
 USUAL = {
     "user": "user userid uid customer customerid reviewerid visitorid memberid accountid clientid sessionid",
     "item": "item itemid iid movieid asin product productid sku articleid trackid songid bookid newsid",
@@ -32,7 +32,7 @@ USUAL = {
 
 @dataclass(frozen=True)
 class LogColumns:
-    """Columns of the log; `order` is a timestamp or a position, or None for file order."""
+    """The columns of the log; `order` is a timestamp or a position, or None for file order."""
 
     user: ColumnChoice
     item: ColumnChoice
@@ -42,22 +42,22 @@ class LogColumns:
 
     @property
     def chosen(self) -> tuple[ColumnChoice, ...]:
-        """Return those that are read."""
+        """Return the columns that are read."""
         return tuple(c for c in (self.user, self.item, self.order, self.event, self.rating) if c is not None)
 
     @property
     def names(self) -> list[str]:
-        """Return the names of the columns to read, each once."""
+        """Return the names of the columns to read, without repetition."""
         return list(dict.fromkeys(c.column for c in self.chosen))
 
 
 def log_columns(table: TableFile, config: DataConfig) -> LogColumns:
-    """Choose the log's columns. Event and rating are only looked for where an option needs them.
+    """Choose the log's columns; the event and rating columns only if a setting needs them.
 
     :raises DataError: if a column is missing or ambiguous.
     """
     if config.timestamp and config.position:
-        raise DataError("data.timestamp and data.position are both set; keep the one that orders the events")
+        raise DataError("data.timestamp and data.position are both set; remove one of them")
     return LogColumns(
         _required(table, "interactions", "user", config.user, "data.user"),
         _required(table, "interactions", "item", config.item, "data.item"),
@@ -70,10 +70,10 @@ def log_columns(table: TableFile, config: DataConfig) -> LogColumns:
 
 
 def id_column(table: TableFile, config: DataConfig, log_item: str | None) -> ColumnChoice:
-    """Choose the catalogue's id column: the given one, the log's item column, a usual name, or `id`.
+    """Choose the catalogue's id column: the one given, one named as the log's item column, a usual name, or `id`.
 
-    :param log_item: the name of the log's item column, the best guess where the catalogue has it too.
-    :raises DataError: if there is none or several.
+    :param log_item: the name of the log's item column, the best guess if the catalogue has it, too.
+    :raises DataError: if no column qualifies, or several do.
     """
     if config.item_id is None:
         for name in (log_item, None if _usual(table, "item") else _find_id(table)):
@@ -86,15 +86,15 @@ def id_column(table: TableFile, config: DataConfig, log_item: str | None) -> Col
 def title_column(table: TableFile, config: DataConfig) -> ColumnChoice | None:
     """Choose the catalogue's title column, if it has one.
 
-    :raises DataError: if the given one is missing, or several have usual names.
+    :raises DataError: if the given column is missing, or several have usual names.
     """
     return _optional(table, "items", "title", config.title, "data.title")
 
 
 def given_column(table: TableFile, kind: Table, role: str, name: str, option: str) -> ColumnChoice:
-    """Return the choice of a column that an option names.
+    """Return the choice of a column that a setting names.
 
-    :raises DataError: if the file does not have it exactly once.
+    :raises DataError: if the file has no column of this name, or several.
     """
     if table.columns.count(name) == 1:
         return ColumnChoice(kind, role, name, "given")
@@ -103,7 +103,7 @@ def given_column(table: TableFile, kind: Table, role: str, name: str, option: st
 
 
 def _find_id(table: TableFile) -> str | None:
-    return next((name for name in table.columns if _plain(name) == "id"), None)
+    return next((name for name in table.columns if _normalised(name) == "id"), None)
 
 
 def _order(table: TableFile, config: DataConfig) -> ColumnChoice | None:
@@ -114,13 +114,13 @@ def _order(table: TableFile, config: DataConfig) -> ColumnChoice | None:
     )
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())
 
 
 def _usual(table: TableFile, role: str) -> Sequence[str]:
     usual = USUAL[role].split()
-    return [name for name in table.columns if _plain(name) in usual]
+    return [name for name in table.columns if _normalised(name) in usual]
 
 
 def _optional(table: TableFile, kind: Table, role: str, given: str | None, option: str) -> ColumnChoice | None:

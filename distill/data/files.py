@@ -1,8 +1,8 @@
 """Files in, batches of rows out: CSV, TSV, JSON lines (each also gzipped) and Parquet, a block at a time.
 
-On the path of the data: below `distill.data`, which gives rows their meaning. Only the needed columns leave
-this module, and no file is held in memory whole. Every record becomes exactly one row: one that cannot be
-parsed is a row of nulls marked `damaged`, counted and listed with its line number.
+On the path of the data: the first step of reading a log or a catalogue. Only the needed columns are returned, and no
+file is held in memory as a whole. Every record becomes exactly one row; a record that cannot be parsed is a row of
+nulls marked `damaged`, counted and listed with its line number.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ class TableFile:
 
 
 def find_files(paths: Path | Sequence[Path]) -> list[Path]:
-    """Return the files meant by a path, several paths, or folders of parts.
+    """Return the files of a path, several paths, or folders.
 
-    A folder's parts come sorted by name, without hidden files and files of other kinds.
+    The files of a folder are sorted by path; hidden files and files of unknown kinds are left out.
 
     :raises DataError: if a path does not exist or a folder holds no file of a known kind.
     """
@@ -59,7 +59,7 @@ def find_files(paths: Path | Sequence[Path]) -> list[Path]:
         if path.is_dir():
             parts = sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] not in "._" and _suffix(p) in KINDS)
             if not parts:
-                raise DataError(f"{path}: the folder holds no file of a known kind ({', '.join(KINDS)})")
+                raise DataError(f"{path}: the folder contains no file of a known kind ({', '.join(KINDS)})")
             found += parts
         elif path.is_file():
             found.append(path)
@@ -71,13 +71,13 @@ def find_files(paths: Path | Sequence[Path]) -> list[Path]:
 
 
 def open_table(path: Path) -> TableFile:
-    """Read what names the columns: the header, the first JSON lines, or the Parquet schema.
+    """Read the names of a file's columns, from the header, the first JSON lines, or the Parquet schema.
 
-    :raises DataError: if the kind is unknown or the beginning of the file cannot be read.
+    :raises DataError: if the kind of file is unknown, or its beginning cannot be read.
     """
     kind = KINDS.get(_suffix(path))
     if kind is None:
-        raise DataError(f"{path}: unknown kind of file; give one of {', '.join(KINDS)}, text ones also as .gz")
+        raise DataError(f"{path}: unknown kind of file; supported are {', '.join(KINDS)}, text files also with .gz")
     if path.stat().st_size == 0:
         return TableFile(path, kind, ())
     if kind == "parquet":
@@ -97,8 +97,8 @@ def read_batches(table: TableFile, needed: Sequence[str], findings: FindingLog, 
     """Yield every record of a file, in order.
 
     :param needed: the columns to read, as in `table.columns`.
-    :param findings: told about damaged records and lines that are not UTF-8.
-    :param action: whether such rows are dropped, or refuse the data.
+    :param findings: records damaged rows and lines that are not UTF-8.
+    :param action: what such rows lead to: they are dropped, or the data is refused.
     :raises DataError: if the file as a whole cannot be read (truncated gzip or Parquet, not text).
     """
     if not table.columns:
@@ -124,12 +124,12 @@ def _suffix(path: Path) -> str:
 def _parse_header(path: Path, header: bytes) -> TableFile:
     text = decode(header.removeprefix(MARK).replace(b"\0", b"")).rstrip("\r\n")
     if "\r" in text:
-        raise DataError(f"{path}: lines end in a bare carriage return; save it with \\n or \\r\\n")
+        raise DataError(f"{path}: lines end in a bare carriage return; save it with \\n or \\r\\n as line end")
     separator = "\t" if _suffix(path) in (".tsv", ".tab") else max(",\t;|", key=text.count)
     names = next(csv.reader([text], delimiter=separator), [])
     columns = tuple(name.strip() for name in names)
     if not any(columns):
-        raise DataError(f"{path}: the first line is blank; it must name the columns")
+        raise DataError(f"{path}: the first line is blank; it must contain the names of the columns")
     return TableFile(path, "csv", columns, separator)
 
 

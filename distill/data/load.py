@@ -1,8 +1,7 @@
-"""From an interaction log and a catalogue to clean histories, with a report of all that was amiss.
+"""From an interaction log and a catalogue to clean histories, with a report of everything that was rejected.
 
-The first step on the path of the data. It promises that each row read is an event or stands in one count of
-the report, that histories are oldest first with ties in file order, and that the catalogue's row i is item i
-everywhere.
+The first step on the path of the data. Promises: each row is an event or is in exactly one count of the report;
+histories are oldest first, ties in file order; row i of the catalogue is item i everywhere.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ QUANTILES = {"min": 0.0, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max
 
 @dataclass(frozen=True)
 class Dataset:
-    """Clean histories and the catalogue that they point into.
+    """Clean histories and the catalogue whose rows they contain.
 
-    user_ids: String [n_users], row i of `users`. users: every history, oldest first, catalogue rows. times:
-    int64 [n_events], aligned with `users.items`, microseconds since 1970 UTC (plain numbers where the log has
-    such); None where the log only has positions or the file's order.
+    user_ids: String [n_users], ids of the rows of `users`. users: every history, oldest first, catalogue rows. times:
+    int64 [n_events], aligned with `users.items`, microseconds since 1970 UTC, or the log's own numbers if these are not
+    points in time; None if the log has only positions or file order.
     """
 
     catalogue: Catalogue
@@ -59,13 +58,11 @@ def load_dataset(
 ) -> Dataset:
     """Read, clean and sort a log and its catalogue.
 
-    :param interactions: CSV, TSV, JSON lines (each also as .gz) or Parquet; a file, several, or folders of
-        parts.
-    :param items: the catalogue, of the same kinds; None takes the items of the log, with their ids as titles.
-    :param config: columns, filters, and what to do with rows that are not as they should be.
+    :param interactions: the log: CSV, TSV, JSON lines (each also as .gz) or Parquet; a file, several files, or folders.
+    :param items: the catalogue, of the same kinds; None: the items of the log, with their ids as titles.
+    :param config: columns, filters, and what invalid rows lead to.
     :param progress: told about every file and batch.
-    :raises DataError: if a file cannot be read, a column is missing or ambiguous, or a finding refuses the
-        data.
+    :raises DataError: if a file cannot be read, a column is missing or ambiguous, or the data is refused by a finding.
     """
     dataset = _prepare(interactions, items, config, FindingLog(), progress, strict=True)
     counts = dataset.report.counts
@@ -80,16 +77,16 @@ def check_data(
     listed: int = 20,
     progress: Progress = SILENT,
 ) -> DataReport:
-    """Read and clean as `load_dataset` does, and return the report whatever it says.
+    """Read and clean as `load_dataset` does, and return the report, also if the data would be refused.
 
-    :param listed: how many places to list for each finding.
+    :param listed: number of places to list for each finding.
     :raises DataError: if a file cannot be read, or a column is missing or ambiguous.
     """
     return _prepare(interactions, items, config, FindingLog(listed), progress, strict=False).report
 
 
 def load_items(items: Path | Sequence[Path], config: DataConfig) -> Catalogue:
-    """Read and clean a catalogue alone; parameters and errors as for `load_dataset`."""
+    """Read and clean a catalogue without a log; parameters and errors as for `load_dataset`."""
     findings = FindingLog()
     read = read_catalogue(items, config, findings)
     _refuse(findings)
@@ -104,7 +101,7 @@ def _prepare(
     progress: Progress,
     strict: bool,
 ) -> Dataset:
-    """Do the work. `strict` refuses as soon as it is known that the data must be refused."""
+    """Read, clean and report. With `strict`, raise as soon as a finding refuses the data."""
     tables = [open_table(path) for path in find_files(interactions)]
     first = next((table for table in tables if table.columns), None)
     columns = None if first is None else log_columns(first, config)
@@ -116,7 +113,7 @@ def _prepare(
     events, log = read_log(tables, columns, config, findings, index, known, progress)
     _judge_log(log, columns, config, findings)
     ordered = sort_events(events)
-    del events  # as large as the sorted ones
+    del events  # as large as the sorted events
     ordered = clean(ordered, log.places, config, findings)
     catalogue, items_of_events = _number_items(read, index, ordered.items)
     starts = np.flatnonzero(np.diff(ordered.users, prepend=-1)).astype(np.int64)
@@ -139,7 +136,7 @@ def _read_catalogue(
     if items is not None:
         return read_catalogue(items, config, findings, columns.item.column if columns else None)
     if config.images is not None:
-        raise ConfigError("data.images needs a catalogue, whose rows the vectors belong to")
+        raise ConfigError("data.images needs a catalogue (--items), since there is one vector per row of the catalogue")
     findings.add("D205", 1, "kept", "ok")
     return None
 
@@ -156,7 +153,7 @@ def _judge_log(log: LogSummary, columns: LogColumns | None, config: DataConfig, 
 def _number_items(
     read: CatalogueRead | None, index: IdIndex, items: NDArray[np.int32]
 ) -> tuple[Catalogue, NDArray[np.int32]]:
-    """Return the catalogue and each event's row in it; without one, items with events are the catalogue."""
+    """Return the catalogue and each event's row in it; if none was read, the items with events are the catalogue."""
     if read is not None:
         return read.catalogue, items
     used = np.bincount(items, minlength=len(index)) > 0
@@ -200,7 +197,7 @@ def _distinct(items: NDArray[np.int32]) -> int:
 
 
 def _refuse(findings: FindingLog) -> None:
-    """Raise if a finding refuses the data; where it is for too many bad rows, say what was wrong with them."""
+    """Raise if a finding refuses the data; for too many rejected rows, list the reasons, too."""
     found = findings.findings()
     lines = [str(finding) for finding in found if finding.severity == "error"]
     if not lines:

@@ -1,8 +1,7 @@
-"""The interaction log: rows judged one by one, the sound ones kept as numbers.
+"""The interaction log: every row is checked, and the valid rows become events of numbers.
 
-On the path of the data: between the files and `distill.data_clean`, which sorts and thins what is kept here.
-Every row read is sound or has exactly one reason against it. An event takes 16 bytes: two numbers for its
-ids, and a time.
+On the path of the data: between the files and cleaning (`distill.data.clean`). Every row is valid or is rejected for
+exactly one reason. An event takes 16 bytes: two numbers for its ids, and a time.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pocketrec.runtime.errors import DataError
 
 @dataclass(frozen=True)
 class Events:
-    """Sound rows, in file order. users, items: int32 [n], numbers of ids; times: int64 [n], or None."""
+    """The valid rows, in file order. users, items: int32 [n], numbers of ids; times: int64 [n], or None."""
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
@@ -35,10 +34,10 @@ class Events:
 
 @dataclass(frozen=True)
 class LogSummary:
-    """What is known of the log beside its events.
+    """Facts about the log besides its events.
 
-    user_ids: String, user k at k. places: of the events, in file order. clock: whether their times are
-    timestamps and not mere positions.
+    user_ids: String, user k at index k. places: places of the events, in file order. clock: whether their times are
+    timestamps, not positions.
     """
 
     user_ids: pl.Series
@@ -49,8 +48,8 @@ class LogSummary:
     rows_filtered: int
 
 
-# Why a row is no event; the first reason found counts. Damaged rows are counted where they are parsed.
-SOUND, DAMAGED, WRONG_EVENT, LOW_RATING, UNKNOWN_ITEM = 0, 1, 2, 3, 4
+# Why a row is not an event; the first reason found counts. Damaged rows are counted where they are parsed.
+VALID, DAMAGED, WRONG_EVENT, LOW_RATING, UNKNOWN_ITEM = 0, 1, 2, 3, 4
 BAD_ROWS = {5: "D301", 6: "D302", 7: "D303", 8: "D304", 9: "D305", 10: "D306"}
 NO_USER, NO_ITEM, NO_TIME, MALFORMED_TIME, IMPLAUSIBLE_TIME, NO_RATING = BAD_ROWS
 
@@ -67,10 +66,10 @@ def read_log(
     """Read a log, file by file.
 
     :param columns: the columns to read, the same in every file; None if no file has any.
-    :param findings: told about every row that is rejected or left out.
-    :param items: numbers the items; starts with the catalogue's.
-    :param known: how many items the catalogue has, others being unknown; None: every item is welcome.
-    :raises DataError: if a file cannot be read, lacks a column, or tells time in another way than the others.
+    :param findings: records every row that is rejected or filtered.
+    :param items: the numbers of items; begins with those of the catalogue.
+    :param known: number of items in the catalogue, other items being unknown; None: no item is unknown.
+    :raises DataError: if a file cannot be read, lacks a column, or has another kind of time than the others.
     """
     collector = _Collector(columns, config, findings, items, known)
     with progress.track("reading the log", len(tables)) as advance:
@@ -86,7 +85,7 @@ def read_log(
 
 
 class _Collector:
-    """Judges batches, tells the findings what is wrong with them, and keeps what is sound."""
+    """Checks batches of rows, records what is wrong as findings, and collects the valid rows."""
 
     def __init__(
         self,
@@ -129,17 +128,17 @@ class _Collector:
         if self.known is not None:
             _mark(reasons, UNKNOWN_ITEM, items >= self.known)
         self._count(file, batch, reasons)
-        sound = reasons == SOUND
-        self.kept_users.append(users[sound])
-        self.kept_items.append(items[sound])
+        valid = reasons == VALID
+        self.kept_users.append(users[valid])
+        self.kept_items.append(items[valid])
         if columns.order is not None:
-            self.kept_times.append(times[sound])
-        self.places.add(file, batch.rows if sound.all() else batch.row_numbers()[sound])
+            self.kept_times.append(times[valid])
+        self.places.add(file, batch.rows if valid.all() else batch.row_numbers()[valid])
 
     def _times(
         self, file: str, frame: pl.DataFrame, order: ColumnChoice | None, reasons: NDArray[np.uint8]
     ) -> NDArray[np.int64]:
-        """Read a batch's times, int64 [n], or [0] where the log has none."""
+        """Return a batch's times, int64 [n], or [0] if the log has none."""
         if order is None:
             return np.zeros(0, np.int64)
         values = frame[order.column]
@@ -179,7 +178,7 @@ class _Collector:
         self.rows_rejected += int(np.count_nonzero(reasons)) - filtered
 
     def events(self) -> Events:
-        """Join what was kept, one column after the other, so that at most one is held twice."""
+        """Concatenate the valid rows, one column at a time, so that at most one is in memory twice."""
         ordered = self.columns is not None and self.columns.order is not None
         users = np.concatenate(self.kept_users)
         self.kept_users.clear()
@@ -190,31 +189,31 @@ class _Collector:
         return Events(users, items, times)
 
     def summary(self) -> LogSummary:
-        """Say what was seen.
+        """Return the facts about the log.
 
-        :raises DataError: if the files tell time in different ways.
+        :raises DataError: if the files have different kinds of time.
         """
         read = (self.rows_read, self.rows_rejected, self.rows_filtered)
         return LogSummary(self.users.names, self.places, self._settle_clock(), *read)
 
     def _settle_clock(self) -> bool:
-        """Tell whether times are timestamps, noting those that are not points in time.
+        """Return whether times are timestamps; numbers that are not points in time are recorded as a finding.
 
-        :raises DataError: if some files have points in time and others plain numbers.
+        :raises DataError: if some files have points in time and others have plain numbers.
         """
         if self.columns is None or self.columns.order is None or self.columns.order.role == "position":
             return False
-        plain = [file for file, unit in self.units.items() if unit == "number"]
-        if plain and len(plain) < len(self.units):
-            dated = next(file for file in self.units if file not in plain)
+        numbers = [file for file, unit in self.units.items() if unit == "number"]
+        if numbers and len(numbers) < len(self.units):
+            dated = next(file for file in self.units if file not in numbers)
             raise DataError(
-                f"{plain[0]} has plain numbers as {self.columns.order.column!r}, {dated} has points in "
-                "time; write them in one way (epoch seconds or ISO 8601)"
+                f"{numbers[0]} has plain numbers in column {self.columns.order.column!r}, {dated} has points in time; "
+                "use one kind of time in all files (epoch seconds or ISO 8601)"
             )
-        self.findings.add("D313", len(plain), "kept", rows=[Row(file, 1) for file in plain])
+        self.findings.add("D313", len(numbers), "kept", rows=[Row(file, 1) for file in numbers])
         return True
 
 
 def _mark(reasons: NDArray[np.uint8], reason: int, rows: NDArray[np.bool_]) -> None:
-    """Give a reason to those rows that have none yet."""
-    reasons[rows & (reasons == SOUND)] = reason
+    """Set the reason of those rows that have none yet."""
+    reasons[rows & (reasons == VALID)] = reason

@@ -1,8 +1,8 @@
 """Lines in, batches of rows out: CSV (any separator) and JSON lines.
 
-On the path of the data: between clean text (`distill.data_text`) and the files (`distill.data_files`). Every
-record becomes exactly one row; what cannot be parsed is a row of nulls marked `damaged`, never a shifted or
-merged one.
+On the path of the data: between clean text (`distill.data.text`) and tables (`distill.data.files`). Every record
+becomes exactly one row; a record that cannot be parsed is a row of nulls marked `damaged`, never a shifted or merged
+row.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ SAMPLE_LINES = 1000
 class RowBatch:
     """Rows in file order.
 
-    frame: the needed columns, [n]; all String from text files. rows: each row's place in the file, [n]: line
-    number from 1 with the header included, or row index from 0 of a Parquet. damaged: bool [n], records that
-    could not be read.
+    frame: the needed columns, [n]; all String if from text files. rows: each row's place in the file, [n]: the line
+    number, from 1 with the header included, or the row index of a Parquet file, from 0. damaged: bool [n], records that
+    could not be parsed.
     """
 
     frame: pl.DataFrame
@@ -47,14 +47,13 @@ class RowBatch:
 def csv_batches(
     blocks: Iterator[bytes], columns: Sequence[str], separator: str, needed: Sequence[str], notes: LineNotes
 ) -> Iterator[RowBatch]:
-    """Parse what follows a header line.
+    """Parse the lines after a header line.
 
-    Blocks without a quote take the fast way, through polars. From the first quote on, Python's csv parser
-    takes over: it knows where records end when fields hold line ends, and a record that breaks the rules of
-    RFC 4180 costs only its own first line.
+    polars parses blocks without quotes. From the first quote on, Python's csv module parses: it finds the end of a
+    record whose fields contain line ends, and a record that violates RFC 4180 costs only its own first line.
 
-    :param blocks: whole lines, the header already taken off.
-    :param columns: the header's names; every record must have as many fields.
+    :param blocks: whole lines, without the header.
+    :param columns: the names in the header; every record must have as many fields.
     """
     where = [columns.index(name) for name in needed]
     line = 2
@@ -64,13 +63,13 @@ def csv_batches(
             yield from _quoted_batches(quoted, len(columns), separator, where, needed, notes)
             return
         lines = block.count(b"\n")
-        batch = _plain_batch(block, line, len(columns), separator, where, needed, notes)
+        batch = _unquoted_batch(block, line, len(columns), separator, where, needed, notes)
         if len(batch.rows):
             yield batch
         line += lines
 
 
-def _plain_batch(
+def _unquoted_batch(
     block: bytes,
     first: int,
     width: int,
@@ -98,10 +97,10 @@ def _plain_batch(
         kept = np.flatnonzero(~blank)
         block = b"".join((nulls if damaged[i] else lines[i]) + b"\n" for i in kept.tolist())
         rows, damaged = first + kept, damaged[kept]
-    return RowBatch(_parse_plain(block, len(rows), separator, where, needed), rows, damaged)
+    return RowBatch(_parse_unquoted(block, len(rows), separator, where, needed), rows, damaged)
 
 
-def _parse_plain(block: bytes, height: int, separator: str, where: list[int], needed: Sequence[str]) -> pl.DataFrame:
+def _parse_unquoted(block: bytes, height: int, separator: str, where: list[int], needed: Sequence[str]) -> pl.DataFrame:
     if height == 0:
         return pl.DataFrame(schema=dict.fromkeys(needed, pl.String))
     frame = pl.read_csv(
@@ -113,18 +112,18 @@ def _parse_plain(block: bytes, height: int, separator: str, where: list[int], ne
         separator=separator,
     )
     if frame.height != height:
-        raise DataError(f"the parser saw {frame.height} rows where there are {height}; please report this file")
-    # The names that polars gives differ by version; the order of sorted columns does not.
+        raise DataError(f"the CSV parser returned {frame.height} rows for {height} lines; please report this file")
+    # The names of columns without a header depend on the version of polars; their order does not.
     frame.columns = [needed[where.index(i)] for i in sorted(where)]
     return frame.select(needed)
 
 
 class _QuotedLines:
-    """Lines as text for the csv parser; after a bad one, those it took along can be given back."""
+    """Lines as text for the csv parser; after a bad record, all its lines but the first can be given back."""
 
     def __init__(self, blocks: Iterator[bytes], first: int, notes: LineNotes) -> None:
         self.number = first  # of the next line
-        self.record: list[str] = []  # lines taken since `begin`
+        self.record: list[str] = []  # lines returned since `begin`
         self.nul: set[int] = set()
         self._notes, self._ahead = notes, deque[str]()
         self._fresh = self._read(blocks, first)
@@ -152,7 +151,7 @@ class _QuotedLines:
         return self.number
 
     def give_back(self) -> None:
-        """Keep only the record's first line as taken."""
+        """Return all lines of the record but the first again."""
         self._ahead.extendleft(reversed(self.record[1:]))
         self.number -= len(self.record) - 1
 
@@ -161,7 +160,7 @@ def _quoted_batches(
     lines: _QuotedLines, width: int, separator: str, where: list[int], needed: Sequence[str], notes: LineNotes
 ) -> Iterator[RowBatch]:
     reader = csv.reader(lines, delimiter=separator, strict=True)
-    nothing: list[str] = [""] * width
+    empty: list[str] = [""] * width
     while True:
         values: list[list[str]] = []
         rows: list[int] = []
@@ -172,7 +171,7 @@ def _quoted_batches(
                 faults[fault].append(first)
             elif not fields:
                 continue  # a blank line
-            values.append(fields if fields and not fault else nothing)
+            values.append(fields if fields and not fault else empty)
             rows.append(first)
             if len(rows) == BATCH_ROWS:
                 break
@@ -198,7 +197,7 @@ def _fault(fields: list[str] | None, width: int, first: int, lines: _QuotedLines
 
 
 def _records(reader: Iterator[list[str]], lines: _QuotedLines) -> Iterator[tuple[int, list[str] | None]]:
-    """Yield each record's first line and fields, or None where its quotes are broken."""
+    """Yield the first line number and the fields of each record; None instead of fields if its quotes are broken."""
     while True:
         first = lines.begin()
         try:
@@ -211,7 +210,7 @@ def _records(reader: Iterator[list[str]], lines: _QuotedLines) -> Iterator[tuple
 
 
 def json_columns(file: str, stream: IO[bytes]) -> tuple[str, ...]:
-    """Return the keys of the first lines' objects, in order of appearance; none if there is no line.
+    """Return the keys of the objects in the first lines, in order of appearance; none if there are no lines.
 
     :raises DataError: if none of these lines is a JSON object.
     """
@@ -230,7 +229,7 @@ def json_columns(file: str, stream: IO[bytes]) -> tuple[str, ...]:
 
 
 def json_batches(blocks: Iterator[bytes], needed: Sequence[str], notes: LineNotes) -> Iterator[RowBatch]:
-    """Parse lines of one JSON object each; every value leaves as text, lists joined with commas.
+    """Parse lines of one JSON object each; every value is returned as text, lists joined with commas.
 
     :param blocks: whole lines.
     """
@@ -275,7 +274,7 @@ def _json_batch(
 
 
 def json_text(value: Any) -> str | None:
-    """Return a JSON value as text: whole numbers without a point, lists and objects joined with commas."""
+    """Return a JSON value as text: integers without a decimal point, lists and objects joined with commas."""
     if value is None or value == "":
         return None
     if isinstance(value, bool):

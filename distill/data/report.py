@@ -1,7 +1,7 @@
-"""What cleaning found: every rejected, repaired or noteworthy row is counted, and its place is listed.
+"""Findings of reading and cleaning: rejected, repaired and unusual rows are counted, and their places are listed.
 
-On the path of the data: `distill.data` fills a `FindingLog` while it reads; the `DataReport` made of it is
-what `pocketrec data check` shows. Each kind of finding has a code that can be searched for.
+On the path of the data: a `FindingLog` is filled while files are read; `pocketrec data check` shows the `DataReport` of
+it. Each kind of finding has a code that can be searched for.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 Severity = Literal["ok", "warning", "error"]
 Action = Literal["drop", "refuse"]
 
-# D1: files and lines. D2: the catalogue. D3: rows of the log. D4: what the rules left over.
+# D1: files and lines. D2: the catalogue. D3: rows of the log. D4: the result of filters and split.
 CODES: Mapping[str, str] = {
-    "D101": "files without any row",
+    "D101": "files without rows",
     "D102": "files that start with a UTF-8 byte order mark",
     "D103": "lines that are not UTF-8, read as Windows-1252",
     "D104": "rows with NUL bytes",
@@ -31,10 +31,10 @@ CODES: Mapping[str, str] = {
     "D201": "catalogue rows without an item id",
     "D202": "catalogue rows that repeat an item id",
     "D203": "items without any text",
-    "D204": "items without a title; their id stands in",
-    "D205": "no catalogue given; the items of the log are the catalogue, their ids the titles",
+    "D204": "items without a title; their id is used as the title",
+    "D205": "missing catalogue; the items of the log are the catalogue, their ids are the titles",
     "D206": "catalogue rows rejected, above the limit",
-    "D207": "no item left in the catalogue",
+    "D207": "catalogue without any valid item",
     "D301": "rows without a user",
     "D302": "rows without an item",
     "D303": "rows without a timestamp or position",
@@ -45,22 +45,22 @@ CODES: Mapping[str, str] = {
     "D308": "rows of an event type that is not kept",
     "D309": "rows below the minimum rating",
     "D310": "rows that repeat an event: same user, item and time",
-    "D311": "events at the same time as another of the same user; they keep file order",
-    "D312": "no timestamp or position column; rows are taken in file order",
-    "D313": "timestamps are plain numbers, not epoch times; used as an order only",
+    "D311": "events at the same time as another event of the same user; they keep file order",
+    "D312": "log without a timestamp or position column; events are in file order",
+    "D313": "files whose timestamps are plain numbers, not epoch times; they only give the order",
     "D314": "log rows rejected, above the limit",
     "D401": "users dropped, with fewer events than the larger of user_core and min_history",
     "D402": "items dropped from the log, with fewer events than item_core",
     "D403": "events dropped with those users and items",
-    "D404": "users with fewer than 3 events; leave-one-out trains on them and asks nothing about them",
-    "D405": "catalogue items without an event; they stay recommendable",
-    "D406": "no event left",
+    "D404": "users with fewer than 3 events; leave-one-out uses them for training only",
+    "D405": "catalogue items without an event; they can be recommended all the same",
+    "D406": "log without any valid event",
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """A place in an input. row: line number from 1 (header included) of text, row index from 0 of Parquet."""
+    """A place in an input file. row: line number of a text file, from 1 with the header; of Parquet, from 0."""
 
     file: str
     row: int
@@ -71,7 +71,7 @@ class Row:
 
 
 class Places:
-    """Where many rows stand, file after file. A batch whose rows follow each other costs nothing."""
+    """The places of many rows, file after file; a batch of consecutive rows takes no memory per row."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -90,7 +90,7 @@ class Places:
         self._length += len(rows)
 
     def rows(self, indices: NDArray[np.int64]) -> Iterator[Row]:
-        """Yield the places of rows, looked up one by one as they are asked for."""
+        """Yield the places of rows, each looked up when it is requested."""
         for index in indices:
             batch = bisect_right(self._starts, int(index)) - 1
             file, rows = self._batches[batch]
@@ -99,7 +99,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of finding: its code, how many, what it is, what was done about it, and the first places."""
+    """One kind of finding: code, count, description, the rule that was applied, and the first places."""
 
     code: str
     severity: Severity
@@ -109,14 +109,14 @@ class Finding:
     examples: tuple[Row, ...] = ()
 
     def __str__(self) -> str:
-        """Return one line: code, count, what, rule and the first places."""
+        """Return one line: code, count, description, rule and the first places."""
         places = f" ({', '.join(map(str, self.examples[:3]))})" if self.examples else ""
         return f"[{self.code}] {self.count:,} {self.what}: {self.rule}{places}"
 
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """Which column plays a role (user, item, timestamp, …), and whether it was given or guessed by name."""
+    """The column of a role (user, item, timestamp, …), and whether it was given or guessed by its name."""
 
     table: Literal["interactions", "items"]
     role: str
@@ -126,12 +126,11 @@ class ColumnChoice:
 
 @dataclass(frozen=True)
 class DataCounts:
-    """How much there is.
+    """Numbers of rows, events, users and items.
 
     rows_read = rows_rejected + rows_filtered + rows_duplicate + rows_below_core + events.
-    rejected: damaged, incomplete, malformed, or of an unknown item. filtered: event type or rating. items: in
-    the catalogue; items_seen: with an event. density: events / (users · items). history: events per user, at
-    quantiles.
+    rejected: damaged, incomplete, malformed, or of an unknown item. filtered: by event type or rating. items: in the
+    catalogue; items_seen: with an event. density: events / (users · items). history: quantiles of events per user.
     """
 
     rows_read: int = 0
@@ -160,11 +159,11 @@ class DataReport:
 
     @property
     def errors(self) -> tuple[Finding, ...]:
-        """Findings for which the data is refused."""
+        """The findings that refuse the data."""
         return tuple(f for f in self.findings if f.severity == "error")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dictionaries and lists, for JSON: the counts, then files, columns and findings."""
+        """Return dictionaries and lists for JSON: the counts, then files, columns and findings."""
         counts = asdict(self.counts)
         return counts | {
             "files": list(self.files),
@@ -174,23 +173,23 @@ class DataReport:
 
 
 class FindingLog:
-    """Collects findings while data streams past; additions to the same code and rule become one finding."""
+    """Collects findings while data is read; additions with the same code and rule become one finding."""
 
     def __init__(self, listed: int = 20) -> None:
         """Start empty.
 
-        :param listed: how many places to keep per finding.
+        :param listed: number of places to keep per finding.
         """
         self.listed = listed
         self._counts: Counter[tuple[str, str, Severity]] = Counter()
         self._rows: dict[tuple[str, str, Severity], list[Row]] = {}
 
     def add(self, code: str, count: int, rule: str, severity: Severity = "warning", rows: Iterable[Row] = ()) -> None:
-        """Count a finding; a count of zero leaves no trace.
+        """Count a finding; a count of 0 adds nothing.
 
         :param code: a key of `CODES`.
-        :param rule: what was done about it, in words.
-        :param rows: places, in order; the first `listed` of all additions are kept.
+        :param rule: what was done with the rows, in words.
+        :param rows: their places, in order; the first `listed` of all additions are kept.
         """
         if count == 0:
             return
@@ -200,10 +199,10 @@ class FindingLog:
         places.extend(islice(rows, self.listed - len(places)))
 
     def reject(self, code: str, rejected: NDArray[np.bool_], action: Action, option: str, places: Places) -> None:
-        """Count rows that an option either drops or refuses.
+        """Count rejected rows, which a setting either drops or lets refuse the data.
 
         :param rejected: bool [n], over the rows of `places`.
-        :param option: the option's name, for the rule's words.
+        :param option: name of the setting, for the rule.
         """
         rows = places.rows(np.flatnonzero(rejected))
         count = int(np.count_nonzero(rejected))

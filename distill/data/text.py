@@ -1,6 +1,6 @@
-"""Text files as blocks of whole, clean UTF-8 lines: gzip unpacked, other encodings and NUL bytes dealt with.
+"""Text files as blocks of whole UTF-8 lines: gzip is unpacked, other encodings are converted, NUL bytes are removed.
 
-On the path of the data: the lowest floor of reading, below the parsers in `distill.data_parse`.
+On the path of the data: the first step of reading a text file, before it is parsed (`distill.data.parse`).
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ MARK = b"\xef\xbb\xbf"  # UTF-8 byte order mark
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn whatever reading a broken file raises into one sentence."""
+    """Raise `DataError` for any error of reading a file that is missing or damaged."""
     try:
         yield
     except (OSError, EOFError, zlib.error, pl.exceptions.PolarsError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} cannot be read, it may be truncated or of another kind: {reason}") from error
+        raise DataError(
+            f"{path} cannot be read ({reason}); it may be truncated, or not of the kind that its name says"
+        ) from error
 
 
 @contextmanager
 def open_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """Open a text file for reading, unpacked if it is gzip by its first bytes, whatever its name.
+    """Open a text file for reading; it is unpacked if its first bytes are those of gzip, whatever its name.
 
-    :raises DataError: if it is not text at all, or breaks while being read.
+    :raises DataError: if it is not a text file, or cannot be read to its end.
     """
     with readable(path), path.open("rb") as raw:
         magic = raw.read(4)
@@ -48,12 +50,12 @@ def open_bytes(path: Path) -> Iterator[IO[bytes]]:
         if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
             raise DataError(f"{path} is UTF-16 text; save it as UTF-8")
         if start in (b"PK\x03\x04", b"PAR1") or start[:3] == b"BZh":
-            raise DataError(f"{path} is not a text file, though its name says so; rename or unpack it")
+            raise DataError(f"{path} is not a text file, although its name says so; unpack it, or correct its name")
         yield stream
 
 
 def blocks(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield whole lines, about `BLOCK_BYTES` at a time; the last one gets its missing line end."""
+    """Yield whole lines, about `BLOCK_BYTES` at a time; a line end is added to the last line if it has none."""
     rest = b""
     while block := stream.read(BLOCK_BYTES):
         cut = block.rfind(b"\n") + 1
@@ -67,28 +69,28 @@ def blocks(stream: IO[bytes]) -> Iterator[bytes]:
 
 
 class LineNotes:
-    """Repairs the text of a file and notes what was found, by line number. `action` applies to all of it."""
+    """Repairs the text of one file and records findings by line number; `action` is what bad lines lead to."""
 
     def __init__(self, file: str, findings: FindingLog, action: Action) -> None:
         """Start for one file."""
         self.file, self.findings, self.action = file, findings, action
 
     def byte_order_mark(self, header: bytes) -> None:
-        """Note a header that starts with one."""
+        """Record a header that starts with a byte order mark."""
         if header.startswith(MARK):
             self.findings.add("D102", 1, "the mark is skipped", "ok", [Row(self.file, 1)])
 
     def damaged(self, code: str, lines: Sequence[int] | NDArray[np.int64]) -> None:
-        """Note rows that are lost."""
+        """Record rows that are rejected."""
         places = Places()
         places.add(self.file, np.asarray(lines, np.int64))
         self.findings.reject(code, np.ones(len(lines), np.bool_), self.action, "bad_rows", places)
 
     def clean(self, block: bytes, first_line: int) -> tuple[bytes, list[int]]:
-        """Return a block as UTF-8 without NUL and carriage returns, and the numbers of the lines that held NUL.
+        """Return a block as UTF-8 without NUL bytes and carriage returns, and the numbers of the lines that had NUL.
 
-        A line that is not UTF-8 is read as Windows-1252, line by line, so that mixed files come out right. A
-        carriage return that ends no line becomes a space.
+        Each line that is not UTF-8 is read as Windows-1252, so files of mixed encodings are read correctly. A carriage
+        return within a line becomes a space.
         """
         if b"\r" in block:
             block = block.replace(b"\r\n", b"\n").replace(b"\r", b" ")
@@ -120,7 +122,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def decode(line: bytes) -> str:
-    """Read UTF-8, else Windows-1252, whose five unassigned bytes are taken as Latin-1."""
+    """Decode as UTF-8, or else as Windows-1252, or, with one of its five unassigned bytes, as Latin-1."""
     for encoding in ("utf-8", "cp1252"):
         try:
             return line.decode(encoding)

@@ -1,7 +1,7 @@
 """Values of columns: ids to numbers, times to microseconds, anything to text.
 
-On the path of the data: between batches of rows (`distill.data_files`) and the arrays of `distill.data_log`.
-Pure; the same id is the same whether a file holds it as text or as a number.
+On the path of the data: between batches of rows (`distill.data.files`) and the events of a log (`distill.data.log`).
+Pure functions; an id is the same whether a file contains it as text or as a number.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ ISO_8601 = (
 
 
 def as_ids(values: pl.Series) -> pl.Series:
-    """Return ids as text: whole numbers without a point, outer white space off, nothing as null.
+    """Return ids as text: integers without a decimal point, surrounding white space removed, empty ids as null.
 
-    :raises DataError: if the column holds something that cannot be an id (lists, bytes, objects).
+    :raises DataError: if the column contains values that cannot be ids (lists, bytes, objects).
     """
     kind = values.dtype
     if kind.is_nested() or kind in (pl.Binary, pl.Object):
@@ -47,10 +47,10 @@ def as_ids(values: pl.Series) -> pl.Series:
 
 
 class IdIndex:
-    """Numbers ids in order of first appearance, batch by batch; only distinct ids are ever made text."""
+    """Numbers ids in order of first appearance, batch by batch; only distinct ids are converted to text."""
 
     def __init__(self, known: pl.Series | None = None) -> None:
-        """Start with known ids, String, distinct, numbered in their order."""
+        """Start with known ids: String, distinct, numbered in their order."""
         names = pl.Series("name", [], dtype=pl.String) if known is None else known.rename("name")
         self._table = _numbered(names, 0)
 
@@ -60,11 +60,11 @@ class IdIndex:
         return self._table["name"]
 
     def __len__(self) -> int:
-        """Return how many ids there are."""
+        """Return the number of ids."""
         return self._table.height
 
     def numbers(self, ids: pl.Series) -> NDArray[np.int32]:
-        """Return each id's number, int32 [n], giving new ids the next ones; `MISSING` where there is none."""
+        """Return each id's number, int32 [n]; new ids get the next numbers, null ids get `MISSING`."""
         if not (ids.dtype.is_integer() or ids.dtype == pl.String):
             ids = as_ids(ids)
         ids = ids.rename("id")
@@ -87,9 +87,9 @@ def _numbered(names: pl.Series, first: int) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Times:
-    """Times read. values: int64 [n], microseconds since 1970 UTC, or plain numbers.
+    """The times of a column. values: int64 [n], microseconds since 1970 UTC, or plain numbers.
 
-    The masks are bool [n] and exclude each other; values under them mean nothing.
+    The masks are bool [n]; at most one is set for a row, and the row's value is then undefined.
     """
 
     values: NDArray[np.int64]
@@ -99,10 +99,10 @@ class Times:
 
 
 def find_unit(values: pl.Series, position: bool = False) -> Unit | None:
-    """Tell a column's unit from the middle of its values; None if it has none to go by.
+    """Return the unit of a column of times, determined from the median value; None if the column is empty.
 
-    Epoch numbers are told apart by size: those of 1990 to 2099 overlap in no two units. Other numbers are
-    only an order. Text that is not numbers, dates and datetimes are "calendar".
+    Units of epoch numbers differ in magnitude: the ranges from 1990 to 2099 do not overlap. Other numbers only give an
+    order ("number"). Dates, datetimes and text that is not a number are "calendar".
     """
     if values.dtype.is_temporal():
         return "calendar"
@@ -124,7 +124,7 @@ def find_unit(values: pl.Series, position: bool = False) -> Unit | None:
 
 
 def read_times(values: pl.Series, unit: Unit) -> Times:
-    """Read times in a known unit. Calendar times without a zone are UTC; plain numbers must be whole.
+    """Read times in a known unit. Calendar times without a zone are UTC; plain numbers must be integers.
 
     :param values: numbers, text of numbers or of ISO 8601 (date, or date and time), or dates and datetimes.
     """
@@ -146,7 +146,7 @@ def _numbers(values: pl.Series, unit: Unit) -> tuple[NDArray[np.int64], NDArray[
     if values.dtype == pl.String:
         values = values.str.strip_chars()
     floats = as_numbers(values)
-    # Whole numbers keep all their digits; a float holds nanoseconds since 1970 only to some hundreds.
+    # Integers keep all their digits; as a float64, nanoseconds since 1970 are exact only to some hundreds.
     exact = values.cast(pl.Int64, strict=False) if not values.dtype.is_float() else None
     if exact is None:
         whole, is_whole = np.zeros(len(values), np.int64), np.zeros(len(values), np.bool_)
@@ -168,7 +168,7 @@ def _numbers(values: pl.Series, unit: Unit) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _calendar(values: pl.Series) -> pl.Series:
-    """Microseconds since 1970 UTC, Int64, null where unreadable."""
+    """Return microseconds since 1970 UTC, Int64, null where a value is not a calendar time."""
     if values.dtype.is_temporal():
         if values.dtype in (pl.Time, pl.Duration):
             raise DataError(f"column {values.name!r} is {values.dtype}; a timestamp needs a date")
@@ -186,16 +186,16 @@ def _calendar(values: pl.Series) -> pl.Series:
 
 
 def as_numbers(values: pl.Series) -> NDArray[np.float64]:
-    """Return numbers, or text of numbers, as float64 [n]; NaN where there is none."""
+    """Return numbers, or text of numbers, as float64 [n]; NaN for other values."""
     if values.dtype == pl.String:
         values = values.str.strip_chars()
     return np.asarray(values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy(), np.float64)
 
 
 def as_text(values: pl.Series) -> pl.Series:
-    """Return any column as text, String; lists joined with commas, nothing as null.
+    """Return any column as text, String; lists are joined with commas, empty values are null.
 
-    :raises DataError: if the column holds objects or bytes.
+    :raises DataError: if the column contains objects or bytes.
     """
     if isinstance(values.dtype, (pl.List, pl.Array)):
         joined = pl.first().cast(pl.List(pl.String)).list.drop_nulls().list.join(", ")
@@ -204,7 +204,7 @@ def as_text(values: pl.Series) -> pl.Series:
 
 
 def is_text(values: pl.Series) -> bool:
-    """Tell whether most of a text column's values are words: with a letter, and not an address on the web."""
+    """Return whether most values of a text column contain a letter and are not web addresses."""
     given = values.drop_nulls()
     words = given.str.contains(r"\p{L}") & ~given.str.contains(r"^https?://")
     return len(given) > 0 and 2 * int(words.sum()) > len(given)

@@ -46,7 +46,7 @@ class Next:
         return 8.0 * torch.nn.functional.one_hot((newest + 1) % N_ITEMS, N_ITEMS).float()
 
 
-def questions(train):
+def cases(train):
     return EvalSet(train.last(3), np.array([(h[-1] + 1) % N_ITEMS for h in train], np.int32))
 
 
@@ -81,7 +81,7 @@ def test_graph_logits_are_a_distribution_with_and_without_history():
     assert int(logits[0].argmax()) == 4
 
 
-def test_questions_after_training_are_asked_of_the_whole_graph():
+def test_validation_cases_are_scored_by_the_whole_graph():
     train = ring(users=7)
     folds, whole = cross_fitted_graph(train, N_ITEMS, folds=7), cross_fitted_graph(train, N_ITEMS, folds=1)
     batch = history_batch(train.last(3), 20)
@@ -91,7 +91,7 @@ def test_questions_after_training_are_asked_of_the_whole_graph():
 @pytest.mark.parametrize("combine", ["geometric", "arithmetic"])
 def test_weights_go_to_the_member_that_knows(combine):
     members = {"knows": Next(), "noise": Fixed(np.random.default_rng(0).normal(size=N_ITEMS))}
-    weights, quality = fit_committee(members, questions(ring()), N_ITEMS, 20, combine)
+    weights, quality = fit_committee(members, cases(ring()), N_ITEMS, 20, combine)
     assert quality["committee"] < min(quality["knows"], quality["noise"]) + 1e-4
     if combine == "geometric":
         assert weights.exponents["knows"] > 10 * abs(weights.exponents["noise"]) / 8
@@ -120,7 +120,7 @@ def test_the_arithmetic_mean_is_the_sum_of_the_members():
 def test_people_who_never_come_back_teach_the_committee_not_to_repeat():
     train = ring()
     repeats = Fixed(np.zeros(N_ITEMS))
-    weights, _ = fit_committee({"flat": repeats}, questions(train), N_ITEMS, 20)
+    weights, _ = fit_committee({"flat": repeats}, cases(train), N_ITEMS, 20)
     assert weights.seen < -3
     ranked = ItemRanker(Committee({"flat": repeats}, weights), 20).rank(train.last(3), 7, exclude_seen=False)
     for row, history in zip(ranked, train.last(3), strict=True):

@@ -34,7 +34,7 @@ def test_folds_are_of_equal_size_and_leave_their_users_out():
         assert rest.starts.tolist() == train.starts[users.of_user != fold].tolist()
 
 
-def test_every_position_is_answered_by_the_model_without_its_user():
+def test_every_position_is_scored_by_the_model_without_its_user():
     train, users = histories(), UserFolds.deal(11, 3)
     model = CrossFitted(Says(9), [Says(fold) for fold in range(3)], users.of_events(train))
     for micro_batches in WindowBatches(train, 20, 4, seed=0).epoch(0):
@@ -45,7 +45,7 @@ def test_every_position_is_answered_by_the_model_without_its_user():
             assert torch.equal(said, said[:, :1].expand(-1, 4))
 
 
-def test_a_copy_is_answered_by_the_model_without_its_user():
+def test_a_copy_is_scored_by_the_model_without_its_user():
     train, users = histories(), UserFolds.deal(11, 5)
     made = augment(train, 2, drop=0.3, swap=0.3)
     fold_of = users.of_events(made)
@@ -54,7 +54,7 @@ def test_a_copy_is_answered_by_the_model_without_its_user():
         assert set(mine.tolist()) <= {int(users.of_user[number % 11])}
 
 
-def test_questions_that_are_no_training_positions_go_to_the_model_of_everybody():
+def test_cases_that_are_not_training_positions_are_scored_by_the_model_of_all_users():
     train, users = histories(), UserFolds.deal(11, 3)
     model = CrossFitted(Says(9), [Says(fold) for fold in range(3)], users.of_events(train))
     assert (model.item_logits(history_batch(train.last(2), 20)) == 9).all()

@@ -118,7 +118,7 @@ class TestRows:
         assert dataset.report.counts.rows_filtered == 2
         assert_accounted(dataset.report)
 
-    def test_too_many_bad_rows_are_refused_whatever_the_rules_say(self, tmp_path):
+    def test_too_many_bad_rows_are_refused_also_if_rows_are_to_be_dropped(self, tmp_path):
         log = LOG + "u1,10,never\n" * 2
         with pytest.raises(DataError, match=r"(?s)D314.*33\.3% of 6 rows.*D304.*log\.csv:6"):
             load(tmp_path, log, config=DataConfig(max_bad_share=0.3))

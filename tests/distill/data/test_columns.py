@@ -38,7 +38,7 @@ class TestColumns:
             ("user_id,item_id,item_id", DataConfig(item="item_id"), "several columns"),
             ("user_id,item_id,x", DataConfig(keep_events=("buy",)), r"data\.event"),
             ("user_id,item_id,x", DataConfig(min_rating=3), r"data\.rating"),
-            ("user_id,item_id,time", DataConfig(timestamp="time", position="time"), "keep the one"),
+            ("user_id,item_id,time", DataConfig(timestamp="time", position="time"), "remove one of them"),
         ],
     )
     def test_a_missing_or_ambiguous_column_is_refused_with_the_option_to_set(self, tmp_path, header, config, words):

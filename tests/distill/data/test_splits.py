@@ -1,4 +1,4 @@
-"""Splits: nothing leaks from a question's answer or its future into training, and no event is lost or made up."""
+"""Splits: nothing leaks from a target or its future into training, and no event is lost or invented."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestLeaveOneOut:
 
     @quick
     @given(lengths)
-    def test_every_event_is_trained_on_or_asked_for_exactly_once(self, sizes):
+    def test_every_event_is_trained_on_or_a_target_exactly_once(self, sizes):
         assume(max(sizes) >= 3)
         users = users_of(sizes)
         split = leave_one_out(users)
@@ -81,7 +81,7 @@ class TestLeaveOneOut:
 
     @quick
     @given(lengths)
-    def test_nothing_asked_for_is_seen_before(self, sizes):
+    def test_no_target_is_seen_before(self, sizes):
         assume(max(sizes) >= 3)
         split = leave_one_out(users_of(sizes))
         train = set(split.train.events().tolist())
@@ -94,7 +94,7 @@ class TestLeaveOneOut:
         assert split.train.lengths.tolist() == [2, 1, 0, 1]
         assert (len(split.valid), len(split.test)) == (1, 1)
 
-    def test_a_log_without_a_question_is_refused(self):
+    def test_a_log_without_a_case_is_refused(self):
         with pytest.raises(DataError, match="3 events"):
             leave_one_out(users_of([2, 2, 1]))
 
@@ -127,7 +127,7 @@ class TestGlobalTime:
 
     @quick
     @given(timed_logs(), st.sampled_from([0.1, 0.2, 0.3]))
-    def test_nothing_is_learnt_from_the_future(self, log, share):
+    def test_nothing_is_learned_from_the_future(self, log, share):
         users, times = log
         assume(len(times) > 0)
         first, second = moments(times, share, share)
@@ -158,7 +158,7 @@ class TestGlobalTime:
         trained = split.train.events().tolist()
         assert Counter(trained) == Counter(np.flatnonzero(times < first).tolist())
         assert (split.train.lengths > 0).all()
-        asked = [
+        expected = [
             history[np.searchsorted(times[history], moment)]
             for begin, moment in ((first, first), (second, second))
             for history in users
@@ -167,9 +167,9 @@ class TestGlobalTime:
             and (times[history] >= moment).any()
             and (moment == second or times[history[np.searchsorted(times[history], moment)]] < second)
         ]
-        assert sorted([*split.valid.targets.tolist(), *split.test.targets.tolist()]) == sorted(asked)
+        assert sorted([*split.valid.targets.tolist(), *split.test.targets.tolist()]) == sorted(expected)
 
     @pytest.mark.parametrize("times", [[0, 0, 0, 0], [0, 1, 2, 2]])
-    def test_a_window_without_a_question_is_refused(self, times):
+    def test_a_window_without_a_case_is_refused(self, times):
         with pytest.raises(DataError, match="window"):
             global_time(users_of([4]), np.array(times), 0.25, 0.25)

@@ -184,7 +184,7 @@ def test_constants_out_of_range_are_refused():
 
 
 @pytest.mark.beauty
-def test_on_amazon_beauty_the_baselines_stand_where_they_were_measured(beauty):
+def test_on_amazon_beauty_the_baselines_have_the_metrics_that_were_measured(beauty):
     from pocketrec.distill.data.load import load_dataset
 
     dataset = load_dataset(beauty / "interactions.csv.gz", None, DataConfig())

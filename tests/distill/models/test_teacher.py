@@ -30,9 +30,9 @@ def test_packed_rows_score_as_each_history_alone(prompt, tuning):
 
 
 def test_a_prompt_changes_what_is_recommended():
-    plain, asked = teacher(0), teacher(3)
-    asked.load_state_dict({**plain.state_dict(), "prompt": asked.prompt})
-    assert (scores(plain) - scores(asked)).abs().max() > 0.01
+    without, with_prompt = teacher(0), teacher(3)
+    with_prompt.load_state_dict({**without.state_dict(), "prompt": with_prompt.prompt})
+    assert (scores(without) - scores(with_prompt)).abs().max() > 0.01
 
 
 def test_the_loss_is_the_cross_entropy_of_the_logits():

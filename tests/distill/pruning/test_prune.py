@@ -1,4 +1,4 @@
-"""Pruning as a whole: it takes what was asked for, resumes where it was, and leaves an ordinary student."""
+"""Pruning as a whole: it reaches its target, resumes where it was, and leaves an ordinary student."""
 
 from __future__ import annotations
 

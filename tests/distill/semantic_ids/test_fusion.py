@@ -14,7 +14,7 @@ def clustered(n=120, dim=12, clusters=10, seed=0):
     return (centres[np.arange(n) % clusters] + 0.2 * generator.normal(size=(n, dim))).astype(np.float32)
 
 
-def test_an_unseen_item_stands_where_its_text_predicts():
+def test_an_unseen_item_gets_the_vector_that_its_text_predicts():
     # Collaborative vectors are a linear function of text, so the prediction can be exact.
     text = clustered(200)
     config = SidConfig(codes=8, text_dim=12, collaborative_dim=12)

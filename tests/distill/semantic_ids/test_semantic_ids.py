@@ -67,7 +67,7 @@ def test_damaged_files_are_refused_with_the_way_out(ids, tmp_path, name):
         SemanticIds.load(tmp_path)
 
 
-def test_a_new_item_takes_a_free_sid_and_moves_nobody(ids):
+def test_a_new_item_takes_a_free_sid_and_changes_no_other(ids):
     new = clustered(30, seed=5)
     given_rows = ids.rows.copy()
     rows = ids.assign(Sources(text=new))

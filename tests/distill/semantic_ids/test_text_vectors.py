@@ -24,7 +24,7 @@ def test_like_texts_are_near_and_all_have_length_one(vectors):
     assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2] + 0.2
 
 
-def test_a_text_gets_the_same_vector_whatever_stands_beside_it(vectors):
+def test_a_text_gets_the_same_vector_in_any_batch(vectors):
     alone = encode_texts([TEXTS[1]], TextConfig())
     np.testing.assert_allclose(alone[0], vectors[1], atol=1e-5)
     one_by_one = encode_texts(TEXTS, TextConfig(batch_size=1))

@@ -184,7 +184,7 @@ def test_features_are_cosine_and_distance_through_the_projection(train, tmp_path
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_intermediate_blocks_are_asked_for_the_answer_too(train, tmp_path):
+def test_intermediate_blocks_have_a_loss_too(train, tmp_path):
     student = tiny_student(seed=0, layers=2)
     labels = labels_of(train, tmp_path)
     assert loss(train, labels, student, intermediate=1.0).item() > 0

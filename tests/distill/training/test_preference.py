@@ -63,7 +63,7 @@ def batch_of(train=TRAIN):
     return batch
 
 
-def questions(batch, train=TRAIN):
+def positions_of(batch, train=TRAIN):
     """The batch's positions, as (event, history, target, is it the newest of its history)."""
     out = []
     for event, target in zip(batch.events.tolist(), batch.targets.tolist(), strict=True):
@@ -98,7 +98,7 @@ def step(model, loss, rate):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_loss_comes_from_the_batch_alone_whatever_the_random_state_and_however_it_is_split(method):
+def test_the_loss_depends_on_the_batch_only_not_on_the_random_state_or_its_split(method):
     model = model_of(method, student=tiny_student(dropout=0.5)).train()
     torch.manual_seed(1)
     whole = model(batch_of())
@@ -160,7 +160,7 @@ def rejected_of(model, history, target, number):
 def test_the_loss_of_s_dpo_is_the_papers_by_brute_force(number):
     # A beam wider than the catalogue has slots that do not exist.
     model, total = model_of("s-dpo", negatives=number), 0.0
-    for _, history, target, _ in questions(batch_of()):
+    for _, history, target, _ in positions_of(batch_of()):
         after, before = (brute_force(m, ROWS[history], ROWS) for m in (model.student, model.reference))
         reward = (BETA * (after - before)).tolist()
         rejected = rejected_of(model, history, target, number)
@@ -180,7 +180,7 @@ def test_a_step_of_s_dpo_raises_the_chosen_over_the_rejected():
 
     def margins():
         out = []
-        for _, history, target, _ in questions(batch_of()):
+        for _, history, target, _ in positions_of(batch_of()):
             scores = brute_force(model.student, ROWS[history], ROWS)
             out.append(scores[target] - scores[rejected_of(model, history, target, ITEMS - 1)].mean())
         return np.array(out)
@@ -220,7 +220,7 @@ def plain_grpo(model, negatives):
     """GRPO one history and one item at a time, the group by sorting the whole catalogue: the value, and a surrogate
     with the same gradient."""  # fmt: skip
     value, surrogate = torch.zeros(()), torch.zeros(())
-    for _, history, target, newest in questions(batch_of()):
+    for _, history, target, newest in positions_of(batch_of()):
         if not newest:
             continue
         order = np.argsort(-brute_force(model.student, ROWS[history], ROWS), kind="stable")[:negatives].tolist()
@@ -312,7 +312,7 @@ def train(method, folder, stop_at=None):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_an_interrupted_stage_goes_on_exactly_where_it_was(tmp_path, method):
+def test_an_interrupted_stage_resumes_exactly_where_it_was(tmp_path, method):
     whole, expected = train(method, tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(method, tmp_path / "cut", stop_at=2)
