@@ -1,7 +1,7 @@
-"""Signing keys of a repository: ed25519, one PEM file each, encrypted unless the caller insists otherwise.
+"""Signing keys of a repository: ed25519, one PEM file each, encrypted unless the caller chooses otherwise.
 
 A key's file is named `<role>-<first 8 digits of its id>.pem`. Keys may also come from the environment, as PEM text in
-`POCKETREC_KEY_<ROLE>`, so that a build machine needs no key file. They are never written into a repository.
+`POCKETREC_KEY_<ROLE>`, so that a build machine needs no key files. Keys are never written into a repository.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pocketrec.runtime.errors import ConfigError, MissingExtraError, SyncError
+from pocketrec.runtime.files.atomic import atomic_file
 
 if TYPE_CHECKING:
     from securesystemslib.signer import CryptoSigner
@@ -38,35 +39,36 @@ class SigningKey:
 
 
 def create_keys(folder: str | Path, roles: Sequence[str] = ROLES, passphrase: str | None = None) -> list[Path]:
-    """Make one new key for each role named.
+    """Make a new key for each role. Only the owner can read the files, and each is written whole or not at all.
 
-    :param folder: made if missing, for its owner alone.
-    :param roles: of `ROLES`; a role named twice gets two keys.
-    :param passphrase: what the files are encrypted with; None: they are not.
+    :param folder: made if it is missing, for the owner alone.
+    :param roles: of `ROLES`; a role that is named twice gets two keys.
+    :param passphrase: encrypts the files; None: they are not encrypted.
     :return: paths of the files.
-    :raises ConfigError: on an unknown role, or an empty passphrase.
+    :raises ConfigError: if there is no such role, or the passphrase is empty.
     :raises OSError: if a file cannot be written.
     """
     from cryptography.hazmat.primitives import serialization
 
     if unknown := [role for role in roles if role not in ROLES]:
-        raise ConfigError(f"there is no role {unknown[0]!r}; choose of {', '.join(ROLES)}")
+        raise ConfigError(f"there is no role {unknown[0]!r}; choose {', '.join(ROLES)}")
     if passphrase == "":
-        raise ConfigError("the passphrase is empty; give one, or ask for plain keys")
+        raise ConfigError("the passphrase is empty; give one, or use --plain for keys without encryption")
     folder = Path(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:
-        lock = serialization.BestAvailableEncryption(passphrase.encode())
+        encryption = serialization.BestAvailableEncryption(passphrase.encode())
     paths = []
     for role in roles:
         signer = _crypto_signer().generate_ed25519()
         private = serialization.load_pem_private_key(signer.private_bytes, None)
-        pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
+        pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
         path = folder / f"{role}-{signer.public_key.keyid[:8]}.pem"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
+        with atomic_file(path) as temporary:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(pem)
         paths.append(path)
     return paths
 
@@ -74,11 +76,11 @@ def create_keys(folder: str | Path, roles: Sequence[str] = ROLES, passphrase: st
 def load_keys(
     folder: str | Path | None, passphrase: str | None = None, environment: Mapping[str, str] | None = None
 ) -> list[SigningKey]:
-    """Read all keys of a folder, and those of the environment.
+    """Read all keys of a folder, and those in the environment.
 
-    :param folder: files that are not named like keys are passed over; None: the environment alone.
-    :param environment: None: the process's own.
-    :raises SyncError: if there is no key at all, one is damaged, or the passphrase is not its own.
+    :param folder: files with other names are skipped; None: only the environment.
+    :param environment: None: the environment of this process.
+    :raises SyncError: if there is no key, a key is damaged, or the passphrase does not decrypt it.
     """
     environment = os.environ if environment is None else environment
     keys = []
@@ -87,19 +89,19 @@ def load_keys(
             keys.append(SigningKey(role, _read_pem(pem.encode(), passphrase, _VARIABLE + role.upper())))
     if folder is not None:
         if not Path(folder).is_dir():
-            raise SyncError(f"{folder} is no folder of keys; make one with `pocketrec keys create --out {folder}`")
+            raise SyncError(f"there is no folder {folder}; make keys with `pocketrec keys create --out {folder}`")
         for path in sorted(Path(folder).iterdir()):
             if named := _FILE.fullmatch(path.name):
                 keys.append(SigningKey(named[1], _read_pem(path.read_bytes(), passphrase, path.name)))
     if not keys:
-        raise SyncError("there are no signing keys; give a folder that `pocketrec keys create` made")
+        raise SyncError("there are no signing keys; give the folder that `pocketrec keys create` made")
     return keys
 
 
 def load_key(path: str | Path, role: str, passphrase: str | None = None) -> SigningKey:
-    """Read one key file for a role, whatever its name.
+    """Read the file of one key for a role. The file's name does not matter.
 
-    :raises SyncError: if it is missing or damaged, or the passphrase is not its own.
+    :raises SyncError: if it is missing or damaged, or the passphrase does not decrypt it.
     """
     try:
         pem = Path(path).read_bytes()
@@ -116,12 +118,12 @@ def _read_pem(pem: bytes, passphrase: str | None, name: str) -> CryptoSigner:
         private = serialization.load_pem_private_key(pem, passphrase.encode() if passphrase else None)
     except TypeError as error:
         if passphrase and "not encrypted" in str(error):
-            return _read_pem(pem, None, name)  # a plain key among encrypted ones
+            return _read_pem(pem, None, name)  # an unencrypted key among encrypted ones
         raise SyncError(f"the key {name} is encrypted; put its passphrase into {PASSPHRASE}") from error
     except ValueError as error:
-        raise SyncError(f"the key {name} cannot be read: a wrong passphrase, or a damaged file") from error
+        raise SyncError(f"the key {name} cannot be read: the passphrase is wrong, or the file damaged") from error
     if not isinstance(private, Ed25519PrivateKey):
-        raise SyncError(f"the key {name} is no ed25519 key; make one with `pocketrec keys create`")
+        raise SyncError(f"the key {name} is not an ed25519 key; make one with `pocketrec keys create`")
     return _crypto_signer()(private)
 
 

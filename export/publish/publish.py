@@ -1,7 +1,9 @@
 """Publishing a bundle as a release of a channel. What a release is: `pocketrec.runtime.sync.release`.
 
-Files go in first, under names that hold their hashes; then the signed metadata that refers to them. Publishing the same
-bundle with the same settings again changes nothing.
+- The files are written first, under names that hold their hashes, then the signed metadata that refers to them. A
+  reader finds every file of the metadata that it has.
+- Publishing the same bundle with the same settings again changes nothing.
+- No release number is given twice, not even that of a release that was withdrawn.
 """
 
 from __future__ import annotations
@@ -9,15 +11,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pocketrec.export.publish.keys import SigningKey
 from pocketrec.export.publish.patches import make_patch
-from pocketrec.export.publish.repository import Repository
+from pocketrec.export.publish.repository import ONLINE, Repository
 from pocketrec.runtime.bundle.bundle import MANIFEST_FILE, Bundle, describe_file, open_bundle
 from pocketrec.runtime.bundle.manifest import TRIE_FILE
 from pocketrec.runtime.errors import ConfigError, SyncError
-from pocketrec.runtime.files.atomic import atomic_write, link_or_copy, open_plain, sha256_of
+from pocketrec.runtime.files.atomic import (
+    atomic_write,
+    link_or_copy,
+    make_folder,
+    open_plain,
+    sha256_of,
+    sync_to_disk,
+)
 from pocketrec.runtime.session import model_id
 from pocketrec.runtime.sync.patch import MAX_WINDOW_LOG
 from pocketrec.runtime.sync.release import (
@@ -35,16 +44,16 @@ if TYPE_CHECKING:
     from tuf.api.metadata import Targets
 
 COUNT_FIELD: Final = "x-pocketrec-releases"  # in targets: the greatest release ever made, withdrawn ones included
-WORTH: Final = 0.5  # of a file's bytes: larger patches are not kept
-ONLINE: Final = ("targets", "snapshot", "timestamp")
+MAX_PATCH_SHARE: Final = 0.5  # of the file's bytes; a larger patch is not kept
 
 
 @dataclass(frozen=True)
 class PublishSettings:
     """How to publish.
 
-    Attributes: `share`, of the devices that may have it, in [0, 1]; `minimum_runtime`, the least version of pocketrec
-    that opens it; `keep`, releases of the channel that stay; `patches`, older tries that a patch is made from.
+    Attributes: `share`, of the devices that may have the release, in [0, 1]; `minimum_runtime`, the least version of
+    pocketrec that opens it; `keep`, how many releases of the channel stay; `patches`, from how many older tries a patch
+    is made.
     """
 
     channel: str = "stable"
@@ -56,7 +65,8 @@ class PublishSettings:
     def __post_init__(self) -> None:
         """Check every value.
 
-        :raises ConfigError: on one out of range.
+        :raises ConfigError: if a number is out of range.
+        :raises SyncError: if the channel or the version has another form.
         """
         check_channel(self.channel)
         check_version(self.minimum_runtime)
@@ -64,13 +74,17 @@ class PublishSettings:
             raise ConfigError(f"share is {self.share}; it must be from 0 to 1")
         if self.keep < 1 or self.patches < 0:
             raise ConfigError(
-                f"keep is {self.keep} and patches {self.patches}; keep 1 release or more, patches 0 or more"
+                f"keep is {self.keep} and patches {self.patches}; keep must be 1 or more, patches 0 or more"
             )
 
 
 @dataclass(frozen=True)
 class Published:
-    """What publishing did. `bytes`: of the files that were new; `patches`: base release → bytes of the patch."""
+    """What publishing did.
+
+    Attributes: `changed`, whether the repository was; `bytes`, of the files that were new, patches included; `patches`,
+    base release -> bytes of the patch.
+    """
 
     release: int
     channel: str
@@ -82,10 +96,10 @@ class Published:
 def publish(
     bundle: str | Path, repository: Repository, keys: Sequence[SigningKey], settings: PublishSettings | None = None
 ) -> Published:
-    """Publish a bundle; a repository that does not exist yet is made with these keys.
+    """Publish a bundle. If there is no repository yet, one is made with these keys.
 
     :raises BundleError: if the bundle is damaged.
-    :raises SyncError: if keys are missing, another process publishes, or the repository is damaged.
+    :raises SyncError: if keys are missing, another process is publishing, or the repository is damaged.
     """
     settings = settings or PublishSettings()
     checked = open_bundle(bundle)
@@ -113,7 +127,7 @@ def publish(
 
 
 def releases(targets: Targets) -> dict[str, dict[int, ReleaseInfo]]:
-    """All releases: channel → number → what is signed beside it, rising."""
+    """Return all releases: channel -> release -> its signed data; channels by name, releases ascending."""
     found: dict[str, dict[int, ReleaseInfo]] = {}
     for path, target in targets.targets.items():
         named = split_path(path)
@@ -123,9 +137,9 @@ def releases(targets: Targets) -> dict[str, dict[int, ReleaseInfo]]:
 
 
 def withdraw(repository: Repository, keys: Sequence[SigningKey], channel: str, release: int) -> None:
-    """Take a release back: clients go to the greatest that is left.
+    """Withdraw a release. Clients go to the greatest that is left to them.
 
-    :raises SyncError: if there is none of that number.
+    :raises SyncError: if the channel has no such release, keys are missing, or another process is publishing.
     """
     with repository.change():
         before, state = repository.load(), repository.load()
@@ -136,64 +150,6 @@ def withdraw(repository: Repository, keys: Sequence[SigningKey], channel: str, r
         repository.sweep(before, state)
 
 
-def renew(repository: Repository, keys: Sequence[SigningKey], roles: Sequence[str] = ("snapshot", "timestamp")) -> None:
-    """Sign roles anew, with new days of expiry: snapshot and timestamp by a timer, the root once a year.
-
-    :param roles: of "root", "targets", "snapshot" and "timestamp"; what refers to them is signed anew, too.
-    :raises SyncError: if a role has too few keys.
-    """
-    if unknown := [role for role in roles if role not in ("root", *ONLINE)]:
-        raise ConfigError(f"there is no role {unknown[0]!r}; choose of root, {', '.join(ONLINE)}")
-    with repository.change():
-        before, state = repository.load(), repository.load()
-        first = min((ONLINE.index(role) for role in roles if role in ONLINE), default=len(ONLINE) - 1)
-        repository.commit(state, keys, ONLINE[first:])
-        if "root" in roles:
-            repository.write_root(state, keys, before.root.signed)
-        repository.sweep(before, state)
-
-
-def rotate(
-    repository: Repository, keys: Sequence[SigningKey], new: SigningKey | None = None, remove: str | None = None
-) -> int:
-    """Give a role a new key, take one from it, or both; return the root's new version.
-
-    All of the role's metadata is signed anew. A new root is signed by the keys of the old root and of the new.
-
-    :param keys: keys of the root, and those that sign the others.
-    :param remove: first digits of a key's id.
-    :raises SyncError: if no key or several have these digits, or too few are left.
-    """
-    with repository.change():
-        before, state = repository.load(), repository.load()
-        root = state.root.signed
-        if new:
-            root.add_key(new.signer.public_key, new.role)
-        if remove:
-            _revoke(root, remove, new.role if new else None)
-        everyone = [*keys, *([new] if new else [])]
-        # First what both roots accept, then the root: clients of either find metadata that they trust.
-        repository.commit(state, everyone, ONLINE, before.root.signed)
-        repository.write_root(state, everyone, before.root.signed)
-        repository.sweep(before, state)
-        return int(root.version)
-
-
-def _revoke(root: Any, digits: str, role: str | None) -> None:
-    found = [
-        (name, keyid)
-        for name, asked in root.roles.items()
-        for keyid in asked.keyids
-        if keyid.startswith(digits) and role in (None, name)
-    ]
-    if len(found) != 1:
-        raise SyncError(f"{len(found)} keys have an id that begins with {digits}; give one that names a single key")
-    name, keyid = found[0]
-    if len(root.roles[name].keyids) <= root.roles[name].threshold:
-        raise SyncError(f"{name} would have fewer keys than its threshold; add a key with --new first")
-    root.revoke_key(keyid, name)
-
-
 def _info(bundle: Bundle, settings: PublishSettings, release: int) -> ReleaseInfo:
     model = bundle.manifest.model
     return ReleaseInfo(
@@ -202,7 +158,7 @@ def _info(bundle: Bundle, settings: PublishSettings, release: int) -> ReleaseInf
 
 
 def _release_of(bundle: Bundle, targets: Targets, channel: str) -> tuple[int, bool]:
-    """The bundle's release, and whether it is a new one: not the channel's newest already."""
+    """The bundle's release, and whether it is new: it is not if it is the channel's newest already."""
     newest = max(releases(targets).get(channel, {}), default=0)
     if newest:
         signed = targets.targets[target_path(channel, newest, MANIFEST_FILE)].hashes["sha256"]
@@ -212,7 +168,7 @@ def _release_of(bundle: Bundle, targets: Targets, channel: str) -> tuple[int, bo
 
 
 def _add_files(bundle: Bundle, repository: Repository, targets: Targets, channel: str, release: int) -> int:
-    """Put a bundle's files into the repository and among the targets; return the bytes that were new."""
+    """Put a bundle's files into the repository and its targets; return the bytes that were new."""
     from tuf.api.metadata import TargetFile
 
     present = {target.hashes["sha256"]: repository.place(target) for target in targets.targets.values()}
@@ -222,12 +178,13 @@ def _add_files(bundle: Bundle, repository: Repository, targets: Targets, channel
         path = target_path(channel, release, name)
         target = TargetFile(entry.bytes, {"sha256": entry.sha256}, path)
         place = repository.place(target)
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent)
         if entry.sha256 not in present:
             _copy(bundle.path / name, place, entry.sha256)
             written += entry.bytes
         elif not place.exists():  # the same bytes under another release's name
             link_or_copy(present[entry.sha256], place)
+            sync_to_disk(place.parent)
         targets.targets[path] = target
     return written
 
@@ -238,11 +195,11 @@ def _copy(source: Path, place: Path, sha256: str) -> None:
     with open_plain(place) as file:
         if sha256_of(file) != sha256:
             place.unlink()
-            raise SyncError(f"{source.name} changed while it was published; publish again")
+            raise SyncError(f"{source.name} was changed while it was published; publish again")
 
 
 def _add_patches(repository: Repository, targets: Targets, settings: PublishSettings, release: int) -> dict[int, int]:
-    """Patches of the trie from the channel's last tries; base release → bytes."""
+    """Add patches that make the trie from the channel's last tries; return base release -> bytes."""
     new = targets.targets[target_path(settings.channel, release, TRIE_FILE)]
     content = repository.place(new).read_bytes()
     made: dict[int, int] = {}
@@ -257,7 +214,7 @@ def _add_patches(repository: Repository, targets: Targets, settings: PublishSett
         if base.length + new.length > 1 << MAX_WINDOW_LOG:
             continue
         patch = make_patch(repository.place(base).read_bytes(), content)
-        if len(patch) <= WORTH * len(content):
+        if len(patch) <= MAX_PATCH_SHARE * len(content):
             path = patch_path(settings.channel, release, TRIE_FILE, base.hashes["sha256"])
             made[number] = _add_patch(repository, targets, path, patch)
     return made
@@ -273,7 +230,7 @@ def _add_patch(repository: Repository, targets: Targets, path: str, patch: bytes
 
 
 def _forget_old(targets: Targets, settings: PublishSettings) -> None:
-    """Drop all but the last releases of the channel, and patches to any release but its newest."""
+    """Drop all but the last releases of the channel, and the patches of every release but the newest."""
     numbers = sorted(releases(targets).get(settings.channel, {}))
     for number in numbers[: -settings.keep]:
         _drop(targets, settings.channel, number)

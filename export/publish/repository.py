@@ -1,10 +1,12 @@
 """The signed repository: TUF metadata over static files (The Update Framework, specification 1.0.x).
 
-Promises: a reader sees the state before a change or the one after it, never a mixture, since every file but
-`timestamp.json` has a name of its own, and `timestamp.json`, written last by one rename, is what makes a change real.
-What a killed change left behind has names that nothing signed refers to; the next change passes over its version
-numbers and sweeps its files away. One change at a time: the lock is the operating system's, and goes with the process.
-Files of the state before stay until the change after next, so that readers in the middle of a refresh find them.
+- A reader sees the state before a change or after it, never a mixture: every other file has a name that is used once,
+  and the change takes effect when `timestamp.json` is replaced, last, by one rename.
+- A file is on the disk (fsync) before metadata refers to it.
+- What a killed change left behind has names that no signed metadata refers to. The next change skips its version
+  numbers and deletes its files.
+- One change at a time. The lock is the operating system's, so it ends with the process.
+- The files of the state before stay until the change after next, so that readers in the middle of a refresh find them.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pocketrec.export.publish.keys import ROLES, SigningKey
 from pocketrec.runtime.errors import ConfigError, MissingExtraError, SyncError
-from pocketrec.runtime.files.atomic import atomic_write
+from pocketrec.runtime.files.atomic import atomic_write, make_folder
 
 if TYPE_CHECKING:
     from tuf.api.metadata import Metadata, Root, Snapshot, TargetFile, Targets, Timestamp
 
 METADATA, TARGETS, LOCK = "metadata", "targets", ".lock"
+ONLINE: Final = ("targets", "snapshot", "timestamp")  # the roles that publishing signs; each refers to the one before
 EXPIRES: Final[Mapping[str, int]] = {"root": 365, "targets": 90, "snapshot": 14, "timestamp": 2}  # days
 DAYS_FIELD: Final = "x-pocketrec-days"  # in root: how long each role's metadata lasts, signed like the rest
 _VERSIONED = re.compile(r"([1-9][0-9]*)\.(root|targets|snapshot)\.json")
@@ -32,7 +35,7 @@ _VERSIONED = re.compile(r"([1-9][0-9]*)\.(root|targets|snapshot)\.json")
 
 @dataclass
 class State:
-    """All metadata of a repository at one moment."""
+    """All metadata of a repository at one time."""
 
     root: Metadata[Root]
     targets: Metadata[Targets]
@@ -49,7 +52,10 @@ class Repository:
     """A repository in a folder. `change` locks it; reading needs no lock."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Name the folder; nothing is read yet."""
+        """Name the folder; nothing is read yet.
+
+        :raises MissingExtraError: if python-tuf is not installed.
+        """
         self.folder = Path(folder)
         try:
             import tuf  # noqa: F401
@@ -58,14 +64,14 @@ class Repository:
 
     @property
     def exists(self) -> bool:
-        """Whether there is anything signed."""
+        """Whether the folder holds signed metadata."""
         return (self.folder / METADATA / "timestamp.json").is_file()
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """Keep other publishers out.
+        """Keep other publishers out while the block runs.
 
-        :raises SyncError: if one is at work.
+        :raises SyncError: if another process is publishing.
         """
         from filelock import FileLock, Timeout
 
@@ -81,9 +87,10 @@ class Repository:
     ) -> State:
         """Write the first metadata: a root with these keys, and no targets.
 
-        :param thresholds: role → signatures needed; 1 where a role is not named.
-        :param days: role → days until its metadata expires.
-        :raises SyncError: if there is a repository, or too few keys.
+        :param thresholds: role -> how many signatures it needs; 1 for a role that is left out.
+        :param days: role -> days until its metadata expires.
+        :raises SyncError: if the folder holds a repository already, or a role has too few keys.
+        :raises ConfigError: if a threshold is below 1.
         """
         from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, Targets, Timestamp
 
@@ -99,15 +106,15 @@ class Repository:
             state.of(role).signed.version = 0  # the first that is committed is 1
         state.snapshot.signed.meta["targets.json"] = MetaFile(1)
         for role in ROLES:
-            _check_keys(state.root.signed, role, keys)
+            _signers(state.root.signed, role, keys)
         self.write_root(state, keys)
-        self.commit(state, keys, ("targets", "snapshot", "timestamp"))
+        self.commit(state, keys, ONLINE)
         return state
 
     def load(self) -> State:
-        """Read what is committed, following and checking every signature from the newest root.
+        """Read the committed metadata, and verify its signatures by the newest root.
 
-        :raises SyncError: if something is missing or damaged, or signatures do not suffice.
+        :raises SyncError: if a file is missing or damaged, or has too few signatures.
         """
         if not self.exists:
             raise SyncError(
@@ -134,19 +141,18 @@ class Repository:
     def commit(
         self, state: State, keys: Sequence[SigningKey], roles: Sequence[str], before: Root | None = None
     ) -> None:
-        """Sign and write the roles named, the timestamp last: only then the change is real.
+        """Sign and write roles, the timestamp last; with it the change takes effect.
 
-        :param roles: of "targets", "snapshot", "timestamp", in this order; a role before another needs the other.
-        :param before: the root that clients know, where `state` has a newer one that is not written yet: whatever is
-            signed then holds under both.
+        :param roles: of `ONLINE` and in its order; with a role, all that follow it.
+        :param before: the root that clients know, if `state` has a newer one that is not written yet. The metadata is
+            then signed for both roots.
         :raises SyncError: if a role has too few keys; nothing is written then.
         """
         from tuf.api.metadata import MetaFile
 
         root = state.root.signed
         signers = {
-            role: {**_check_keys(root, role, keys), **(_check_keys(before, role, keys) if before else {})}
-            for role in roles
+            role: {**_signers(root, role, keys), **(_signers(before, role, keys) if before else {})} for role in roles
         }
         for role in roles:
             metadata = state.of(role)
@@ -163,20 +169,29 @@ class Repository:
     def write_root(self, state: State, keys: Sequence[SigningKey], before: Root | None = None) -> None:
         """Sign and write the next root.
 
-        :param before: the root so far, whose keys must sign the new one, too; None: this is the first.
+        :param before: the root before it, whose keys must sign the next one, too; None: this is the first.
+        :raises SyncError: if there are too few keys; nothing is written then.
         """
         root = state.root.signed
         root.version, root.expires = (before.version if before else 0) + 1, _expiry(root, "root")
-        _sign(state.root, {**_check_keys(root, "root", keys), **(_check_keys(before, "root", keys) if before else {})})
+        _sign(state.root, {**_signers(root, "root", keys), **(_signers(before, "root", keys) if before else {})})
         atomic_write(self._metadata() / f"{root.version}.root.json", [state.root.to_bytes()])
 
+    def check_keys(self, state: State, keys: Sequence[SigningKey], roles: Sequence[str]) -> None:
+        """Make sure that the keys suffice for roles, before anything is written.
+
+        :raises SyncError: if a role has too few keys.
+        """
+        for role in roles:
+            _signers(state.root.signed, role, keys)
+
     def place(self, target: TargetFile) -> Path:
-        """Where a target's file lies."""
+        """Return the path of a target's file."""
         return self.folder / stored_name(target)
 
     def _metadata(self) -> Path:
         folder = self.folder / METADATA
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         return folder
 
     def _versions(self, role: str) -> list[int]:
@@ -190,7 +205,7 @@ class Repository:
         return max([committed, *self._versions(role)]) + 1
 
     def sweep(self, before: State, now: State) -> None:
-        """Delete what neither the state before nor the present one refers to, leftovers of killed changes included."""
+        """Delete files to which neither of two states refers, those of killed changes included; roots always stay."""
         keep = {path for state in (before, now) for path in _referred(state)}
         for folder in (self.folder / METADATA, self.folder / TARGETS):
             for path in sorted(folder.rglob("*"), reverse=True):  # a folder after what it holds
@@ -202,7 +217,7 @@ class Repository:
 
 
 def stored_name(target: TargetFile) -> str:
-    """Where a target lies, relative to the repository: TUF puts the hash before the file's name."""
+    """Return a target's path in the repository: TUF puts the hash before the file's name."""
     folder, _, name = target.path.rpartition("/")
     return f"{TARGETS}/{folder}/{target.hashes['sha256']}.{name}"
 
@@ -219,18 +234,18 @@ def _expiry(root: Root, role: str) -> datetime:
     return datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=days)
 
 
-def _check_keys(root: Root, role: str, keys: Sequence[SigningKey]) -> dict[str, Any]:
-    """The signers of a role, as many as it has, by key id.
+def _signers(root: Root, role: str, keys: Sequence[SigningKey]) -> dict[str, Any]:
+    """The signers of a role among the keys, by key id.
 
     :raises SyncError: if they are fewer than its threshold.
     """
-    asked = root.roles[role]
-    if asked.threshold < 1:
-        raise ConfigError(f"the threshold of {role} is {asked.threshold}; it must be at least 1")
-    signers = {key.id: key.signer for key in keys if key.id in asked.keyids}
-    if len(signers) < asked.threshold:
+    entry = root.roles[role]
+    if entry.threshold < 1:
+        raise ConfigError(f"the threshold of {role} is {entry.threshold}; it must be at least 1")
+    signers = {key.id: key.signer for key in keys if key.id in entry.keyids}
+    if len(signers) < entry.threshold:
         raise SyncError(
-            f"{role} needs {asked.threshold} of its {len(asked.keyids)} keys to sign, and {len(signers)} are at hand; "
+            f"{role} needs {entry.threshold} of its {len(entry.keyids)} keys to sign, and {len(signers)} were given; "
             "give the folder that holds them"
         )
     return signers

@@ -1,4 +1,4 @@
-"""What a repository holds, in plain dictionaries: for `pocketrec repo status` and whoever reads its JSON."""
+"""What a repository holds, as dictionaries that become JSON: for `pocketrec repo status`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pocketrec.runtime.sync.release import split_patch, split_path
 
 
 def describe(folder: str | Path) -> dict[str, Any]:
-    """Roles (version, expiry, threshold, key ids), channels (releases, newest first) and warnings.
+    """Return roles (version, expiry, threshold, key ids), channels (releases, newest first) and warnings.
 
-    :raises SyncError: if there is no repository, or it is damaged.
+    :raises SyncError: if the folder holds no repository, or a damaged one.
     """
     state = Repository(folder).load()
     root, now = state.root.signed, datetime.now(timezone.utc)
@@ -23,17 +23,17 @@ def describe(folder: str | Path) -> dict[str, Any]:
     for role in ROLES:
         signed = state.of(role).signed
         days = root.unrecognized_fields.get(DAYS_FIELD, {}).get(role, EXPIRES[role])
-        asked = root.roles[role]
+        entry, remedy = root.roles[role], f"run `pocketrec repo renew --role {role}`"
         roles[role] = {
             "version": signed.version,
             "expires": signed.expires.isoformat(),
-            "threshold": asked.threshold,
-            "keys": sorted(asked.keyids),
+            "threshold": entry.threshold,
+            "keys": sorted(entry.keyids),
         }
         if signed.expires <= now:
-            warnings.append(f"{role} has expired: clients refuse the repository; sign it anew")
+            warnings.append(f"{role} has expired, so clients refuse the repository; {remedy}")
         elif signed.expires - now < timedelta(days=days / 4):
-            warnings.append(f"{role} expires on {signed.expires:%Y-%m-%d %H:%M} UTC; sign it anew before")
+            warnings.append(f"{role} expires on {signed.expires:%Y-%m-%d %H:%M} UTC; {remedy} before")
     return {"roles": roles, "channels": _channels(state.targets.signed), "warnings": warnings}
 
 

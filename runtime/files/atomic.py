@@ -150,6 +150,18 @@ def old_folder(path: str | Path) -> Path:
     return path.with_name(f"{path.name}.old")
 
 
+def make_folder(path: str | Path) -> None:
+    """Make a folder and the folders above it, durably; those that are there stay as they are.
+
+    :raises OSError: if the disk refuses, or the path is a file.
+    """
+    path = Path(path)
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync_to_disk(folder.parent)
+
+
 def sync_to_disk(path: Path) -> None:
     """Make a file, or the renames in a folder, durable; does nothing where folders cannot be opened (Windows).
 

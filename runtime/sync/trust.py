@@ -111,6 +111,7 @@ class Trust:
             self._updater.refresh()
             for role in ROLES:
                 sync_to_disk(self.folder / f"{role}.json")
+            sync_to_disk(self.folder)
 
     def _make_updater(self) -> Updater:
         try:

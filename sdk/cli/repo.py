@@ -71,8 +71,8 @@ def repo_renew(
     as_json: Json = False,
 ) -> None:
     """Sign roles again before they expire: snapshot and timestamp every day, by a timer; the root once a year."""
-    from pocketrec.export.publish.publish import renew
     from pocketrec.export.publish.repository import Repository
+    from pocketrec.export.publish.roles import renew
     from pocketrec.export.publish.status import describe
 
     renew(Repository(repo), signing_keys(keys, repo), role or ["snapshot", "timestamp"])
@@ -97,15 +97,15 @@ def repo_rotate(
 ) -> None:
     """Replace a key of a role; apps accept it at their next refresh. Needs the root's keys."""
     from pocketrec.export.publish.keys import PASSPHRASE, ROLES, load_key
-    from pocketrec.export.publish.publish import rotate
     from pocketrec.export.publish.repository import Repository
+    from pocketrec.export.publish.roles import rotate_keys
 
     if new is None and remove is None:
         raise ConfigError("nothing to do; give --new, --remove or both")
     if role not in ROLES:
         raise ConfigError(f"there is no role {role!r}; choose {', '.join(ROLES)}")
     added = load_key(new, role, os.environ.get(PASSPHRASE)) if new else None
-    version = rotate(Repository(repo), signing_keys(keys, repo), added, remove)
+    version = rotate_keys(Repository(repo), signing_keys(keys, repo), added, remove)
     if as_json:
         print_json({"repo": str(repo), "root": version})
     else:

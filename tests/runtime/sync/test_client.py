@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import time
 
 import pytest
@@ -171,6 +173,25 @@ def test_events_report_the_steps_of_a_refresh(world):
     assert kinds[-2:] == [Verifying, Swapped]
     sizes = {e.file: e for e in events if isinstance(e, Downloading)}
     assert sizes["trie.safetensors"].done == sizes["trie.safetensors"].total
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads from /proc which file a descriptor is of")
+def test_a_version_and_its_metadata_are_on_the_disk_before_it_is_current(world, monkeypatch):
+    synced, real = [], os.fsync
+
+    def fsync(descriptor):
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}").removeprefix(str(world.folder / "store")))
+        real(descriptor)
+
+    world.publish(0)
+    monkeypatch.setattr(os, "fsync", fsync)
+    client = world.client()
+    client.refresh()
+    swap = next(i for i, path in enumerate(synced) if path.startswith("/.current"))
+    partial = f"/versions/.{client.status().current}.partial"
+    files = {f"{partial}/{path.name}" for path in world.bundles[0].iterdir()}
+    metadata = {f"/trust/{name}.json" for name in ("timestamp", "snapshot", "targets")}
+    assert set(synced[:swap]) >= files | metadata | {partial, "/versions", "/trust"}
 
 
 def test_local_mode_never_makes_a_request(world):

@@ -20,8 +20,8 @@ import network_faults as faults
 from file_faults import Killed, fail_at
 from pocketrec import SyncClient
 from pocketrec.export.publish.keys import create_keys, load_key
-from pocketrec.export.publish.publish import renew, rotate
 from pocketrec.export.publish.repository import Repository
+from pocketrec.export.publish.roles import renew, rotate_keys
 from pocketrec.runtime.errors import NetworkError, StoreError, SyncError, TrustError
 from repository_server import QUICK, URL, World, items_of, still_recommends, unencrypted_keys
 
@@ -279,7 +279,7 @@ def test_a_device_that_slept_through_changes_of_keys_follows(behind, tmp_path):
     for step, role in enumerate(("root", "timestamp", "targets", "snapshot", "root")):
         new = load_key(create_keys(tmp_path / f"keys-{step}", [role])[0], role)
         gone = next(key for key in keys if key.role == role)
-        rotate(Repository(behind.repo), keys, new, gone.id[:16])
+        rotate_keys(Repository(behind.repo), keys, new, gone.id[:16])
         keys = [*(key for key in keys if key.role != role), new]
     behind.keys = keys
     behind.publish(2)
@@ -299,7 +299,7 @@ def test_a_root_that_is_not_ours_is_refused(behind, tmp_path):
 
 def test_signed_files_that_the_manifest_does_not_list_as_such_are_refused(behind):
     """Somebody with the keys, but without care: the manifest of one bundle beside the trie of another."""
-    from pocketrec.export.publish.publish import ONLINE
+    from pocketrec.export.publish.repository import ONLINE
 
     repository = Repository(behind.repo)
     state = repository.load()
