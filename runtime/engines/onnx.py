@@ -58,13 +58,13 @@ class OnnxEngine(Engine):
         self._bundle, self._threads, self._providers = bundle, threads, list(providers) or [CPU]
         self._graphs: dict[str, ort.InferenceSession] = {}
         self._takes: set[str] = set()  # inputs of the search graph besides the trie
-        self._reference = LazyReference(bundle)
         self._lock = threading.Lock()
         spec = bundle.manifest.model
         self._restarts = spec.kind == TOKENS_KIND and spec.prompt == 0  # without a history, a start token is read
         self._nothing = np.zeros((spec.layers, 2, spec.kv_heads, 0, spec.head_dim), np.float32)
         for role in ("encoder", "search") if split else ("recommender",):
             self._graph(role)
+        self._reference = LazyReference(bundle)  # last, so that a missing graph is named first
 
     def _graph(self, role: str) -> ort.InferenceSession:
         graph = self._graphs.get(role)

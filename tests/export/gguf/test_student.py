@@ -83,7 +83,7 @@ def test_a_file_that_is_not_the_manifests_is_refused(tmp_path):
     with pytest.raises(BundleError):
         open_bundle(folder)
     vouch(folder)
-    with pytest.raises(BundleError, match=r"says llama\.block_count 3, and the manifest 2"):
+    with pytest.raises(BundleError, match=r"llama\.block_count = 3, but the manifest says 2"):
         load_engine("gguf", open_bundle(folder))
 
 
