@@ -123,7 +123,9 @@ class Retrieval:
         control = self.catalogues.control_of(query)
         catalogue, items = control.catalogue, len(control.catalogue)
         k = min(k, items)
-        exclude = self._excluded(catalogue, history) if query.exclude_seen else history[:0]
+        exclude = history if query.exclude_seen else history[:0]
+        if catalogue is not self.catalogues.whole:
+            exclude = self._leaves_in(catalogue, exclude)
         needed = k if control.diversity == 0 else POOL * k
         if needed + len(exclude) > items or len(exclude) > MANY_EXCLUDED:
             exclude = np.unique(exclude)
@@ -144,13 +146,10 @@ class Retrieval:
             leaves, scores = leaves[chosen], scores[chosen]
         return catalogue.table_rows_of(leaves[:k]), scores[:k]
 
-    def _excluded(self, catalogue: ItemTrie, history: Rows) -> Rows:
-        """Leaf rows in `catalogue` of the history's items."""
-        whole = self.catalogues.whole
-        if catalogue is whole:
-            return history
-        leaves = catalogue.leaves_of(whole.table_rows_of(history))
-        return leaves[leaves >= 0]
+    def _leaves_in(self, catalogue: ItemTrie, leaves: Rows) -> Rows:
+        """Leaf rows in a sub-catalogue of items given by their leaf rows in the whole; others are dropped."""
+        found = catalogue.leaves_of(self.catalogues.whole.table_rows_of(leaves))
+        return found[found >= 0]
 
     def _with_cold(self, cold: ColdItems, control: Control, history: Rows, exclude: Rows, found: Found) -> Found:
         """Merge cold items into what was found, in the order of scores."""

@@ -58,9 +58,12 @@ class Retriever:
         if self._fast is None or type(k) is not int or k < 1:
             return None
         beam = self._beam if beam is None else min(positive_integer("beam", beam), self._items)
-        k = k if k < self._items else self._items  # faster than min()
-        hidden, memory = (None, None) if state is None else (state.hidden, state.memory)
-        items = self._fast(ids, hidden, memory, leaves, k, beam, exclude_seen)
+        if k > self._items:
+            k = self._items
+        if state is None:
+            items = self._fast(ids, None, None, leaves, k, beam, exclude_seen)
+        else:
+            items = self._fast(ids, state.hidden, state.memory, leaves, k, beam, exclude_seen)
         return None if items is None else Recommendations(items)
 
     def after_history(self, leaves: Rows, query: Query) -> Found:

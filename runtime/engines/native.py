@@ -128,7 +128,8 @@ class NativeEngine(Engine):
         rows, scores = np.empty(room, np.int32), np.empty(room, np.float32)
         known = np.ascontiguousarray(given)
         count = call(known, cache, trie.first_child, trie.codes, exclude, beam, bias, rows, scores)
-        rows, scores = rows[:count], scores[:count]
+        if count < room:
+            rows, scores = rows[:count], scores[:count]
         if bias is not None:
             return check_search_output(rows, scores, len(trie), exclude, bias[trie.n_internal :])
         if count and scores[0] > ROUNDING:
