@@ -174,7 +174,7 @@ def _fault(
     if len(items) and not (items[0] >= 0 and items[-1] < n_items and bool((np.diff(items) > 0).all())):
         return "its items are not rows of the catalogue, rising"
     if len(neighbours) and not 0 <= neighbours.min() <= neighbours.max() < n_items:
-        return "it names a neighbour that is no row of the catalogue"
+        return "it names a neighbour that is not in the catalogue"
     if not bool(((weights > 0) & (weights <= 1)).all()):
         return "it has a weight that is not above 0 and at most 1"
     return ""

@@ -170,7 +170,7 @@ def _parse(data: bytes) -> tuple[list[str], str]:
     except ValueError as error:
         raise SessionError(f"the saved session is damaged ({error}); {_REMEDY}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SessionError(f"this is no saved session; {_REMEDY}")
+        raise SessionError(f"this is not a saved session; {_REMEDY}")
     if content.get("version") != VERSION:
         raise SessionError(
             f"the saved session is of version {content.get('version')!r:.20}, and this pocketrec reads {VERSION}; "
@@ -180,5 +180,5 @@ def _parse(data: bytes) -> tuple[list[str], str]:
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items) or not isinstance(model, str):
         raise SessionError(f"the saved session is damaged (its items are no list of ids); {_REMEDY}")
     if content.get("sha256") != _digest(items):
-        raise SessionError(f"the saved session is damaged (its items are not those it was saved with); {_REMEDY}")
+        raise SessionError(f"the saved session is damaged (its items do not match its checksum); {_REMEDY}")
     return items, model

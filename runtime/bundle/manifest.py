@@ -186,7 +186,9 @@ def _parse_files(fields: _Fields) -> dict[str, FileEntry]:
     files = {}
     for name in fields.data:
         if not is_file_name(name) or name.lower() == MANIFEST_FILE:
-            raise BundleError(f"{MANIFEST_FILE} lists a file {name[:MAX_TEXT]!r}, which is no plain name; {_REMEDY}")
+            raise BundleError(
+                f"{MANIFEST_FILE} lists a file {name[:MAX_TEXT]!r}, which is not a plain file name; {_REMEDY}"
+            )
         entry = fields.fields(name)
         digest = entry.text("sha256")
         if not is_sha256(digest):
@@ -246,7 +248,7 @@ class _Fields:
     def __init__(self, data: object, where: str) -> None:
         """Wrap `data`; `where` is the dotted path to it, for messages."""
         if not isinstance(data, dict):
-            raise BundleError(f"{MANIFEST_FILE} has {where or 'a top level'} that is no object; {_REMEDY}")
+            raise BundleError(f"{MANIFEST_FILE} has {where or 'a top level'} that is not an object; {_REMEDY}")
         self.data: dict[str, Any] = data
         self._where = f"{where}." if where else ""
 

@@ -140,7 +140,7 @@ def _read_metadata(path: Path, metadata: dict[str, str]) -> tuple[str, int]:
         raise _refusal(path, f"has a sid_space of {len(metadata['sid_space'])} characters; {MAX_SPACE} are allowed")
     text = metadata["codes_per_level"]
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= MAX_CODES):
-        raise _refusal(path, f"says codes_per_level {text[:20]!r}, which is no number from 1 to {MAX_CODES}")
+        raise _refusal(path, f"says codes_per_level {text[:20]!r}, which is not a number from 1 to {MAX_CODES}")
     return metadata["sid_space"], int(text)
 
 

@@ -73,12 +73,12 @@ def _checked_header(source: Path | bytes) -> tuple[int, dict[str, Any]]:
             raise ValueError(f"its header says that it has {length} bytes, over the limit of {MAX_HEADER_BYTES}")
         header = parse_json(file.read(length))
     if not isinstance(header, dict):
-        raise ValueError("its header is no object")
+        raise ValueError("its header is not an object")
     for name, entry in header.items():
         if len(name) > MAX_NAME:
             raise ValueError(f"it has a tensor name of {len(name)} characters")
         if name != "__metadata__" and not (isinstance(entry, dict) and _is_shape(entry.get("shape"))):
-            raise ValueError(f"its tensor {name!r} has no shape that it could have")
+            raise ValueError(f"its tensor {name!r} has an invalid shape")
     return length, header
 
 

@@ -122,7 +122,7 @@ def manifest_damages() -> Iterator[tuple[str, str, Edit]]:
     yield "manifest: NaN", "is not valid JSON", lambda b: replace(b, '"metrics": {}', '"metrics": {"a": NaN}')
     yield "manifest: no UTF-8", "is not valid JSON", lambda b: put(b / MANIFEST, 5, b"\xff")
     yield "manifest: deep", "is not valid JSON", lambda b: replace(b, '"metrics": {}', f'"metrics": {"[" * 3000}')
-    yield "manifest: a list", "a top level that is no object", lambda b: write(b / MANIFEST, b"[]")
+    yield "manifest: a list", "a top level that is not an object", lambda b: write(b / MANIFEST, b"[]")
     yield "manifest: a later schema", "reads 2; update pocketrec", lambda b: edit(b, ["schema_version"], 3)
     yield "manifest: an older schema", "reads 2; export the bundle again", lambda b: edit(b, ["schema_version"], 1)
     yield "manifest: another kind", "the model is of kind 'gpt'", model("kind", "gpt")
@@ -135,8 +135,8 @@ def manifest_damages() -> Iterator[tuple[str, str, Edit]]:
     yield "manifest: heads that do not divide", "a divisor of heads", model("kv_heads", 3)
     yield "manifest: an odd head", "an even number", model("head_dim", 7)
     yield "manifest: branches of too few levels", "model.max_branch is", model("max_branch", [8])
-    yield "manifest: a path", "which is no plain name", lambda b: rename(b, "../trie.safetensors")
-    yield "manifest: a hidden name", "which is no plain name", lambda b: rename(b, ".trie")
+    yield "manifest: a path", "which is not a plain file name", lambda b: rename(b, "../trie.safetensors")
+    yield "manifest: a hidden name", "which is not a plain file name", lambda b: rename(b, ".trie")
     yield "manifest: trie not listed", "does not list 'trie.safetensors'", lambda b: edit(b, ["files", TRIE], None)
     yield (
         "manifest: a hash in capitals",
@@ -177,7 +177,7 @@ def trie_damages() -> Iterator[tuple[str, str, Edit]]:
     yield "trie: overlapping tensors", damaged, header(lambda h: h["codes"].update(data_offsets=[0, 180]))
     yield (
         "trie: a shape that is none",
-        "has no shape that it could have",
+        "has an invalid shape",
         header(lambda h: h["codes"].update(shape=[-60, 3])),
     )
     yield "trie: another format", "has format 'x', not", header(lambda h: h[meta].update(format="x"))
@@ -186,7 +186,11 @@ def trie_damages() -> Iterator[tuple[str, str, Edit]]:
     yield "trie: another space", "is not the model's", header(lambda h: h[meta].update(sid_space="f" * 32))
     yield "trie: fewer codes", "but codes_per_level is 4", header(lambda h: h[meta].update(codes_per_level="4"))
     yield "trie: more codes", "codes, but the model", header(lambda h: h[meta].update(codes_per_level="9"))
-    yield "trie: codes as words", "which is no number from", header(lambda h: h[meta].update(codes_per_level="eight"))
+    yield (
+        "trie: codes as words",
+        "not a number from",
+        header(lambda h: h[meta].update(codes_per_level="eight")),
+    )
     yield "trie: codes of another type", "has codes of type I8", header(lambda h: h["codes"].update(dtype="I8"))
     yield "trie: flat codes", "has codes of shape", header(lambda h: h["codes"].update(shape=[180]))
     yield "trie: no ids", "lacks the tensor", header(lambda h: h.update(names=h.pop("id_bytes")))
@@ -221,7 +225,7 @@ def cold_damages() -> Iterator[tuple[str, str, Edit]]:
     yield "cold: items out of order", "rising", data("items", 0, b"\x3b\0\0\0")
     yield "cold: no such item", "rows of the catalogue", data("items", 44, b"\x3c\0\0\0")
     yield "cold: a count too many", "do not fit each other", data("counts", 0, b"\xc8")
-    yield "cold: no such neighbour", "no row of the catalogue", data("neighbours", 0, b"\x3c\0\0\0")
+    yield "cold: no such neighbour", "not in the catalogue", data("neighbours", 0, b"\x3c\0\0\0")
     yield "cold: a weight of nothing", "not above 0", data("weights", 0, b"\0\0")
     yield "cold: a weight above one", "at most 1", data("weights", 0, b"\1\x3c")
     yield "cold: a weight that is no number", "at most 1", data("weights", 0, b"\1\x7c")
@@ -260,10 +264,10 @@ def session_refusals(recommender: Recommender) -> list[dict[str, Any]]:
     texts = {
         "no JSON": ("{", "damaged"),
         "a name twice": ('{"format":"a","format":"b"}', "damaged"),
-        "something else": (json.dumps({"a": 1}), "this is no saved session"),
+        "something else": (json.dumps({"a": 1}), "this is not a saved session"),
         "a later version": (json.dumps({**good, "version": 2}), "of version 2"),
         "items that are no texts": (json.dumps({**good, "items": [1, 2]}), "damaged"),
-        "other items": (json.dumps({**good, "items": ["item-1", "item-3"]}), "not those it was saved with"),
+        "other items": (json.dumps({**good, "items": ["item-1", "item-3"]}), "do not match its checksum"),
         "no model": (json.dumps({**good, "model": None}), "damaged"),
     }
     return [

@@ -61,7 +61,7 @@ def test_the_manifest_reads_back_as_it_was_and_always_has_the_same_bytes(bundle,
 def test_a_name_that_is_no_plain_name_is_refused_before_any_file_is_opened(bundle, name):
     (bundle.parent / "secret").write_text("x")
     edit(bundle, lambda data: data["files"].update({name: {"sha256": "0" * 64, "bytes": 1}}))
-    refused(bundle, "no plain name")
+    refused(bundle, "not a plain file name")
 
 
 def test_a_graph_or_a_trie_that_is_not_listed_is_refused(bundle):
@@ -76,7 +76,7 @@ def test_a_graph_or_a_trie_that_is_not_listed_is_refused(bundle):
     [
         (b"", "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),
-        (b"[]", "no object"),
+        (b"[]", "not an object"),
         (b"[" * 100_000, "not valid JSON"),
         (b'{"a":' * 100_000, "not valid JSON"),
         (b" " * (MAX_MANIFEST_BYTES + 1), "over the limit"),

@@ -265,7 +265,7 @@ FAULTS = {
     "no codes_per_level": ({}, {"codes_per_level": None}, "lacks 'codes_per_level'"),
     "codes_per_level of zero": ({}, {"codes_per_level": "0"}, "codes_per_level '0'"),
     "codes_per_level in words": ({}, {"codes_per_level": "four"}, "codes_per_level 'four'"),
-    "huge codes_per_level": ({}, {"codes_per_level": "9" * 5000}, "no number from 1 to 65536"),
+    "huge codes_per_level": ({}, {"codes_per_level": "9" * 5000}, "not a number from 1 to 65536"),
     "no codes": ({"codes": None}, {}, "lacks the tensor 'codes'"),
     "no ids": ({"id_bytes": None}, {}, "lacks the tensor 'id_bytes'"),
     "no lengths": ({"id_lengths": None}, {}, "lacks the tensor 'id_lengths'"),

@@ -103,7 +103,7 @@ function shares(file: TensorFile, n: number): Map<number, Share[]> {
       const neighbour = neighbours.getInt32(4 * at, true);
       const weight = half(weights.getUint16(2 * at, true));
       if (neighbour < 0 || neighbour >= n) {
-        throw refusal("is malformed (it names a neighbour that is no row of the catalogue)");
+        throw refusal("is malformed (it names a neighbour that is not in the catalogue)");
       }
       if (!(weight > 0 && weight <= 1))
         throw refusal("is malformed (it has a weight that is not above 0 and at most 1)");

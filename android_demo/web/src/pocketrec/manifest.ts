@@ -113,7 +113,7 @@ function parseFiles(fields: Fields): Map<string, FileEntry> {
   for (const name of fields.data.keys()) {
     if (!FILE_NAME.test(name) || name.toLowerCase() === MANIFEST_FILE) {
       const said = quote(name.slice(0, MAX_TEXT));
-      throw new BundleError(`${MANIFEST_FILE} lists a file ${said}, which is no plain name; ${REMEDY}`);
+      throw new BundleError(`${MANIFEST_FILE} lists a file ${said}, which is not a plain file name; ${REMEDY}`);
     }
     const entry = fields.fields(name);
     const sha256 = entry.text("sha256");

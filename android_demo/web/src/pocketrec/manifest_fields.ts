@@ -17,7 +17,7 @@ export class Fields {
   /** Wrap `data`; `where` is the dotted path to it, for messages. */
   constructor(data: Json | undefined, where: string) {
     if (!(data instanceof Map)) {
-      throw new BundleError(`${MANIFEST_FILE} has ${where || "a top level"} that is no object; ${REMEDY}`);
+      throw new BundleError(`${MANIFEST_FILE} has ${where || "a top level"} that is not an object; ${REMEDY}`);
     }
     this.data = data;
     this.where = where && `${where}.`;

@@ -46,7 +46,7 @@ export function readTensors(file: Uint8Array): TensorFile {
   }
   if (8 + length > file.length) throw new Error("its header ends past the end of the file");
   const header = parseJson(file.subarray(8, 8 + length));
-  if (!(header instanceof Map)) throw new Error("its header is no object");
+  if (!(header instanceof Map)) throw new Error("its header is not an object");
   const data = file.subarray(8 + length);
   const places: Place[] = [];
   for (const [name, entry] of header) {
@@ -72,7 +72,7 @@ interface Place {
 function placeOf(name: string, entry: Json): Place {
   const shape = entry instanceof Map ? entry.get("shape") : undefined;
   if (!(entry instanceof Map) || !isSizes(shape) || shape.length > MAX_DIMENSIONS) {
-    throw new Error(`its tensor ${quote(name)} has no shape that it could have`);
+    throw new Error(`its tensor ${quote(name)} has an invalid shape`);
   }
   const dtype = entry.get("dtype");
   const bits = typeof dtype === "string" ? BITS[dtype] : undefined;

@@ -36,7 +36,7 @@ export async function readSession(data: Uint8Array): Promise<SavedSession> {
     throw new SessionError(`the saved session is damaged (${oneLine(error)}); ${REMEDY}`);
   }
   if (!(content instanceof Map) || content.get("format") !== FORMAT) {
-    throw new SessionError(`this is no saved session; ${REMEDY}`);
+    throw new SessionError(`this is not a saved session; ${REMEDY}`);
   }
   const version = content.get("version");
   if (version !== VERSION) {
@@ -50,7 +50,7 @@ export async function readSession(data: Uint8Array): Promise<SavedSession> {
     throw new SessionError(`the saved session is damaged (its items are no list of ids); ${REMEDY}`);
   }
   if (content.get("sha256") !== (await digest(items))) {
-    throw new SessionError(`the saved session is damaged (its items are not those it was saved with); ${REMEDY}`);
+    throw new SessionError(`the saved session is damaged (its items do not match its checksum); ${REMEDY}`);
   }
   return { items, model };
 }

@@ -87,7 +87,7 @@ function readMetadata(metadata: ReadonlyMap<string, string>): { sidSpace: string
     throw refusal(`has a sid_space of ${sidSpace.length} characters; ${MAX_SPACE} are allowed`);
   }
   if (!/^[0-9]{1,5}$/.test(text) || Number(text) < 1 || Number(text) > MAX_CODES) {
-    throw refusal(`says codes_per_level ${quote(text.slice(0, 20))}, which is no number from 1 to ${MAX_CODES}`);
+    throw refusal(`says codes_per_level ${quote(text.slice(0, 20))}, which is not a number from 1 to ${MAX_CODES}`);
   }
   return { sidSpace, codesPerLevel: Number(text) };
 }

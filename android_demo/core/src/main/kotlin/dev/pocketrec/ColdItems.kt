@@ -93,7 +93,7 @@ internal class ColdItems private constructor(private val byNeighbour: Map<Int, L
                 repeat(counts.bytes.get(place).toInt() and 0xFF) {
                     val neighbour = neighbours.bytes.getInt(4 * at)
                     val weight = half(weights.bytes, at++)
-                    if (neighbour !in 0 until n) throw Fault("it names a neighbour that is no row of the catalogue")
+                    if (neighbour !in 0 until n) throw Fault("it names a neighbour that is not in the catalogue")
                     if (!(weight > 0f && weight <= 1f)) throw Fault("it has a weight that is not above 0 and at most 1")
                     out.getOrPut(neighbour) { ArrayList() }.add(Share(item, weight))
                 }

@@ -67,7 +67,7 @@ internal class Fields private constructor(val data: Map<String, Any?>, private v
         fun of(value: Any?, where: String): Fields {
             if (value !is Map<*, *>) {
                 val what = where.ifEmpty { "a top level" }
-                throw BundleException("$MANIFEST_FILE has $what that is no object; $REMEDY")
+                throw BundleException("$MANIFEST_FILE has $what that is not an object; $REMEDY")
             }
             return Fields(value as Map<String, Any?>, if (where.isEmpty()) "" else "$where.")
         }

@@ -93,7 +93,7 @@ class Manifest internal constructor(
             return fields.data.keys.associateWith { name ->
                 if (!isFileName(name) || name.lowercase() == MANIFEST_FILE) {
                     throw BundleException(
-                        "$MANIFEST_FILE lists a file ${quote(name.take(256))}, which is no plain name; $REMEDY",
+                        "$MANIFEST_FILE lists a file ${quote(name.take(256))}, which is not a plain file name; $REMEDY",
                     )
                 }
                 val entry = fields.fields(name)

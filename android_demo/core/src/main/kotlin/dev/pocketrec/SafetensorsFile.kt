@@ -45,8 +45,8 @@ internal class SafetensorsFile private constructor(val metadata: Map<String, Str
             val text = ByteArray(length.toInt())
             map.position(8)
             map.get(text)
-            if (text.isEmpty() || text[0] != '{'.code.toByte()) throw Fault("its header is no object")
-            val header = StrictJson.parse(text) as? Map<*, *> ?: throw Fault("its header is no object")
+            if (text.isEmpty() || text[0] != '{'.code.toByte()) throw Fault("its header is not an object")
+            val header = StrictJson.parse(text) as? Map<*, *> ?: throw Fault("its header is not an object")
             return SafetensorsFile(metadata(header[META]), tensors(header, slice(map, text.size + 8, map.limit())))
         }
 
@@ -59,7 +59,7 @@ internal class SafetensorsFile private constructor(val metadata: Map<String, Str
                 if (name == META) continue
                 val shape = sizes((entry as? Map<*, *>)?.get("shape"))
                 if (entry !is Map<*, *> || shape == null || shape.size > MAX_DIMENSIONS) {
-                    throw Fault("its tensor ${quote(name)} has no shape that it could have")
+                    throw Fault("its tensor ${quote(name)} has an invalid shape")
                 }
                 val type = entry["dtype"] as? String
                 val size = SIZES[type] ?: throw Fault("its tensor ${quote(name)} has no known type")

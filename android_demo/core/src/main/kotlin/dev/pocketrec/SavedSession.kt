@@ -29,7 +29,7 @@ internal class SavedSession(val items: List<String>, val model: String) {
                 throw SessionException("the saved session is damaged (${fault.message}); $NEW_SESSION", fault)
             }
             if (content !is Map<*, *> || content["format"] != FORMAT) {
-                throw SessionException("this is no saved session; $NEW_SESSION")
+                throw SessionException("this is not a saved session; $NEW_SESSION")
             }
             if (content["version"] != VERSION) {
                 throw SessionException(
@@ -45,7 +45,7 @@ internal class SavedSession(val items: List<String>, val model: String) {
             val ids = items.filterNotNull()
             if (content["sha256"] != digest(ids)) {
                 throw SessionException(
-                    "the saved session is damaged (its items are not those it was saved with); $NEW_SESSION",
+                    "the saved session is damaged (its items do not match its checksum); $NEW_SESSION",
                 )
             }
             return SavedSession(ids, model)

@@ -65,7 +65,7 @@ internal class TrieFile(val codes: Codes, val table: ItemTable, val codesPerLeve
             }
             val number = if (Regex("[0-9]{1,5}").matches(text)) text.toInt() else 0
             if (number !in 1..MAX_CODES.toInt()) {
-                throw Fault("says codes_per_level ${quote(text.take(20))}, which is no number from 1 to $MAX_CODES")
+                throw Fault("says codes_per_level ${quote(text.take(20))}, which is not a number from 1 to $MAX_CODES")
             }
             return Pair(space, number)
         }
