@@ -51,12 +51,13 @@ def _build(session: nox.Session, *kinds: str) -> Path:
     for old in (source, built):
         shutil.rmtree(old, ignore_errors=True)
     source.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(HERE / name, source)
     for name in ("sdk", "export", "distill", "runtime"):
         shutil.copytree(HERE / name, source / name, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
     session.install("build")
-    session.run("python", "-m", "build", *kinds, "--outdir", str(built), str(source), silent=True)
+    required = {"POCKETREC_REQUIRE_NATIVE": str(int(GCC_ON_LINUX))}  # a C error must not pass as a missing engine
+    session.run("python", "-m", "build", *kinds, "--outdir", str(built), str(source), silent=True, env=required)
     return next(built.glob("*.whl"))
 
 

@@ -62,7 +62,7 @@ class BuildNative(build_ext):
                     super().build_extension(ext)
                 self.record = {"built": True, "compiler": compiler}
             except FAILURES as error:
-                self._fail(str(error), _last_lines(output))
+                self._fail(_reason(error), _last_lines(output))
                 raise
             finally:
                 output.seek(0)
@@ -114,6 +114,18 @@ def _errors_to(file: IO[bytes]) -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+def _reason(error: BaseException) -> str:
+    """Return what failed, in a short sentence."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, subprocess.CalledProcessError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return str(error)
+    command = [str(word) for word in cause.cmd]
+    files = [word for word in command if word.endswith(".c")] or ["the extension"]
+    return f"{command[0]} could not compile {files[0]} (exit status {cause.returncode})"
 
 
 def _last_lines(file: IO[bytes]) -> list[str]:
