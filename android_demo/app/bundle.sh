@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Puts a bundle into the app: bash app/bundle.sh RUN_OR_BUNDLE (a folder of `pocketrec quickstart`, `train` or `export`).
+# Copies a bundle into the app: bash app/bundle.sh RUN_OR_BUNDLE (the --out folder of `pocketrec quickstart`, `train` or
+# `export`).
 set -euo pipefail
 
 source=${1:?usage: bundle.sh RUN_OR_BUNDLE}
 [ -f "$source/manifest.json" ] || source=$source/export/bundle
-[ -f "$source/manifest.json" ] || { echo "no bundle in $1: it has neither manifest.json nor export/bundle" >&2; exit 2; }
+[ -f "$source/manifest.json" ] || { echo "$1 has no bundle: give a folder with manifest.json or with export/bundle" >&2; exit 2; }
 
 target=$(cd "$(dirname "$0")" && pwd)/src/main/assets/bundle
 rm -rf "$target"

@@ -7,8 +7,8 @@ import java.util.stream.*;
 /**
  * Writes R.java for a folder of Android resources, so that the app compiles without the Android build tools.
  *
- * <p>The numbers mean nothing: where resources are really looked up, aapt2's own R takes this one's place. The fields are
- * not final, so that no number gets into the code that is compiled against them.
+ * <p>The numbers have no meaning: an app with real resources uses the R class of aapt2 instead. The fields are not final, so
+ * that the compiler does not copy the numbers into other classes.
  */
 public final class StubR {
     private static final Pattern VALUE = Pattern.compile("<(string|color|dimen|style)\\s+name=\"([^\"]+)\"");

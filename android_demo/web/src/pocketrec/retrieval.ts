@@ -67,10 +67,11 @@ export class Retrieval {
 
   /** The best k items, best first. history: leaf rows of the whole history, oldest first. */
   async evaluate(query: Query, history: Int32Array, search: Search): Promise<Recommendation[]> {
-    const k = positive("k", query.k ?? 10);
+    const limit = positive("k", query.k ?? 10);
     const beam = query.beam == null ? this.beam : positive("beam", query.beam);
     const control = this.controlOf(query);
     const { catalogue } = control;
+    const k = Math.min(limit, catalogue.length);
     const excluded = query.excludeSeen === false ? new Int32Array(0) : this.excludedLeaves(catalogue, history);
     const wanted = Math.min(control.diversity ? POOL * k : k, catalogue.length - excluded.length);
     if (wanted === 0) return [];
@@ -136,10 +137,11 @@ async function searchUntil(
   excluded: Int32Array,
   beam: number,
 ): Promise<Found> {
-  const width = Math.max(beam, wanted);
-  const found = await search(catalogue, excluded, width, bias);
-  // Every prefix in a beam leads to a leaf of its own, so this width leaves room for all wanted leaves.
+  // Every prefix in a beam leads to a leaf of its own: a beam need not be wider than the catalogue, and `enough` leaves
+  // room for all wanted leaves.
+  const width = Math.min(Math.max(beam, wanted), catalogue.length);
   const enough = wanted + excluded.length;
+  const found = await search(catalogue, excluded, width, bias);
   return found.rows.length < wanted && width < enough ? search(catalogue, excluded, enough, bias) : found;
 }
 

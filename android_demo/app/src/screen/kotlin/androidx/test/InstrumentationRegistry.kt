@@ -4,8 +4,8 @@ import android.app.Instrumentation
 import android.os.Bundle
 
 /*
- * The files of this folder stand in for the part of androidx.test that Robolectric calls: it is not in Maven Central. They
- * keep nothing but what the test of the activity needs.
+ * The files in this folder replace the part of androidx.test that Robolectric calls, since androidx.test is not in Maven
+ * Central. They have only what the test of the activity needs.
  */
 object InstrumentationRegistry {
     private var made: Instrumentation? = null

@@ -50,14 +50,14 @@ internal class Retrieval(private val trie: ItemTrie, private val beam: Int, priv
         val control = control(query)
         val catalogue = control.catalogue
         val excluded = if (query.excludeSeen) excludedLeaves(catalogue, history) else IntArray(0)
-        val candidates = if (control.diversity == 0.0) query.k.toLong() else POOL.toLong() * query.k
-        val wanted = minOf(candidates, (catalogue.size - excluded.size).toLong()).toInt()
+        val k = minOf(query.k, catalogue.size)
+        val wanted = minOf(if (control.diversity == 0.0) k else POOL * k, catalogue.size - excluded.size)
         if (wanted == 0) return emptyList()
         var found = searched(wanted, search, control, excluded, query.beam ?: beam)
         if (cold != null) found = withCold(cold, control, history, excluded, found)
         found = found.filter { score -> score >= control.minScore && abs(score) <= MAX_SCORE }
-        val places = if (control.diversity == 0.0) found.leaves.indices.take(query.k) else {
-            diverse(found, catalogue, query.k, control.diversity)
+        val places = if (control.diversity == 0.0) found.leaves.indices.take(k) else {
+            diverse(found, catalogue, k, control.diversity)
         }
         return places.map { place ->
             val row = catalogue.rowOf(found.leaves[place])
@@ -82,10 +82,11 @@ internal class Retrieval(private val trie: ItemTrie, private val beam: Int, priv
 
     /** Searches for `wanted` leaves, again in a wider beam if excluded leaves crowded the first one. */
     private fun searched(wanted: Int, search: Search, control: Control, excluded: IntArray, beam: Int): Found {
-        val width = maxOf(beam, wanted)
-        val found = search.find(control.catalogue, excluded, width, control.bias)
-        // Every prefix in a beam leads to a leaf of its own, so this width leaves room for all wanted leaves.
+        // Every prefix in a beam leads to a leaf of its own: a beam need not be wider than the catalogue, and `enough`
+        // leaves room for all wanted leaves.
+        val width = minOf(maxOf(beam, wanted), control.catalogue.size)
         val enough = wanted + excluded.size
+        val found = search.find(control.catalogue, excluded, width, control.bias)
         if (found.size >= wanted || width >= enough) return found
         return search.find(control.catalogue, excluded, enough, control.bias)
     }

@@ -33,6 +33,21 @@ class RecommenderTest {
     }
 
     @Test
+    fun `k or beam above the size of the catalogue counts as its size`() {
+        load().use { recommender ->
+            val history = listOf("item-1")
+            for (within in listOf(recommender.trie, recommender.trie.filterIds(listOf("item-3", "item-4")))) {
+                for (n in listOf(60, 1_000_000, Int.MAX_VALUE)) {
+                    assertEquals(recommender.recommend(history, 60, false, within), recommender.recommend(history, n, false, within))
+                    val five = recommender.recommend(history, 5, false, within, 60)
+                    assertEquals(five, recommender.recommend(history, 5, false, within, n))
+                    assertEquals(five.items, recommender.session(history).recommend(5, false, within, n).items)
+                }
+            }
+        }
+    }
+
+    @Test
     fun `a closed recommender refuses calls, and may be closed twice`() {
         val recommender = load()
         val session = recommender.session(listOf("item-1"))

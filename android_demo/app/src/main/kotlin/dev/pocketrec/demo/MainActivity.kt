@@ -14,7 +14,7 @@ import dev.pocketrec.demo.model.Presenter
 import dev.pocketrec.demo.model.Screen
 import dev.pocketrec.demo.model.Wording
 
-/** Draws the presenter's screens, and tells it what the user does. It holds no state: the presenter outlives it. */
+/** Draws the presenter's screens and passes on what the user does. It holds no state: the presenter outlives it. */
 class MainActivity : Activity() {
     private lateinit var presenter: Presenter
     private lateinit var wording: Wording
@@ -62,7 +62,7 @@ class MainActivity : Activity() {
         picks.show(screen.picks)
         catalogue.show(screen.catalogue, screen.history)
         the<View>(R.id.history_hint).visibility = if (screen.history.isEmpty()) View.VISIBLE else View.GONE
-        val open = screen.model != null // until then an empty list means nothing
+        val open = screen.model != null // before that, an empty list does not mean "nothing found"
         the<TextView>(R.id.picks_empty).text = if (open) getString(R.string.picks_empty) else ""
         the<TextView>(R.id.catalogue_empty).text = if (open) getString(R.string.catalogue_empty) else ""
         the<TextView>(R.id.status).apply {

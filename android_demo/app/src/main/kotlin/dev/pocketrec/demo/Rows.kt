@@ -11,14 +11,14 @@ import dev.pocketrec.demo.model.Pick
 import dev.pocketrec.demo.model.Wording
 import dev.pocketrec.demo.model.name
 
-/** Rows of a title and a line below it, with views that are used again. */
+/** A list of rows with a title and a line below it; row views are reused. */
 abstract class Rows<T>(private val context: Context) : BaseAdapter() {
     private class Holder(view: View) {
         val title: TextView = view.the(R.id.row_title)
         val detail: TextView = view.the(R.id.row_detail)
     }
 
-    /** What a row says. [spoken] is for screen readers, and includes what a tap does. */
+    /** The texts of a row. [spoken] is for screen readers and includes what a tap does. */
     protected class Text(val title: String, val detail: String?, val spoken: String)
 
     protected abstract fun text(row: T): Text
@@ -56,19 +56,19 @@ class PickRows(private val context: Context, private val wording: Wording) : Row
     override fun text(row: Pick): Text {
         val score = wording.score(row.score)
         val detail = row.because?.let { context.getString(R.string.pick_because, score, it) }
-            ?: context.getString(R.string.pick_plain, score)
+            ?: context.getString(R.string.pick_score, score)
         return Text(row.item.name, detail, context.getString(R.string.row_add, "${row.item.name}. $detail"))
     }
 }
 
-/** What the search found. */
+/** The items that the search found. */
 class CatalogueRows(private val context: Context) : Rows<Item>(context) {
     private var items = emptyList<Item>()
     private var history = emptyList<Item>()
     private var chosen = emptySet<String>()
 
     fun show(nextItems: List<Item>, nextHistory: List<Item>) {
-        if (nextItems === items && nextHistory === history) return // comparing would read all of the catalogue
+        if (nextItems === items && nextHistory === history) return // comparing contents would read the whole catalogue
         items = nextItems
         history = nextHistory
         chosen = nextHistory.mapTo(HashSet()) { it.itemId }

@@ -20,7 +20,7 @@ import org.robolectric.annotation.Config
 import org.robolectric.annotation.GraphicsMode
 import java.io.File
 
-/** The activity as Robolectric runs it: real layouts, real drawing, the real model, on the platform's own code. */
+/** The activity under Robolectric: real layouts, real drawing and the real model, on the platform's own code. */
 @RunWith(RobolectricTestRunner::class)
 @GraphicsMode(GraphicsMode.Mode.NATIVE)
 @Config(sdk = [35], qualifiers = "w400dp-h860dp-port-xxhdpi")
@@ -31,11 +31,11 @@ class MainActivityTest {
     private val catalogue get() = activity.the<ListView>(R.id.catalogue)
     private val chips get() = activity.the<ViewGroup>(R.id.history)
 
-    /** Wait for the model's thread, and let the screen catch up. */
+    /** Waits for the model's thread and the screen. */
     private fun until(condition: () -> Boolean) {
         val end = System.nanoTime() + 30_000_000_000
         while (!condition()) {
-            check(System.nanoTime() < end) { "it did not happen: ${activity.the<TextView>(R.id.status).text}" }
+            check(System.nanoTime() < end) { "timed out; status: ${activity.the<TextView>(R.id.status).text}" }
             shadowOf(Looper.getMainLooper()).idle()
             Thread.sleep(5)
         }

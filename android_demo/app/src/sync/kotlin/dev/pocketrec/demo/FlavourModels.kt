@@ -8,10 +8,10 @@ import dev.pocketrec.sync.SyncException
 import java.io.File
 
 /**
- * The newest release in the store, or the model that came with the app where there is none yet.
+ * The newest release in the store, or the model that came with the app if the store is empty.
  *
- * The client only keeps the store: the presenter opens and closes models on its own thread. An app without such a thread
- * lets `client.recommender()` follow the store instead.
+ * The client only updates the store: the presenter opens and closes models on its own thread. An app without such a
+ * thread uses `client.recommender()`, which follows the store.
  */
 class FlavourModels(private val context: Context) : Models {
     private val store = File(context.noBackupFilesDir, "store")
@@ -22,7 +22,7 @@ class FlavourModels(private val context: Context) : Models {
     override fun newer(): Recommender? =
         try {
             if (client.refresh().changed) installed() else null
-        } catch (_: SyncException) { // offline, or not to be believed: what is here goes on
+        } catch (_: SyncException) { // offline, or the repository is not trusted: the current model stays in use
             null
         }
 

@@ -22,7 +22,7 @@ class FirstBundleTest {
     }
 
     @Test
-    fun `the copy is a bundle that opens`() {
+    fun `the copy is a valid bundle`() {
         Recommender.load(inside(Vectors.bundle()).folder()).use { assertEquals(60, it.trie.size) }
     }
 
@@ -43,14 +43,14 @@ class FirstBundleTest {
     }
 
     @Test
-    fun `a start that was cut short leaves nothing that looks complete`() {
+    fun `an interrupted start leaves no folder that looks complete`() {
         assertThrows(IOException::class.java) { inside(Vectors.bundle(), broken = "trie.safetensors").folder() }
         Recommender.load(inside(Vectors.bundle()).folder()).close()
         assertEquals(1, home.list()!!.size)
     }
 
     @Test
-    fun `an app without a bundle says what to do`() {
+    fun `without a bundle in the app, the error says what to do`() {
         val empty = File(home, "empty").apply { mkdirs() }
         val problem = assertThrows(IOException::class.java) { inside(empty).folder() }
         assertEquals("the app was built without a bundle; run app/bundle.sh and build it again", problem.message)

@@ -8,37 +8,37 @@ class LatestTest {
     private val worker = Turns()
     private val ui = Turns()
     private val latest = Latest(worker, ui)
-    private val seen = mutableListOf<String>()
+    private val log = mutableListOf<String>()
 
-    private fun ask(name: String) = latest.ask {
-        seen += "asked $name"
-        show { seen += "shown $name" }
+    private fun submit(name: String) = latest.submit {
+        log += "ran $name"
+        show { log += "shown $name" }
     }
 
     @Test
-    fun `what was overtaken before it began is never begun`() {
-        ask("a")
-        ask("b")
+    fun `a task that was replaced before it started is not started`() {
+        submit("a")
+        submit("b")
         settle(worker, ui)
-        assertEquals(listOf("asked b", "shown b"), seen)
+        assertEquals(listOf("ran b", "shown b"), log)
     }
 
     @Test
-    fun `what was overtaken while it ran is not shown`() {
-        ask("a")
+    fun `a task that was replaced while it ran is not shown`() {
+        submit("a")
         worker.one()
-        ask("b")
+        submit("b")
         settle(ui, worker)
-        assertEquals(listOf("asked a", "asked b", "shown b"), seen)
+        assertEquals(listOf("ran a", "ran b", "shown b"), log)
     }
 
     @Test
-    fun `work is told that it was overtaken`() {
+    fun `a running task can see that it was replaced`() {
         val states = mutableListOf<Boolean>()
-        latest.ask {
-            states += current
-            ask("b")
-            states += current
+        latest.submit {
+            states += isNewest
+            submit("b")
+            states += isNewest
         }
         settle(worker, ui)
         assertEquals(listOf(true, false), states)

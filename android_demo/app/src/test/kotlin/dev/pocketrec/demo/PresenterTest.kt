@@ -3,7 +3,7 @@ package dev.pocketrec.demo
 import dev.pocketrec.Recommender
 import dev.pocketrec.demo.model.Models
 import dev.pocketrec.demo.model.Presenter
-import dev.pocketrec.demo.model.SavedSession
+import dev.pocketrec.demo.model.SessionFile
 import dev.pocketrec.demo.model.Screen
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
@@ -31,7 +31,7 @@ class PresenterTest {
     }
 
     private fun presenter(models: Models = Fixed({ Vectors.recommender() })) =
-        Presenter(models, SavedSession(File(files, "session")), worker, background, ui).apply { start() }
+        Presenter(models, SessionFile(File(files, "session")), worker, background, ui).apply { start() }
 
     private fun Presenter.settled(): Screen {
         settle(worker, background, ui)
@@ -41,7 +41,7 @@ class PresenterTest {
     private fun Presenter.tap(name: String) = toggle(screen.catalogue.single { it.title == name })
 
     @Test
-    fun `the first screen has the catalogue, recommendations for nobody in particular, and the model's size`() {
+    fun `the first screen has the catalogue, recommendations for an empty history, and the model's size`() {
         val screen = presenter().settled()
         assertEquals(60, screen.catalogue.size)
         assertEquals(10, screen.picks.size)
@@ -64,7 +64,7 @@ class PresenterTest {
     }
 
     @Test
-    fun `the history changes at once, before the model has answered`() {
+    fun `the history changes at once, before the model has run`() {
         val presenter = presenter()
         presenter.settled()
         presenter.tap("Title 3")
@@ -97,7 +97,7 @@ class PresenterTest {
     }
 
     @Test
-    fun `recommendations keep to what the search finds, if that is wanted`() {
+    fun `recommendations can be limited to search results`() {
         val presenter = presenter()
         presenter.settled()
         presenter.search("title 2")
@@ -121,7 +121,7 @@ class PresenterTest {
     }
 
     @Test
-    fun `a newer model takes over with the history, and the old one is closed`() {
+    fun `a newer model replaces the old one and keeps the history`() {
         val old = Vectors.recommender("plain")
         val presenter = presenter(Fixed({ old }, { Vectors.recommender("refreshed") }))
         settle(worker, ui)
@@ -134,7 +134,7 @@ class PresenterTest {
     }
 
     @Test
-    fun `a model that does not open is a sentence on the screen, and the app goes on`() {
+    fun `if the model does not open, the screen says why, and the app keeps running`() {
         val presenter = presenter(Fixed({ throw IOException("the model could not be unpacked; is the storage full?") }))
         assertEquals("the model could not be unpacked; is the storage full?", presenter.settled().problem)
         presenter.search("x")

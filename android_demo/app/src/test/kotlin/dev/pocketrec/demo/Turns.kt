@@ -2,7 +2,7 @@ package dev.pocketrec.demo
 
 import java.util.concurrent.Executor
 
-/** A thread of which the test decides when it runs. */
+/** An executor that runs its work when the test says so. */
 class Turns : Executor {
     private val waiting = ArrayDeque<Runnable>()
 
@@ -10,7 +10,7 @@ class Turns : Executor {
         waiting += work
     }
 
-    /** Run the oldest piece of work; false if there is none. */
+    /** Runs the oldest work; false if there is none. */
     fun one(): Boolean {
         val work = waiting.removeFirstOrNull() ?: return false
         work.run()
@@ -18,7 +18,7 @@ class Turns : Executor {
     }
 }
 
-/** Let threads run, in turns, until all of them have nothing to do. */
+/** Runs executors in turns until none has work left. */
 fun settle(vararg threads: Turns) {
     do {
         val busy = threads.any { it.one() }

@@ -7,17 +7,18 @@ import java.io.InputStream
 import java.security.MessageDigest
 
 /**
- * The bundle that comes inside the app, laid out as files, because a model is read from files.
+ * Unpacks the bundle that comes inside the app, because a model is read from files.
  *
- * The folder's name is the hash of the manifest, and the manifest has the hashes of all files: an app update with another
- * bundle gets another folder, one with the same bundle copies nothing. A folder appears by one rename, when it is complete.
+ * The folder's name is the hash of the manifest, which has the hashes of all files. So an app update with another bundle
+ * gets another folder, and an update with the same bundle copies nothing. The folder gets its name by one rename, when it
+ * is complete.
  *
- * @param home the folder for the copies, which no backup should include
- * @param names the files of the bundle inside the app
- * @param open opens one of them
+ * @param home parent folder of the copies; exclude it from backups
+ * @param names the names of the bundle's files inside the app
+ * @param open opens one of these files
  */
 class FirstBundle(private val home: File, private val names: List<String>, private val open: (String) -> InputStream) {
-    /** The bundle's folder, which is written if this is the first start with this bundle. */
+    /** The bundle's folder; on the first start with this bundle, its files are copied first. */
     fun folder(): File {
         if (MANIFEST !in names) {
             throw IOException("the app was built without a bundle; run app/bundle.sh and build it again")

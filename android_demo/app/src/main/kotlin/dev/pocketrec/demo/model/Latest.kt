@@ -4,28 +4,28 @@ import java.util.concurrent.Executor
 import java.util.concurrent.atomic.AtomicLong
 
 /**
- * Questions of which only the newest counts: one that was overtaken is not begun, is told to stop where it runs, and is
- * not shown.
+ * Runs tasks of which only the newest counts. A task that was replaced by a newer one is not started, can stop early,
+ * and does not show its result.
  *
- * Fast tapping then costs no more than its last tap, and an old answer can never cover a new one.
+ * So fast tapping costs no more than its last tap, and an old result never replaces a newer one.
  *
- * @param worker runs the work, one piece after the other
- * @param screen runs what shows results; the thread that calls [ask], too
+ * @param worker runs the tasks, one after the other
+ * @param screen runs what shows results; it must be the thread that calls [submit]
  */
 class Latest(private val worker: Executor, private val screen: Executor) {
     private val newest = AtomicLong()
 
-    /** Run [work] on the worker, unless something newer was asked by then. */
-    fun ask(work: Question.() -> Unit) {
-        val question = Question(newest.incrementAndGet())
-        worker.execute { if (question.current) question.work() }
+    /** Runs [work] on the worker, unless a newer task was submitted by then. */
+    fun submit(work: Task.() -> Unit) {
+        val task = Task(newest.incrementAndGet())
+        worker.execute { if (task.isNewest) task.work() }
     }
 
-    inner class Question(private val number: Long) {
-        /** Whether nothing newer was asked. */
-        val current: Boolean get() = newest.get() == number
+    inner class Task(private val number: Long) {
+        /** Whether no newer task was submitted. */
+        val isNewest: Boolean get() = newest.get() == number
 
-        /** Run [block] on the screen's thread, unless something newer was asked by then. */
-        fun show(block: () -> Unit) = screen.execute { if (current) block() }
+        /** Runs [block] on the screen's thread, unless a newer task was submitted by then. */
+        fun show(block: () -> Unit) = screen.execute { if (isNewest) block() }
     }
 }

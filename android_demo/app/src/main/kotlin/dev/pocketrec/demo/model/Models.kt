@@ -2,11 +2,11 @@ package dev.pocketrec.demo.model
 
 import dev.pocketrec.Recommender
 
-/** Where the demo's recommenders come from. Each build flavour has its own. */
+/** The source of the demo's recommenders. Each build flavour has its own. */
 interface Models {
-    /** What is on the device. Slow: files are checked and the model is read. */
+    /** The model on the device. Slow: files are checked and the model is loaded. */
     fun first(): Recommender
 
-    /** A newer one, if there is any. May wait for the network. */
+    /** A newer model; null if there is none. May wait for the network. */
     fun newer(): Recommender?
 }

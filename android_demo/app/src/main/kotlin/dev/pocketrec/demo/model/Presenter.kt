@@ -7,19 +7,19 @@ import java.io.IOException
 import java.util.concurrent.Executor
 
 /**
- * The demo without its views: what the user does goes in, [Screen]s come out.
+ * The demo without its views: it takes what the user does, and gives [Screen]s.
  *
- * Everything is called on the screen's thread. The model runs on [worker] and what it finds is posted back; of several
- * wishes the newest wins (see [Latest]).
+ * All functions are called on the screen's thread. The model runs on [worker], and results are posted back. Only the
+ * newest task counts (see [Latest]).
  *
- * @param session where the history outlives the process
- * @param worker one thread, which alone touches the model
- * @param background where newer models are waited for
- * @param ui runs things on the screen's thread
+ * @param session keeps the history when the process ends
+ * @param worker one thread; only it uses the model
+ * @param background waits for newer models
+ * @param ui runs work on the screen's thread
  */
 class Presenter(
     private val models: Models,
-    private val session: SavedSession,
+    private val session: SessionFile,
     private val worker: Executor,
     private val background: Executor,
     private val ui: Executor,
@@ -35,12 +35,12 @@ class Presenter(
         }
 
     private val searches = Latest(worker, ui)
-    private val wishes = Latest(worker, ui)
-    private var engine: Engine? = null // the worker's
+    private val recommendations = Latest(worker, ui)
+    private var recommender: UserRecommender? = null // used by the worker only
 
-    /** Open the model that is on the device, then look for a newer one. */
+    /** Opens the model on the device and looks for a newer one. */
     fun start() {
-        worker.execute { guarded { use(Engine(models.first(), session.read())) } }
+        worker.execute { guarded { use(UserRecommender(models.first(), session.read())) } }
         background.execute {
             guarded {
                 val newer = models.newer() ?: return@guarded
@@ -56,22 +56,22 @@ class Presenter(
         if (screen.onlyMatches) recommend()
     }
 
-    /** Recommend only what the search finds, or from the whole catalogue. */
+    /** Whether to recommend search results only, or from the whole catalogue. */
     fun onlyMatches(on: Boolean) {
         if (on == screen.onlyMatches) return
         show(screen.copy(onlyMatches = on))
         recommend()
     }
 
-    /** Add an item to the history, or remove it. */
+    /** Adds an item to the history, or removes it. */
     fun toggle(item: Item) {
         val others = screen.history.filter { it.itemId != item.itemId }
         show(screen.copy(history = if (others.size < screen.history.size) others else others + item))
         recommend()
     }
 
-    private fun use(opened: Engine) {
-        engine = opened
+    private fun use(opened: UserRecommender) {
+        recommender = opened
         val history = opened.history
         ui.execute {
             show(screen.copy(history = history, model = opened.facts, problem = null))
@@ -81,60 +81,60 @@ class Presenter(
     }
 
     private fun replace(newer: Recommender) {
-        val old = engine
-        use(Engine(newer, old?.saved() ?: session.read()))
+        val old = recommender
+        use(UserRecommender(newer, old?.saved() ?: session.read()))
         old?.close()
     }
 
     private fun find() {
         val query = screen.query
-        searches.ask {
+        searches.submit {
             guarded {
-                val found = engine?.matching(query) ?: return@guarded
+                val found = recommender?.matching(query) ?: return@guarded
                 show { show(screen.copy(catalogue = found)) }
             }
         }
     }
 
-    /** Recommend for the screen's history, save it, and then find out why: the reasons take longer than the list. */
+    /** Recommends for the screen's history and saves it. Reasons are computed after that, since they take longer. */
     private fun recommend() {
         val history = screen.history.map { it.itemId }
         val query = screen.query.takeIf { screen.onlyMatches }
-        wishes.ask {
+        recommendations.submit {
             guarded {
-                val engine = engine ?: return@guarded
+                val recommender = recommender ?: return@guarded
                 val began = System.nanoTime()
-                val picks = engine.recommend(history, query)
+                val picks = recommender.recommend(history, query)
                 val took = System.nanoTime() - began
                 show { show(screen.copy(picks = picks, nanoseconds = took, problem = null)) }
-                session.write(engine.saved())
-                explain(engine, history, picks)
+                session.write(recommender.saved())
+                explain(recommender, history, picks)
             }
         }
     }
 
-    private fun Latest.Question.explain(engine: Engine, history: List<String>, picks: List<Pick>) {
+    private fun Latest.Task.explain(recommender: UserRecommender, history: List<String>, picks: List<Pick>) {
         for (pick in picks) {
-            if (!current) return
-            val because = engine.because(history, pick.item)?.name ?: continue
+            if (!isNewest) return
+            val because = recommender.because(history, pick.item)?.name ?: continue
             show {
                 show(screen.copy(picks = screen.picks.map { if (it.item.itemId == pick.item.itemId) it.copy(because = because) else it }))
             }
         }
     }
 
-    /** A problem becomes a sentence on the screen; anything else is a bug, and fails loudly. */
+    /** Shows expected failures as a sentence on the screen. Anything else is a bug and crashes. */
     private fun guarded(work: () -> Unit) {
         try {
             work()
         } catch (problem: PocketRecException) {
-            tell(problem)
+            report(problem)
         } catch (problem: IOException) {
-            tell(problem)
+            report(problem)
         }
     }
 
-    private fun tell(problem: Exception) = ui.execute { show(screen.copy(problem = problem.message)) }
+    private fun report(problem: Exception) = ui.execute { show(screen.copy(problem = problem.message)) }
 
     private fun show(next: Screen) {
         screen = next

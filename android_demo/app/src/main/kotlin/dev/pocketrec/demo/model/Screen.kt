@@ -2,11 +2,11 @@ package dev.pocketrec.demo.model
 
 import dev.pocketrec.Item
 
-/** All that the activity shows. A new one is made for every change, so that it can be drawn at any moment. */
+/** Everything that the activity shows. Every change makes a new one, so that it can be drawn at any time. */
 data class Screen(
     val query: String = "",
     val onlyMatches: Boolean = false,
-    /** What of the catalogue has the words of [query]; everything where there are none. */
+    /** The items that match [query]; all items if it is empty. */
     val catalogue: List<Item> = emptyList(),
     /** Oldest first. */
     val history: List<Item> = emptyList(),
@@ -16,7 +16,7 @@ data class Screen(
     val model: ModelFacts? = null,
     /** How long the recommendations took. */
     val nanoseconds: Long = 0,
-    /** A sentence for the user, where something failed. */
+    /** A sentence for the user if something failed. */
     val problem: String? = null,
 )
 
@@ -24,7 +24,7 @@ data class Screen(
 data class Pick(
     val item: Item,
     val score: Float,
-    /** What of the history helped it most; null until that was asked of the model, or where nothing helped. */
+    /** Name of the history item that raised its score most; null if none did, or until this is computed. */
     val because: String? = null,
 )
 

@@ -4,9 +4,9 @@ import java.io.File
 import java.io.FileOutputStream
 import java.io.IOException
 
-/** The bytes of a session on disk: the old ones or the new ones, never a part of either. */
-class SavedSession(private val file: File) {
-    /** What was saved last; null where nothing was. */
+/** A saved session on disk. It is replaced atomically: after a crash, the file has either the old or the new bytes. */
+class SessionFile(private val file: File) {
+    /** The bytes that were saved last; null if there are none. */
     fun read(): ByteArray? = if (file.exists()) file.readBytes() else null
 
     fun write(bytes: ByteArray) {

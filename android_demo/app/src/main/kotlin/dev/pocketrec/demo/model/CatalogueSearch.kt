@@ -5,8 +5,8 @@ import dev.pocketrec.ItemTrie
 import java.text.Normalizer
 import java.util.Locale
 
-/** The items in the order of their names, and the search in them. Items are read from the trie when they are looked at. */
-class Catalogue(private val trie: ItemTrie) {
+/** The items in the order of their names, and a search over them. Items are read from the trie on access. */
+class CatalogueSearch(private val trie: ItemTrie) {
     private val rows: List<Int>
     private val texts: Array<String>
     private val rowOf = HashMap<String, Int>()
@@ -21,10 +21,10 @@ class Catalogue(private val trie: ItemTrie) {
         texts = Array(rows.size) { byRow[rows[it]] }
     }
 
-    /** The item of an id that the catalogue has. */
+    /** The item with an id, which the catalogue must have. */
     fun item(id: String): Item = trie.item(rowOf.getValue(id))
 
-    /** The items whose name has every word of [query], whatever the case and the accents. */
+    /** The items whose name has every word of [query]; case and accents do not matter. */
     fun matching(query: String): List<Item> {
         val words = folded(query).split(' ').filter { it.isNotEmpty() }
         if (words.isEmpty()) return Items(trie, rows)

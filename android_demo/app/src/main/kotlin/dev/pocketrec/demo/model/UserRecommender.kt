@@ -7,26 +7,26 @@ import dev.pocketrec.Recommender
 import dev.pocketrec.Session
 
 /**
- * A recommender with one user's session and the search in its catalogue. It belongs to the worker thread.
+ * A recommender with the session of one user and a search over its catalogue. Only the worker thread may use it.
  *
- * @param saved what [saved] gave in an earlier process; a session that cannot be restored begins anew
+ * @param saved bytes from [saved] in an earlier process; if they cannot be restored, a new session begins
  */
-class Engine(private val recommender: Recommender, saved: ByteArray?) : AutoCloseable {
-    private val catalogue = Catalogue(recommender.trie)
+class UserRecommender(private val recommender: Recommender, saved: ByteArray?) : AutoCloseable {
+    private val catalogue = CatalogueSearch(recommender.trie)
     private var session = restored(saved)
     private var within: Pair<String, ItemTrie>? = null
 
     val facts = ModelFacts(recommender.bundle.bytes, recommender.trie.size)
 
-    /** What the session has, oldest first. */
+    /** The items of the session, oldest first. */
     val history: List<Item> get() = session.history.map(catalogue::item)
 
     fun matching(query: String): List<Item> = catalogue.matching(query)
 
     /**
-     * What may come after [history], best first; where [query] is not null, only of what matches it.
+     * Recommends after [history], best first. If [query] is not null, only items that match it come back.
      *
-     * A history that goes on from the one before costs its new items; any other one is read anew.
+     * If the history continues the one before, the model reads only the new items; else it reads all of them again.
      */
     fun recommend(history: List<String>, query: String?): List<Pick> {
         follow(history)
@@ -34,7 +34,7 @@ class Engine(private val recommender: Recommender, saved: ByteArray?) : AutoClos
         return found.map { Pick(catalogue.item(it.itemId), it.score) }
     }
 
-    /** The item of [history] that speaks most for [item]; null where none does. */
+    /** The item of [history] that raises the score of [item] most; null if none does. */
     fun because(history: List<String>, item: Item): Item? =
         recommender.explain(history, item.itemId).drivers.firstOrNull { it.change > 0 }?.let { catalogue.item(it.itemId) }
 
@@ -52,9 +52,9 @@ class Engine(private val recommender: Recommender, saved: ByteArray?) : AutoClos
         }
     }
 
-    /** Made once for a query: it is asked with every change of the history. */
+    /** The sub-catalogue of a query; it is kept, because every change of the history uses it again. */
     private fun subCatalogue(query: String): ItemTrie {
-        within?.let { (made, trie) -> if (made == query) return trie }
+        within?.let { (last, trie) -> if (last == query) return trie }
         val trie = recommender.trie.filterIds(matching(query).map { it.itemId })
         within = query to trie
         return trie
