@@ -18,7 +18,7 @@ const FROM_RECENT = [0.025, 0.0125, 0.00625]; // probability that goes to cold n
 /** Number of last history items whose cold neighbours score. */
 export const RECENT = FROM_RECENT.length;
 const TYPES: Record<string, string> = { items: "I32", counts: "U8", neighbours: "I32", weights: "F16" };
-const REMEDY = "fetch the bundle again or refresh the catalogue anew";
+const REMEDY = "fetch the bundle again or refresh the catalogue again";
 
 interface Share {
   readonly item: number;
@@ -41,7 +41,7 @@ export class ColdItems {
       const said = [format, version].map((text) => (text === undefined ? "None" : quote(text.slice(0, 60))));
       throw refusal(
         `has format ${said[0]}, version ${said[1]}, and this runtime reads ${quote(FORMAT)}, ${quote(VERSION)}`,
-        "update pocketrec or refresh the catalogue anew",
+        "update pocketrec or refresh the catalogue again",
       );
     }
     const names = [...file.tensors.keys()].sort().join();

@@ -57,7 +57,9 @@ function itemBias(
   segments: ControlOptions["segments"],
 ): Float32Array {
   if (!isMapping(bias) || !(segments == null || isMapping(segments))) {
-    throw new ConfigError("a bias is a mapping from item id (or segment) to a number; so are segments, from item id");
+    throw new ConfigError(
+      "give `bias` as a mapping from item id (or segment) to a number, and `segments` from item id to segment",
+    );
   }
   for (const [name, value] of Object.entries(bias)) {
     if (typeof value !== "number" || !(Math.abs(value) <= MAX_BIAS)) {

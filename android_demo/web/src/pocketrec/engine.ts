@@ -108,7 +108,7 @@ export class Engine {
     if (trie.length === 0) return NOTHING;
     const graph = await this.graph("search");
     if (bias && !graph.inputNames.includes("bias")) {
-      throw new BundleError(`this bundle's search graph is of a time before score biases; ${REMEDY}`);
+      throw new BundleError(`this bundle's search graph is from before score biases existed; ${REMEDY}`);
     }
     const biases = bias ?? NO_BIAS;
     const known: Feed = {

@@ -43,7 +43,7 @@ export function checkGraph(graph: Uint8Array, sizes: ReadonlyMap<string, number>
     const [offset, length] = [place.get("offset") ?? "0", place.get("length") ?? "0"];
     if (![offset, length].every((text) => /^[0-9]{1,15}$/.test(text))) {
       const said = `offset ${quote(offset.slice(0, 20))}, length ${quote(length.slice(0, 20))}`;
-      throw new Error(`refers to no place in ${name}: ${said}`);
+      throw new Error(`has no valid place in ${name}: ${said}`);
     }
     if (Number(offset) + Number(length) > size) throw new Error(`refers to bytes past the end of ${name}`);
     used.add(name);
@@ -61,7 +61,7 @@ function* places(message: Uint8Array, kind: Kind, depth: number): Generator<Map<
       const entry = new Map<number, string>(); // if a field occurs twice, the last one counts
       for (const [key, text] of fields(value)) entry.set(key, new TextDecoder().decode(text));
       const key = entry.get(1) ?? "";
-      if (place.has(key)) throw new Error(`says twice what the ${quote(key.slice(0, 20))} of a tensor is`);
+      if (place.has(key)) throw new Error(`gives the ${quote(key.slice(0, 20))} of a tensor twice`);
       place.set(key, entry.get(2) ?? "");
     } else if (inner !== undefined && includes(value, WORD)) {
       yield* places(value, inner, depth + 1);

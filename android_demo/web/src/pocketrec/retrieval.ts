@@ -60,7 +60,9 @@ export class Retrieval {
       throw new ConfigError(`there is no catalogue ${quote(within)} (there are: ${known}); make it with addCatalogue`);
     }
     if (!(within instanceof ItemTrie) || within.table !== this.trie.table) {
-      throw new ConfigError("`within` is not a part of this catalogue; make it with trie.filter or trie.filterIds");
+      throw new ConfigError(
+        "`within` is not a sub-catalogue of this catalogue; make one with trie.filter or trie.filterIds",
+      );
     }
     return within;
   }
@@ -86,7 +88,7 @@ export class Retrieval {
       throw new ConfigError("`within` and `control` are both given; give `within` to recommender.control");
     }
     if (!(control instanceof Control) || control.catalogue.table !== this.trie.table) {
-      throw new ConfigError("`control` is not of this catalogue; make it with recommender.control");
+      throw new ConfigError("`control` belongs to another catalogue; make it with recommender.control");
     }
     return control;
   }

@@ -50,7 +50,7 @@ export function readTensors(file: Uint8Array): TensorFile {
   const data = file.subarray(8 + length);
   const places: Place[] = [];
   for (const [name, entry] of header) {
-    if (name.length > MAX_NAME) throw new Error(`it has a tensor whose name has ${name.length} characters`);
+    if (name.length > MAX_NAME) throw new Error(`it has a tensor name of ${name.length} characters`);
     if (name !== "__metadata__") places.push(placeOf(name, entry));
   }
   checkFill(places, data.length);

@@ -47,7 +47,8 @@ export function validated(
   const limit = (i: number): number =>
     limits === null ? ROUNDING : (limits[found.rows[i] as number] as number) + BIAS_ROUNDING;
   if (found.scores.some((score, i) => score > limit(i))) {
-    throw refusal(`gives a score of ${Number((found.scores[0] as number).toPrecision(3))}, which none is`);
+    const highest = Number((found.scores[0] as number).toPrecision(3));
+    throw refusal(`gives a score of ${highest}, but a log-probability is at most 0`);
   }
   return found;
 }
@@ -57,7 +58,7 @@ function withoutEmpty(rows: GraphOutput, scores: GraphOutput): Found {
   const flat = rows.dims.length === 1 && scores.dims.length === 1 && rows.dims[0] === scores.dims[0];
   if (!flat || !(listed instanceof Int32Array) || !(values instanceof Float32Array)) {
     throw new BundleError(
-      `the bundle's graph answers ${rows.type} [${rows.dims.join(", ")}] and ${scores.type} ` +
+      `the bundle's graph returns ${rows.type} [${rows.dims.join(", ")}] and ${scores.type} ` +
         `[${scores.dims.join(", ")}], where int32 and float32 of one length are needed; ${REMEDY}`,
     );
   }

@@ -12,7 +12,7 @@ private const val FORMAT = "pocketrec.cold-items"
 private const val VERSION = "1"
 private const val FROM_FOUND = 0.25 // share of a found item's probability that goes to its cold neighbours
 private val FROM_RECENT = listOf(0.025, 0.0125, 0.00625) // probability for cold neighbours of the last history items
-private const val AGAIN = "fetch the bundle again or refresh the catalogue anew"
+private const val AGAIN = "fetch the bundle again or refresh the catalogue again"
 private val TYPES = mapOf("items" to "I32", "counts" to "U8", "neighbours" to "I32", "weights" to "F16")
 
 /**
@@ -57,7 +57,7 @@ internal class ColdItems private constructor(private val byNeighbour: Map<Int, L
                 fun said(name: String) = meta[name]?.let { quote(it).take(60) } ?: "None"
                 throw BundleException(
                     "${file.name} has format ${said("format")}, version ${said("version")}, and this runtime reads " +
-                        "${quote(FORMAT)}, ${quote(VERSION)}; update pocketrec or refresh the catalogue anew",
+                        "${quote(FORMAT)}, ${quote(VERSION)}; update pocketrec or refresh the catalogue again",
                 )
             }
             if (content.tensors.keys != TYPES.keys) {

@@ -25,7 +25,7 @@ internal fun prepare(
     if (diversity.isNaN() || diversity !in 0.0..1.0) {
         throw ConfigException("diversity is $diversity; give a number from 0 to 1")
     }
-    if (minScore != null && minScore.isNaN()) throw ConfigException("min_score is NaN; give a number or none")
+    if (minScore != null && minScore.isNaN()) throw ConfigException("minScore is NaN; give a number or null")
     val kept = within.mask(deny, false)
     if (allow != null) within.mask(allow, true).forEachIndexed { leaf, allowed -> kept[leaf] = kept[leaf] && allowed }
     val catalogue = if (kept.all { it }) within else within.filter(kept)

@@ -71,7 +71,7 @@ internal class Engine(private val bundle: Bundle, private val threads: Int) : Au
             val inputs = graph.inputNames
             if (bias != null && BIAS !in inputs) {
                 throw BundleException(
-                    "this bundle's search graph is of a time before score biases; export the bundle again",
+                    "this bundle's search graph is from before score biases existed; export the bundle again",
                 )
             }
             if (HIDDEN in inputs) feed.floats(HIDDEN, state.hidden)

@@ -22,7 +22,7 @@ internal class Found(val leaves: IntArray, val scores: FloatArray) {
         fun checkShapes(rows: LongArray, scores: LongArray) {
             if (rows.size != 1 || !rows.contentEquals(scores)) {
                 throw BundleException(
-                    "the bundle's graph answers int32 ${rows.toList()} and float32 ${scores.toList()}, where int32 " +
+                    "the bundle's graph returns int32 ${rows.toList()} and float32 ${scores.toList()}, where int32 " +
                         "and float32 of one length are needed; $EXPORT_AGAIN",
                 )
             }
@@ -56,7 +56,8 @@ internal class Found(val leaves: IntArray, val scores: FloatArray) {
                 val highest = if (limit == null) ROUNDING else limit(leaves[place]) + BIAS_ROUNDING
                 if (kept[place] > highest) {
                     throw BundleException(
-                        "the bundle's graph gives a score of ${kept[place]}, which none is; $EXPORT_AGAIN",
+                        "the bundle's graph gives a score of ${kept[place]}, but a log-probability is at most 0; " +
+                            EXPORT_AGAIN,
                     )
                 }
             }

@@ -39,7 +39,7 @@ internal object OnnxCheck {
             val numbers = listOf("offset", "length").map { place[it] ?: "0" }
             if (!numbers.all { Regex("[0-9]{1,15}").matches(it) }) {
                 val (offset, length) = numbers.map { quote(it.take(20)) }
-                throw Fault("refers to no place in $name: offset $offset, length $length")
+                throw Fault("has no valid place in $name: offset $offset, length $length")
             }
             if (numbers.sumOf { it.toLong() } > size) throw Fault("refers to bytes past the end of $name")
         }
@@ -69,7 +69,7 @@ internal object OnnxCheck {
                 val entry = HashMap<Int, String>() // if a field occurs twice, the last one counts
                 value.fields { n, text -> entry[n] = text.toString() }
                 val key = entry[1] ?: ""
-                if (key in place) throw Fault("says twice what the ${quote(key.take(20))} of a tensor is")
+                if (key in place) throw Fault("gives the ${quote(key.take(20))} of a tensor twice")
                 place[key] = entry[2] ?: ""
             } else if (inner != null && value.holds(WORD)) {
                 places(value, inner, depth + 1, found)

@@ -38,7 +38,7 @@ internal class Retrieval(private val trie: ItemTrie, private val beam: Int, priv
     /** The catalogue to recommend from; refused if it belongs to another one. */
     fun catalogue(within: ItemTrie?): ItemTrie {
         if (within != null && within.table !== trie.table) {
-            throw ConfigException("`within` is not a part of this catalogue; make it with trie.filterIds")
+            throw ConfigException("`within` is not a sub-catalogue of this catalogue; make one with trie.filterIds")
         }
         return within ?: trie
     }
@@ -71,7 +71,7 @@ internal class Retrieval(private val trie: ItemTrie, private val beam: Int, priv
             throw ConfigException("`within` and `control` are both given; give `within` to recommender.control")
         }
         if (query.control.catalogue.table !== trie.table) {
-            throw ConfigException("`control` is not of this catalogue; make it with recommender.control")
+            throw ConfigException("`control` belongs to another catalogue; make it with recommender.control")
         }
         return query.control
     }

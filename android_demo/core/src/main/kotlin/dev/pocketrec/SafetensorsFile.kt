@@ -55,7 +55,7 @@ internal class SafetensorsFile private constructor(val metadata: Map<String, Str
             val out = LinkedHashMap<String, Tensor>()
             for ((key, entry) in header) {
                 val name = key as String
-                if (name.length > MAX_NAME) throw Fault("it has a tensor whose name has ${name.length} characters")
+                if (name.length > MAX_NAME) throw Fault("it has a tensor name of ${name.length} characters")
                 if (name == META) continue
                 val shape = sizes((entry as? Map<*, *>)?.get("shape"))
                 if (entry !is Map<*, *> || shape == null || shape.size > MAX_DIMENSIONS) {
