@@ -44,15 +44,18 @@ describe("a recommender", () => {
     await expect(rec.recommend([], { within: "none" })).rejects.toThrow(ConfigError);
   });
 
-  test.each([60, 1e6, 2 ** 31, 2 ** 62, 2 ** 64, 1e300])("%d as k or beam counts as the size of the catalogue", async (n) => {
-    for (const within of [rec.trie, rec.trie.filterIds(["item-3", "item-4"])]) {
-      const query = { within, excludeSeen: false };
-      const all = await rec.recommend(["item-1"], { ...query, k: 60 });
-      expect(await rec.recommend(["item-1"], { ...query, k: n })).toEqual(all);
-      const five = await rec.recommend(["item-1"], { ...query, k: 5, beam: 60 });
-      expect(await rec.recommend(["item-1"], { ...query, k: 5, beam: n })).toEqual(five);
-    }
-  });
+  test.each([60, 1e6, 2 ** 31, 2 ** 62, 2 ** 64, 1e300])(
+    "%d as k or beam counts as the size of the catalogue",
+    async (n) => {
+      for (const within of [rec.trie, rec.trie.filterIds(["item-3", "item-4"])]) {
+        const query = { within, excludeSeen: false };
+        const all = await rec.recommend(["item-1"], { ...query, k: 60 });
+        expect(await rec.recommend(["item-1"], { ...query, k: n })).toEqual(all);
+        const five = await rec.recommend(["item-1"], { ...query, k: 5, beam: 60 });
+        expect(await rec.recommend(["item-1"], { ...query, k: 5, beam: n })).toEqual(five);
+      }
+    },
+  );
 
   test("a bias by segment counts for every item of the segment", async () => {
     const segments = { "item-1": "a", "item-2": "a", "item-3": "b" };
