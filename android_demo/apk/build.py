@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder for the tools")
     parser.add_argument("--aar", type=Path, help="an onnxruntime-android archive, used in place of a download")
     parser.add_argument("--out", type=Path, default=APP / "target/apk")
-    parser.add_argument("--resources-only", action="store_true", help="stop after aapt2; enough for the tests of the activity")
+    parser.add_argument("--resources-only", action="store_true", help="stop after aapt2, for tests of the activity")
     parser.add_argument("--json", action="store_true", help="print one object instead of a table")
     args = parser.parse_args()
     if not (args.bundle / "manifest.json").exists():

