@@ -6,7 +6,7 @@
     for item in rec.recommend(["id-1", "id-2"], k=10):
         print(item.item_id, item.score, item.title)
 
-Importing this package imports nothing heavy; each name below is loaded when it is first used.
+Importing this package is fast: each name below is loaded when it is first used.
 """
 
 from __future__ import annotations

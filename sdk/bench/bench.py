@@ -1,8 +1,8 @@
-"""`pocketrec bench`: a bundle beside other ways to recommend over the same semantic IDs, on this machine.
+"""`pocketrec bench`: a bundle and other ways to recommend over the same semantic IDs, measured on this machine.
 
-All systems take turns in one process, round after round, so that a noisy machine disturbs all alike; a turn begins with
-a call that is not counted. What a system costs to start is measured in a fresh process for each: seconds from the
-process's start to the first answer, and the highest resident memory. One thread everywhere.
+All systems take turns in one process, round after round, so that a busy machine slows all of them alike; the first call
+of a turn is not counted. The cold start is measured in a fresh process per system: seconds from the start of the
+process to its first recommendations, and its peak resident memory. Every system has one thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pocketrec.runtime.errors import ConfigError, ExportError, PocketRecError
 from pocketrec.runtime.recommender import Recommender
 
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-# A process that makes one system and answers once; its start is the parent's clock.
+# A process that starts one system and calls it once. The parent noted the time at which the process started.
 _PROBE = """
 import json, sys, time
 from pathlib import Path
@@ -56,34 +56,25 @@ def bench(
     """Measure a bundle and its peers.
 
     :param against: names of `PEERS`.
-    :param calls: of each system, over all rounds.
+    :param calls: number of calls of each system, over all rounds.
+    :param k: number of items that a call recommends.
+    :param beam: beam width; None: the bundle's own.
+    :param seed: of the random histories.
     :returns: {"rows": [{"system", "p50_ms", "p95_ms", "calls_per_s", "cold_s", "rss_mb"} …], "bytes": of the bundle,
-        "items", "parameters", "left_out": {system: why}, for every peer "faster_than": pocketrec's p50 in its p50, and
-        "ratios": the same for each of our ways to run the bundle}.
+        "items", "parameters", "left_out": {system: reason}, "faster_than": {peer: its p50 divided by pocketrec's},
+        "ratios": the same for each of our ways to run the bundle, "settings"}.
     :raises ConfigError: on an unknown peer.
     :raises BundleError: if the bundle cannot be opened.
     """
     if unknown := [name for name in against if name not in PEERS]:
-        raise ConfigError(f"there is no system {unknown[0]!r} to compare with; choose of {', '.join(PEERS)}")
+        raise ConfigError(f"there is no system {unknown[0]!r} to compare with; choose {', '.join(PEERS)}")
     opened = open_bundle(bundle)
     manifest = opened.manifest
     width = beam or manifest.model.beam
     histories = _histories(bundle, seed)
-    mine = OURS if fastest_engine(opened) == "native" else OURS[:2]  # else the others are the same engine
-    systems: dict[str, Recommend] = {}
-    left_out: dict[str, str] = {}
+    mine = OURS if fastest_engine(opened) == "native" else OURS[:2]  # without it, the other rows are the same engine
     with tempfile.TemporaryDirectory() as place:
-        for name in (*mine, *against):
-            folder = Path(place) / name.replace(" ", "-")
-            folder.mkdir()
-            try:
-                systems[name] = SYSTEMS[name](bundle, folder, width, k)
-                _check(name, systems[name](histories[0]), k)
-            except (PocketRecError, ImportError) as error:
-                if name == OURS[0]:
-                    raise
-                left_out[name] = str(error)
-                systems.pop(name, None)
+        systems, left_out = _start((*mine, *against), bundle, Path(place), width, k, histories[0])
         times = _in_turns(systems, histories, calls, rounds, progress)
         rows = [_row(name, times[name]) | _fresh(name, bundle, Path(place), width, k, histories[0]) for name in systems]
     p50 = {row["system"]: row["p50_ms"] for row in rows}
@@ -110,20 +101,44 @@ def _histories(bundle: Path, seed: int) -> list[list[str]]:
     with Recommender.load(bundle) as recommender:
         trie, length = recommender.trie, recommender.manifest.model.max_history
         if len(trie) < 2 * length:
-            raise ConfigError(f"the catalogue has {len(trie)} items; a benchmark needs {2 * length} at least")
+            raise ConfigError(f"the catalogue has {len(trie)} items; a benchmark needs at least {2 * length}")
         rng = np.random.default_rng(seed)
         return [trie.table.ids(rng.choice(len(trie), length, replace=False)) for _ in range(64)]
 
 
+def _start(
+    names: Sequence[str], bundle: Path, place: Path, beam: int, k: int, history: list[str]
+) -> tuple[dict[str, Recommend], dict[str, str]]:
+    """Start every system and try it once; return those that work, and why others do not.
+
+    :param place: folder in which every system gets a folder of its own.
+    """
+    systems: dict[str, Recommend] = {}
+    left_out: dict[str, str] = {}
+    for name in names:
+        folder = _folder(place, name)
+        folder.mkdir()
+        try:
+            system = SYSTEMS[name](bundle, folder, beam, k)
+            _check(name, system(history), k)
+        except (PocketRecError, ImportError) as error:
+            if name == OURS[0]:
+                raise
+            left_out[name] = str(error)
+        else:
+            systems[name] = system
+    return systems, left_out
+
+
 def _check(name: str, found: list[str], k: int) -> None:
     if len(set(found)) != k:
-        raise ExportError(f"{name} gave {len(set(found))} different items where {k} were asked for")
+        raise ExportError(f"{name} recommended {len(set(found))} different items instead of {k}")
 
 
 def _in_turns(
     systems: dict[str, Recommend], histories: list[list[str]], calls: int, rounds: int, progress: Progress
 ) -> dict[str, list[float]]:
-    """Milliseconds of the calls of every system."""
+    """Return the milliseconds of the calls of every system."""
     times: dict[str, list[float]] = {name: [] for name in systems}
     each = max(1, calls // rounds)
     with progress.track("timing", rounds) as advance:
@@ -157,11 +172,11 @@ def _row(name: str, times: list[float]) -> dict[str, Any]:
 
 
 def _fresh(name: str, bundle: Path, place: Path, beam: int, k: int, history: list[str]) -> dict[str, Any]:
-    """Seconds from a process's start to its first answer, and its peak memory.
+    """Return the seconds from a process's start to its first recommendations, and its peak memory.
 
-    A process before it compiles what is imported, as an installation does.
+    An earlier process compiles the imported modules to bytecode, as an installation does.
     """
-    folder = place / name.replace(" ", "-")  # with what the peer needs to run, written before
+    folder = _folder(place, name)  # `_start` wrote there what the system needs
     command = [sys.executable, "-c", _PROBE, str(bundle), str(folder), name, str(beam), str(k), json.dumps(history)]
     environment = {**os.environ, **ONE_THREAD, "PYTHONPYCACHEPREFIX": str(place / "bytecode")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -172,3 +187,7 @@ def _fresh(name: str, bundle: Path, place: Path, beam: int, k: int, history: lis
         raise ExportError(f"a process that runs {name} failed: {done.stderr.strip()[-400:]}")
     found = json.loads(done.stdout.splitlines()[-1])
     return {"cold_s": round(found["at"] - begun, 3), "rss_mb": found["rss_mb"]}
+
+
+def _folder(place: Path, name: str) -> Path:
+    return place / name.replace(" ", "-")

@@ -1,7 +1,7 @@
-"""What `pocketrec bench` compares with: a flattened Llama in llama.cpp, and the beam search in Python.
+"""A peer of `pocketrec bench`: a flattened Llama in llama.cpp, with the beam search in Python.
 
-Beams are sequences of one cache. The history is read once; beams that live on copy their parent's sequence, which
-costs llama.cpp no memory. Needs `pocketrec[gguf]`.
+Beams are sequences of one cache. The history is read once; a surviving beam copies the sequence of its parent, which
+takes no memory in llama.cpp. Needs `pocketrec[gguf]`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pocketrec.runtime.engines.gguf import F32, load_llama_cpp
 from pocketrec.runtime.errors import ExportError
 
 Item = tuple[int, ...]
-MOST_BEAMS = 31  # llama.cpp ends the process above 64 sequences
+MAX_BEAMS = 31  # llama.cpp aborts the process above 64 sequences
 
 
 class LlamaCpp:
@@ -25,8 +25,8 @@ class LlamaCpp:
 
     def __init__(self, path: Path, tokens: int, beam: int) -> None:
         """Open a GGUF; `tokens` is the longest sequence."""
-        if beam > MOST_BEAMS:
-            raise ExportError(f"llama.cpp has room for {MOST_BEAMS} beams here, and {beam} are asked for; lower --beam")
+        if beam > MAX_BEAMS:
+            raise ExportError(f"llama.cpp can hold {MAX_BEAMS} beams here, not {beam}; lower --beam")
         self.llama: Any = load_llama_cpp()
         model_settings = self.llama.llama_model_default_params()
         model_settings.n_gpu_layers = 0
@@ -44,14 +44,17 @@ class LlamaCpp:
         self.memory = self.llama.llama_get_memory(self.context)
         self.vocab = self.llama.llama_vocab_n_tokens(self.llama.llama_model_get_vocab(self.model))
 
-    def read(self, tokens: Sequence[int], places: Sequence[int], sequences: Sequence[int]) -> NDArray[np.float32]:
-        """Decode tokens at places of sequences; return the last token's logits if there is one sequence, else all."""
+    def read(self, tokens: Sequence[int], positions: Sequence[int], sequences: Sequence[int]) -> NDArray[np.float32]:
+        """Decode tokens at positions of sequences.
+
+        :returns: logits [rows, vocabulary]: of the last token if there is one sequence, of all tokens otherwise.
+        """
         llama, one = self.llama, len(set(sequences)) == 1
         batch = llama.llama_batch_init(len(tokens), 0, 1)
         try:
             batch.n_tokens = len(tokens)
-            for i, (token, place, sequence) in enumerate(zip(tokens, places, sequences, strict=True)):
-                batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, place, 1
+            for i, (token, position, sequence) in enumerate(zip(tokens, positions, sequences, strict=True)):
+                batch.token[i], batch.pos[i], batch.n_seq_id[i] = token, position, 1
                 batch.seq_id[i][0], batch.logits[i] = sequence, not one or i + 1 == len(tokens)
             if llama.llama_decode(self.context, batch):
                 raise ExportError("llama.cpp could not run the model of the comparison")
@@ -67,7 +70,11 @@ def llama_loop(
 ) -> Callable[[Sequence[str]], list[str]]:
     """Beam search in Python over a GGUF.
 
-    :param items: tokens of every item. children: the tokens that may follow every prefix. longest: items of a history.
+    :param items: item id → its tokens.
+    :param children: prefix of tokens → the tokens that may follow it.
+    :param longest: largest number of items of a history.
+    :param beam: beam width.
+    :param k: number of items to recommend.
     """
     levels = len(next(iter(items.values())))
     model = LlamaCpp(path, 1 + (longest + 1) * levels, beam)
@@ -93,8 +100,8 @@ def llama_loop(
                 for i, (_, _, parent) in enumerate(found[:beam]):
                     model.llama.llama_memory_seq_rm(model.memory, first + i, -1, -1)
                     model.llama.llama_memory_seq_cp(model.memory, parent, first + i, -1, -1)
-                place = len(prompt) + level
-                logits = model.read([b[0][-1] for b in beams], [place] * len(beams), [b[2] for b in beams])
+                position = len(prompt) + level
+                logits = model.read([b[0][-1] for b in beams], [position] * len(beams), [b[2] for b in beams])
         return [item_of[prefix] for prefix, _, _ in beams[:k]]
 
     return recommend

@@ -1,7 +1,7 @@
-"""What `pocketrec bench` compares with: a flattened Llama as an ONNX graph with a cache, and the beam search in Python.
+"""A peer of `pocketrec bench`: a flattened Llama as an ONNX graph with a cache, with the beam search in Python.
 
-The common way to run such a model: one graph reads the history, one reads a token per beam, and the host keeps the
-beams, masks what no item continues with, and copies keys and values to the beams that live on.
+The common way to run such a model: one graph reads the history, another reads a token per beam, and the host keeps the
+beams, masks tokens that no item continues with, and copies keys and values to the surviving beams.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def onnx_loop(
     """Beam search in Python over a converted Llama's bundle.
 
     :param folder: the bundle, made by `convert_llama`, with the `step.onnx` of `export.onnx_step` beside it.
-    :param items: codes of every item. children: the codes that may follow every prefix.
+    :param items: item id → its codes.
+    :param children: prefix of codes → the codes that may follow it.
+    :param beam: beam width.
+    :param k: number of items to recommend.
     """
     spec = open_bundle(folder).manifest.model
     options = ort.SessionOptions()

@@ -1,14 +1,14 @@
-"""The systems that `pocketrec bench` times, each as a function from item ids to item ids.
+"""The systems that `pocketrec bench` times, each a function from the item ids of a history to recommended item ids.
 
-Peers run a Llama of the bundle's depth, width, heads and feed-forward over the same semantic IDs, flattened to a token
-per code; its random weights do not change its speed. What a system needs is written into a folder of its own when it is
-first made there, so that a fresh process only runs it.
+Peers run a Llama with the bundle's depth, width, heads and feed-forward over the same semantic IDs, flattened to a
+token per code; random weights do not change its speed. A system writes the files that it needs to its own folder when
+it is first started there, so that a fresh process only runs it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,23 +25,23 @@ Item = tuple[int, ...]
 
 
 def ours(bundle: Path, folder: Path, beam: int, k: int, engine: str | None = None) -> Recommend:
-    """`Recommender.recommend`, by the engine that `Recommender.load` takes or by another."""
+    """`Recommender.recommend`, with the default engine or another one."""
     recommender = Recommender.load(bundle, engine)
     return lambda history: [item.item_id for item in recommender.recommend(history, k, beam=beam)]
 
 
 class SessionCalls:
-    """`Session.observe` and `Session.recommend`, of a session that has read all but the last item."""
+    """`Session.observe` and `Session.recommend`, in a session that has read the history except for its last item."""
 
     def __init__(self, bundle: Path, folder: Path, beam: int, k: int, engine: str | None = None) -> None:
         self.recommender, self.beam, self.k = Recommender.load(bundle, engine), beam, k
 
     def __call__(self, history: Sequence[str]) -> list[str]:
-        """Begin and go on: ids in, ids out."""
+        """Recommend for a history, as the other systems do."""
         return self.begin(history)()
 
     def begin(self, history: Sequence[str]) -> Callable[[], list[str]]:
-        """Read all but the last item; return the call that is to be timed."""
+        """Read the history except for its last item; return the call to time."""
         session = self.recommender.session(history[:-1])
         session.recommend(self.k, beam=self.beam)
 
@@ -53,7 +53,7 @@ class SessionCalls:
 
 
 def dense(bundle: Path, folder: Path, beam: int, k: int) -> Recommend:
-    """The same encoder, and a dot product with every item of a random table; items seen are left out."""
+    """The same encoder, and a dot product with every item of a random table; items of the history are excluded."""
     recommender = Recommender.load(bundle)
     engine, trie = recommender.engine, recommender.trie
     width = recommender.manifest.model.dim
@@ -71,7 +71,7 @@ def dense(bundle: Path, folder: Path, beam: int, k: int) -> Recommend:
 
 
 def generate(bundle: Path, folder: Path, beam: int, k: int) -> Recommend:
-    """Transformers' `generate` with beams and a prefix function."""
+    """`generate` of transformers, with beams and a prefix function."""
     import torch
 
     trie, items = _catalogue(bundle)
@@ -142,10 +142,10 @@ OURS = tuple(name for name in SYSTEMS if name.startswith("pocketrec"))
 PEERS = ("dense", "generate", "onnx-loop", "llama.cpp")
 
 
-def prefix_table(spellings: Any) -> dict[Item, list[int]]:
-    """Map every prefix of an item to what may follow, rising."""
+def prefix_table(items: Iterable[Item]) -> dict[Item, list[int]]:
+    """Map every prefix of an item's tokens to the tokens that may follow it, in ascending order."""
     children: dict[Item, set[int]] = {}
-    for tokens in spellings:
+    for tokens in items:
         for end, token in enumerate(tokens):
             children.setdefault(tokens[:end], set()).add(token)
     return {prefix: sorted(following) for prefix, following in children.items()}

@@ -1,4 +1,4 @@
-"""What the CLI shows on a terminal: progress bars and tables, on stderr; results alone go to stdout."""
+"""What the command line shows on a terminal: progress bars and tables."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ CONVENTIONS = ("seen kept", "seen excluded")
 
 
 class RichProgress(Progress):
-    """Draws a bar per task with count, time left and a note (loss, best score)."""
+    """Draws a bar per task, with its count, the time left and a note (loss, best score)."""
 
     def __init__(self, console: Console) -> None:
-        """Draw on a console; where it is no terminal, print a line as each task ends."""
+        """Draw on a console; if it is not a terminal, print one line per task."""
         self.console = console
 
     @contextmanager
     def track(self, label: str, total: int) -> Iterator[Advance]:
-        """Show one task while the block runs."""
+        """Show one task while the `with` block runs."""
         columns = (
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
             TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
@@ -67,7 +67,7 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Mapping[str, float]]], titl
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """Lay out rows of anything."""
+    """Lay out rows of values, written by `str`."""
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))

@@ -1,7 +1,7 @@
-"""How the run report writes a number: counts, shares, bytes, durations, changes.
+"""How the run report writes numbers: counts, shares, bytes, durations, changes.
 
-Used by `pocketrec.report.page`, `pocketrec.report.figures` and the template. Pure. A missing value is
-written "–", a minus is a real minus sign, and a number never parts from its unit at a line's end.
+Pure. A missing value is written "–", a minus is a minus sign (not a hyphen), and no line breaks between a number and
+its unit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 NBSP = "\N{NO-BREAK SPACE}"
 MINUS = "\N{MINUS SIGN}"
 NONE = "–"
-NAMES = {"sasrec": "SASRec", "semantic_ids": "Semantic IDs"}  # where `label` would get it wrong
+NAMES = {"sasrec": "SASRec", "semantic_ids": "Semantic IDs"}  # keys that `label` cannot turn into words
 
 
 def number(value: float | None) -> str:
@@ -25,14 +25,14 @@ def number(value: float | None) -> str:
 
 
 def score(value: float | None) -> str:
-    """Write a model's score with two decimals, a tiny one by its power of ten."""
+    """Write a model's score with two decimals, or as a power of ten if it is tiny."""
     if value is None:
         return NONE
     return (f"{value:.2f}" if value == 0 or abs(value) >= 0.01 else f"{value:.1e}").replace("-", MINUS)
 
 
 def percent(value: float | None) -> str:
-    """Write a share, 0-1, in per cent; one that is not quite 0 or 1 never looks as if it were."""
+    """Write a share, 0-1, in per cent. A share between 0 and 1 is never rounded to 0 % or 100 %."""
     if value is None:
         return NONE
     if 0 < value < 1e-4:
@@ -53,7 +53,7 @@ def size(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as a person would."""
+    """Write seconds in the units that a person would use."""
     if seconds < 59.95:
         return f"{seconds:.1f}{NBSP}s" if seconds >= 0.9995 else f"{seconds * 1000:.0f}{NBSP}ms"
     minutes, rest = divmod(round(seconds), 60)
@@ -63,7 +63,7 @@ def duration(seconds: float) -> str:
 
 
 def change(value: float, base: float) -> str:
-    """Write by how many per cent `value` differs from `base`, with its sign; empty where `base` is 0."""
+    """Write the difference of `value` from `base` in per cent, with its sign; empty if `base` is 0."""
     if base == 0:
         return ""
     relative = (value / base - 1) * 100
@@ -80,7 +80,7 @@ def label(name: str) -> str:
 
 
 def fact(name: str, value: Any) -> str:
-    """Write one fact about the data set; the name tells a share from a measurement."""
+    """Write one fact about the data set. Its name says whether a number is a share."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
@@ -90,7 +90,7 @@ def fact(name: str, value: Any) -> str:
 
 
 def setting(value: Any) -> str:
-    """Write a value of the configuration much as one would type it."""
+    """Write a value of the configuration almost as a user would type it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
@@ -99,5 +99,5 @@ def setting(value: Any) -> str:
 
 
 def filters() -> dict[str, Callable[..., str]]:
-    """Return what the template calls by name."""
+    """Return the functions that the template calls by name."""
     return {"number": number, "score": score, "duration": duration}

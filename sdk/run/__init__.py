@@ -1,1 +1,1 @@
-"""A run's folder, its stages, and what can be made of a finished run."""
+"""A run: its folder, its stages, and what can be made from it when it is finished."""

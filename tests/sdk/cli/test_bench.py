@@ -1,19 +1,19 @@
-"""`pocketrec bench`: every peer answers as the bundle's rules say, and its rows hold what they promise."""
+"""`pocketrec bench`: its rows hold what they promise, and a system that cannot run is left out."""
 
 from __future__ import annotations
 
 import json
+import sys
 from xml.etree import ElementTree
 
 import pytest
 from command import pocketrec
 
-from pocketrec.bench.systems import OURS, PEERS, SYSTEMS
+from pocketrec.bench.systems import OURS, PEERS
 from pocketrec.runtime.compiled import native
-from pocketrec.runtime.recommender import Recommender
 from tiny import random_rows, tiny_bundle, tiny_student
 
-ITEMS, LONGEST, BEAM = 60, 6, 20
+ITEMS = 60
 
 
 @pytest.fixture(scope="module")
@@ -41,24 +41,12 @@ def test_all_rows_are_there_and_a_missing_package_leaves_one_out(bundle, tmp_pat
     assert len(drawn.findall("{http://www.w3.org/2000/svg}rect")) == 1 + len(mine) + 2
 
 
-@pytest.mark.parametrize("peer", ["generate", "onnx-loop", "llama.cpp"])
-def test_peers_search_the_same_space_and_agree_with_one_another(bundle, tmp_path, peer):
-    if peer == "llama.cpp":
-        pytest.importorskip("llama_cpp", reason="llama.cpp runs on llama-cpp-python")
-    (tmp_path / "truth").mkdir()
-    (tmp_path / "peer").mkdir()
-    history = [f"item-{i}" for i in range(LONGEST)]
-    expected = SYSTEMS["generate"](bundle, tmp_path / "truth", BEAM, 10)(history)
-    assert SYSTEMS[peer](bundle, tmp_path / "peer", BEAM, 10)(history) == expected
-    assert len(set(expected)) == 10
-
-
-def test_a_session_of_the_bench_gives_what_a_call_gives(bundle, tmp_path):
-    history = [f"item-{i}" for i in range(LONGEST)]
-    with Recommender.load(bundle) as recommender:
-        expected = [item.item_id for item in recommender.recommend(history, 5)]
-    for name in ("pocketrec", "pocketrec session", "pocketrec onnx", "pocketrec onnx session"):
-        assert SYSTEMS[name](bundle, tmp_path, ITEMS, 5)(history) == expected
+def test_a_chart_without_jinja2_is_refused_before_anything_is_measured(bundle, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setattr("pocketrec.bench.bench.bench", lambda *arguments: pytest.fail("it was measured"))
+    code, _, err = pocketrec("bench", bundle, "--alone", "--plot", tmp_path / "p.svg")
+    assert code == 1
+    assert "pocketrec[train]" in err
 
 
 def test_an_unknown_peer_is_a_usage_error(bundle):

@@ -159,7 +159,7 @@ def test_parts_of_a_part_may_be_missing():
     assert page.mismatched == []
     assert "bundle" not in page.sections
     assert "Collapsed codebook." in page.texts["strong"]
-    assert "What the data check found, and the rule applied" not in page.texts["h3"]
+    assert "What the data check found, and the rule that was applied" not in page.texts["h3"]
 
 
 def test_the_best_of_each_column_is_bold_and_baselines_stand_beside_the_student():
