@@ -143,8 +143,7 @@ def _llama_cpp(session: nox.Session) -> Path:
 def gguf(session: nox.Session) -> None:
     """The tests that need llama.cpp, which is compiled once and kept in the cache."""
     _install(session, f"llama-cpp-python @ {_llama_cpp(session).as_uri()}")
-    places = ("tests/export", "tests/contract", "tests/fuzz", "tests/runtime/engines", "tests/sdk/cli/test_bench.py")
-    _pytest(session, *places)
+    _pytest(session, "-k", "gguf or llama")
 
 
 @nox.session(tags=["ci"])
@@ -193,15 +192,8 @@ def quickstart(session: nox.Session) -> None:
 
 
 def _maven(session: nox.Session, *arguments: str, **environment: str) -> None:
-    command = (
-        "mvn",
-        "--batch-mode",
-        "--no-transfer-progress",
-        "-Dkotlin.compiler.daemon=false",
-        "-f",
-        str(DEMO / "pom.xml"),
-    )
-    session.run(*command, *arguments, env=environment, external=True)
+    quiet = ("--batch-mode", "--no-transfer-progress", "-Dkotlin.compiler.daemon=false")
+    session.run("mvn", *quiet, "-f", str(DEMO / "pom.xml"), *arguments, env=environment, external=True)
 
 
 def _keep_surefire(session: nox.Session, build: str) -> None:
