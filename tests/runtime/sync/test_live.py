@@ -10,6 +10,7 @@ import weakref
 
 import pytest
 
+from device_engines import DEVICE_ENGINES
 from pocketrec import Recommender
 from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.session import Session
@@ -83,8 +84,9 @@ def test_calls_from_many_threads_see_one_version_each(world, client):
     assert wrong == []
 
 
-def test_a_session_goes_on_over_a_new_catalogue(world, client):
-    live = client.recommender(engine="reference")
+@pytest.mark.parametrize("engine", DEVICE_ENGINES)
+def test_a_session_goes_on_over_a_new_catalogue(world, client, engine):
+    live = client.recommender(engine=engine)
     kept = sorted(items_of(world.bundles[0]) & items_of(world.bundles[1]))[:4]
     session = live.session(kept[:3])
     session.recommend(5)
@@ -256,3 +258,19 @@ def test_after_closing_it_says_so(world, client):
     client.close()
     with pytest.raises(ConfigError, match="closed"):
         live.recommend([])
+
+
+@pytest.mark.parametrize("engine", DEVICE_ENGINES)
+def test_it_explains_after_the_store_has_swept_its_version(world, engine):
+    world.publish(0)
+    *history, item = sorted(items_of(world.bundles[0]))[:4]
+    with world.client() as refreshing, world.client(mode="local") as client:
+        refreshing.refresh()
+        live = client.recommender(engine=engine)
+        for number in (1, 2):  # by another process, which does not tell this client
+            world.publish(number)
+            refreshing.refresh()
+        assert not client.store.path(live.version).exists()
+        with Recommender.load(world.bundles[0], engine) as rec:
+            assert live.explain(history, item) == rec.explain(history, item)
+            assert live.recommend(history, 5) == rec.recommend(history, 5)
