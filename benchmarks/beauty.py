@@ -5,7 +5,7 @@ r"""The table of docs/benchmarks.md from a finished run on Amazon Beauty.
     python benchmarks/beauty.py runs/beauty
 
 Rows of the run come from its exported files (through the runtime) and from its baselines; the share of invalid items
-without the trie is measured here. Papers' figures stand beside, as published.
+without the trie is measured here. Metrics of papers are listed as published.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-r"""Items that nobody has interacted with: hidden from training, added by `catalog refresh` alone, then recommended.
+r"""Items without interactions: hidden from training, added by `catalog refresh` only, then recommended.
 
     python benchmarks/cold_items.py --data DATA --out runs/cold --epochs 12 > cold_items.json
 
 DATA holds interactions.csv.gz and items.csv.gz (Amazon Beauty). A random 5 % of the items and all their interactions
 are left out, a student is trained on the rest without a teacher (resumable: the run is kept in `--out`), and the hidden
-items enter by `catalog refresh` with the whole catalogue. Questions are those of the whole log in TIGER's protocol
-(leave-one-out, the last 20 items): `cold`, whose answer is a hidden item; `warm`, all others (a sample). Histories hold
-hidden items, too, where people had them.
+items are added by `catalog refresh` with the whole catalogue. The evaluation cases are those of the whole log in
+TIGER's protocol (leave-one-out, the last 20 items): `cold`, whose target is a hidden item; `warm`, a sample of the
+others. Histories may contain hidden items, too.
 
-Beside the refreshed bundle: the same without what new items resemble (`cold_items=False`), the model without refresh,
-popularity, and nearest neighbours in text space, of the last item and of the history's mean. The constants of
-`pocketrec.runtime.cold_items` were chosen on the validation questions; test is reported beside. JSON goes to stdout.
+Compared with the refreshed bundle: the same without the neighbours of new items (`cold_items=False`), the model without
+refresh, popularity, and nearest neighbours in text space, of the last item and of the history's mean. The constants of
+`pocketrec.runtime.cold_items` were chosen on the validation cases; test is reported, too. JSON goes to stdout.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SHARE, K = 0.05, 10
 """Items that are hidden; how many items count."""
 
 Cases = list[tuple[list[str], str]]
-"""Histories and their answers."""
+"""Histories and their targets."""
 
 
 def hide(data: Path, folder: Path, seed: int) -> set[str]:
@@ -63,15 +63,15 @@ def hide(data: Path, folder: Path, seed: int) -> set[str]:
     return hidden
 
 
-def cases(questions: EvalSet, ids: Sequence[str]) -> Cases:
-    """Questions as ids."""
-    pairs = zip(questions.histories, questions.targets.tolist(), strict=True)
-    return [([ids[item] for item in history.tolist()], ids[answer]) for history, answer in pairs]
+def as_ids(cases: EvalSet, ids: Sequence[str]) -> Cases:
+    """Return cases as (ids of the history, id of the target)."""
+    pairs = zip(cases.histories, cases.targets.tolist(), strict=True)
+    return [([ids[item] for item in history.tolist()], ids[target]) for history, target in pairs]
 
 
-def score(answers: list[list[str]], asked: Cases) -> dict[str, float]:
+def score(lists: list[list[str]], cases: Cases) -> dict[str, float]:
     """recall@10 and ndcg@10."""
-    ranks = [a.index(right) if right in a else None for a, (_, right) in zip(answers, asked, strict=True)]
+    ranks = [a.index(target) if target in a else None for a, (_, target) in zip(lists, cases, strict=True)]
     gains = [0.0 if rank is None else 1 / np.log2(rank + 2) for rank in ranks]
     return {
         "recall@10": round(float(np.mean([rank is not None for rank in ranks])), 4),
@@ -79,22 +79,22 @@ def score(answers: list[list[str]], asked: Cases) -> dict[str, float]:
     }
 
 
-def ask(recommender: Recommender, asked: Cases, exclude_seen: bool = False) -> dict[str, float]:
-    """What a recommender answers."""
-    answers = [[item.item_id for item in recommender.recommend(history, K, exclude_seen)] for history, _ in asked]
-    return score(answers, asked)
+def recommended(recommender: Recommender, cases: Cases, exclude_seen: bool = False) -> dict[str, float]:
+    """Score the recommendations of a bundle."""
+    lists = [[item.item_id for item in recommender.recommend(history, K, exclude_seen)] for history, _ in cases]
+    return score(lists, cases)
 
 
-def neighbours(vectors: NDArray[np.float32], ids: Sequence[str], asked: Cases, mean: bool) -> dict[str, float]:
-    """Nearest neighbours in text space of the last item, or of the mean of the last 20; that item itself left out."""
+def neighbours(vectors: NDArray[np.float32], ids: Sequence[str], cases: Cases, mean: bool) -> dict[str, float]:
+    """Score the nearest neighbours in text space of the last item (without itself), or of the mean of the last 20."""
     row = {item: place for place, item in enumerate(ids)}
-    answers = []
-    for history, _ in asked:
+    lists = []
+    for history, _ in cases:
         rows = [row[item] for item in history[-20:]]
         query = vectors[rows].mean(0) if mean else vectors[rows[-1]]
         near = np.argsort(-(vectors @ query), kind="stable")[: K + 1].tolist()
-        answers.append([ids[place] for place in near if mean or place != rows[-1]][:K])
-    return score(answers, asked)
+        lists.append([ids[place] for place in near if mean or place != rows[-1]][:K])
+    return score(lists, cases)
 
 
 def popular(log: Path) -> list[str]:
@@ -109,48 +109,48 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--sid", default="rqvae", help="how semantic IDs are made: rqvae or rkmeans")
-    parser.add_argument("--warm", type=int, default=100_000, help="warm questions, a sample of at most so many")
+    parser.add_argument("--sid", default="rqvae", help="method of the semantic IDs: rqvae or rkmeans")
+    parser.add_argument("--warm", type=int, default=100_000, help="number of warm cases, at most")
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    hidden = hide(asked.data, asked.out / "data", asked.seed)
-    settings = [f'sid.method="{asked.sid}"', f"train.epochs={asked.epochs}", "sasrec.enabled=false"]
-    config = load_config(None, [*settings, f"train.seed={asked.seed}"])
-    run = asked.out / "run"
-    log, items = asked.out / "data" / "interactions.csv.gz", asked.out / "data" / "items.csv.gz"
+    hidden = hide(arguments.data, arguments.out / "data", arguments.seed)
+    settings = [f'sid.method="{arguments.sid}"', f"train.epochs={arguments.epochs}", "sasrec.enabled=false"]
+    config = load_config(None, [*settings, f"train.seed={arguments.seed}"])
+    run = arguments.out / "run"
+    log, items = arguments.out / "data" / "interactions.csv.gz", arguments.out / "data" / "items.csv.gz"
     Pipeline(run, log, items, config).run()
-    refreshed = asked.out / "refreshed"
-    came = refresh_catalogue(Run.open(run), asked.data / "items.csv.gz", refreshed)
+    refreshed = arguments.out / "refreshed"
+    came = refresh_catalogue(Run.open(run), arguments.data / "items.csv.gz", refreshed)
 
-    whole = load_dataset(asked.data / "interactions.csv.gz", asked.data / "items.csv.gz", config.data)
+    whole = load_dataset(arguments.data / "interactions.csv.gz", arguments.data / "items.csv.gz", config.data)
     split, ids = split_users(whole.users, whole.times, config.data), whole.catalogue.item_ids
     vectors = encode_texts(whole.catalogue.texts, config.text)
-    rng = np.random.default_rng(asked.seed)
+    rng = np.random.default_rng(arguments.seed)
     parts = {}
-    for name, questions in (("valid", split.valid), ("test", split.test)):
-        every = cases(questions, ids)
+    for name, evaluated in (("valid", split.valid), ("test", split.test)):
+        every = as_ids(evaluated, ids)
         warm = [case for case in every if case[1] not in hidden]
-        chosen = rng.choice(len(warm), min(asked.warm, len(warm)), replace=False).tolist()
+        chosen = rng.choice(len(warm), min(arguments.warm, len(warm)), replace=False).tolist()
         parts[name] = {"cold": [case for case in every if case[1] in hidden], "warm": [warm[i] for i in chosen]}
     bundles, top = (run / "export" / "bundle", refreshed), popular(log)
-    result: dict[str, Any] = {name: measure(*bundles, questions, vectors, ids) for name, questions in parts.items()}
-    for name, questions in parts.items():
-        result[name]["popularity"] = {kind: score([top] * len(c), c) for kind, c in questions.items()}
+    result: dict[str, Any] = {name: measure(*bundles, part, vectors, ids) for name, part in parts.items()}
+    for name, part in parts.items():
+        result[name]["popularity"] = {kind: score([top] * len(c), c) for kind, c in part.items()}
     result |= {
         "hidden": len(hidden & set(ids)),
         "refresh": {"added": came.added, "moved": came.moved},
-        "epochs": asked.epochs,
+        "epochs": arguments.epochs,
     }
     counts = {name: {kind: len(some) for kind, some in part.items()} for name, part in parts.items()}
-    result |= {"sid": asked.sid, "seed": asked.seed, "questions": counts}
+    result |= {"sid": arguments.sid, "seed": arguments.seed, "questions": counts}
     print(json.dumps(result, indent=1))
 
 
 def measure(
-    before: Path, after: Path, questions: dict[str, Cases], vectors: NDArray[np.float32], ids: list[str]
+    before: Path, after: Path, parts: dict[str, Cases], vectors: NDArray[np.float32], ids: list[str]
 ) -> dict[str, Any]:
-    """All rows but popularity."""
+    """Return all rows except popularity."""
     rows: dict[str, Any] = {}
     for name, bundle, cold in (
         ("without refresh", before, True),
@@ -159,9 +159,9 @@ def measure(
     ):
         with Recommender.load(bundle, cold_items=cold) as recommender:
             for seen, exclude in (("kept", False), ("excluded", True)):
-                rows[f"{name}, seen {seen}"] = {kind: ask(recommender, c, exclude) for kind, c in questions.items()}
+                rows[f"{name}, seen {seen}"] = {kind: recommended(recommender, c, exclude) for kind, c in parts.items()}
     for name, mean in (("text neighbours of the last item", False), ("text neighbours of the history", True)):
-        rows[name] = {kind: neighbours(vectors, ids, c, mean) for kind, c in questions.items()}
+        rows[name] = {kind: neighbours(vectors, ids, c, mean) for kind, c in parts.items()}
     return rows
 
 

@@ -6,8 +6,8 @@ r"""The ablation of distillation: each loss alone and all together, over several
 
 Takes semantic IDs and soft labels from the finished run, trains a student for every row and seed, exports it, and
 measures the exported files through the runtime, on validation and on test, seen items kept and excluded. Rows say what
-differs from the run's own `[distill]`. Those that stand in the output file are not trained again, so an interrupted run
-goes on. Rows with features need a run whose `soft_labels.features` is 2; they are left out otherwise, and the output
+differs from the run's own `[distill]`. Rows that are in the output file are not trained again, so an interrupted run
+resumes. Rows with features need a run whose `soft_labels.features` is 2; otherwise they are left out, and the output
 says so.
 """
 
@@ -65,7 +65,7 @@ REFINED = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run with a teacher")
-    parser.add_argument("--out", type=Path, default=Path("ablation.json"), help="results; gone on with if it is there")
+    parser.add_argument("--out", type=Path, default=Path("ablation.json"), help="results; continued if it exists")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", choices=[*ROWS, *REFINED], default=[*ROWS, *REFINED], metavar="ROW")
     parser.add_argument("--work", type=Path, default=Path("ablation"), help="folder of checkpoints")
@@ -127,15 +127,15 @@ class Bench:
         return {"kept": result["kept"]} | self.measured(student)
 
     def folder(self, name: str) -> Path:
-        """Where a row's checkpoints lie."""
+        """Return the folder of a row's checkpoints."""
         return self.work / re.sub(r"\W+", "-", f"{name} {self.about}")
 
     def measured(self, student: Student) -> dict[str, Any]:
         """Export a student and measure the exported files; validation and test, both conventions."""
-        asked = {"valid": sample(self.split.valid, self.questions), "test": sample(self.split.test, self.questions)}
+        cases = {"valid": sample(self.split.valid, self.questions), "test": sample(self.split.test, self.questions)}
         with tempfile.TemporaryDirectory() as place:
             return exported_scores(
-                self.run, self.config, student, self.ids, replace(self.split, **asked), Path(place), self.progress
+                self.run, self.config, student, self.ids, replace(self.split, **cases), Path(place), self.progress
             )
 
 
@@ -147,17 +147,15 @@ def exported_scores(
     items = BundleItems(ids.rows, catalogue.item_ids, None, ids.sid_space)
     write_bundle(place / "bundle", student, items, BundleSettings(config.export.beam, config.export.branch_headroom))
     with Recommender.load(place / "bundle") as recommender:
-        for name, questions in (("valid", split.valid), ("test", split.test)):
+        for name, cases in (("valid", split.valid), ("test", split.test)):
             for convention, exclude in CONVENTIONS.items():
-                found = evaluate_bundle(
-                    recommender, catalogue.item_ids, questions, exclude_seen=exclude, progress=progress
-                )
+                found = evaluate_bundle(recommender, catalogue.item_ids, cases, exclude_seen=exclude, progress=progress)
                 out[f"{name}, {convention}"] = {m: found[m] for m in ("recall@10", "ndcg@10")}
     return out
 
 
 def part(train: Sequences, share: float) -> Sequences:
-    """Draw a share of the histories; the labels know them by their events."""
+    """Draw a share of the histories; soft labels are found by events, so they fit."""
     if share >= 1:
         return train
     chosen = np.random.default_rng(0).permutation(len(train))[: round(share * len(train))]

@@ -1,14 +1,14 @@
-r"""Pruning a distilled student, beside what else makes one of that size; over several seeds.
+r"""Pruning a distilled student, compared with other ways to a student of that size; over several seeds.
 
     pocketrec train --config benchmarks/beauty-teacher.toml --out runs/beauty-teacher \
         --interactions DATA/interactions.csv.gz --items DATA/items.csv.gz
     python benchmarks/pruning.py runs/beauty-teacher --ratio 0.2 --seeds 0 1 2 --out pruning.json
 
-Rows: the run's student; it pruned (Taylor scores, soft labels); the pruned one's shape trained from scratch on the same
-soft labels with the run's own `[train]`; pruned by magnitude, rotated or not, on hard labels alone; and pruned without
-turning it onto principal axes first. Every student is exported, and its files are measured through the runtime, on
-validation and on test, seen items kept and excluded. Rows that stand in the output file are not made again, so an
-interrupted run goes on.
+Rows: the run's student; the same pruned (Taylor scores, soft labels); a student of the pruned shape trained from
+scratch on the same soft labels with the run's own `[train]`; pruned by magnitude, rotated or not, on hard labels only;
+and pruned without rotation onto principal axes. Every student is exported, and its files are measured through the
+runtime, on validation and on test, seen items kept and excluded. Rows that are in the output file are not trained
+again, so an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ ROWS = (START, PRUNED, DIRECT, *(name for name in PRUNINGS if name != PRUNED))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run with a teacher")
-    parser.add_argument("--out", type=Path, default=Path("pruning.json"), help="results; gone on with if it is there")
-    parser.add_argument("--ratio", type=float, default=0.2, help="of the parameters that are kept")
+    parser.add_argument("--out", type=Path, default=Path("pruning.json"), help="results; continued if it exists")
+    parser.add_argument("--ratio", type=float, default=0.2, help="share of the parameters to keep")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS, metavar="ROW")
     parser.add_argument("--users", type=float, default=1.0, help="share of training histories (drawn with seed 0)")
@@ -86,7 +86,7 @@ class Work:
     def row(self, name: str, seed: int, pruned: dict[str, Any] | None) -> dict[str, Any]:
         """Make, export and measure one student.
 
-        :param pruned: the row of the pruned student, whose shape the one trained directly has.
+        :param pruned: the row of the pruned student, whose shape is trained from scratch.
         """
         with tempfile.TemporaryDirectory() as folder:
             place = Path(folder)

@@ -1,4 +1,4 @@
-r"""Ways to store or compute with fewer bits, beside each other: bytes, quality, latency, peak memory.
+r"""Ways to store or compute with fewer bits, compared by bytes, quality, latency and peak memory.
 
     pocketrec train --config benchmarks/beauty-teacher.toml --out runs/beauty-teacher \
         --interactions DATA/interactions.csv.gz --items DATA/items.csv.gz
@@ -6,7 +6,7 @@ r"""Ways to store or compute with fewer bits, beside each other: bytes, quality,
 
 Exports the run's student by every scheme of `export.quantize`, and as ONNX Runtime's own tools quantise the float32
 graph: dynamically (weights int8, activations rounded at every call) and statically (ranges of activations calibrated
-on validation histories). Every row is measured through the runtime on the same questions; latency is taken in turns.
+on validation histories). Every row is measured through the runtime on the same cases; latency is measured in turns.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--out", type=Path, default=Path("quantization.json"))
-    parser.add_argument("--questions", type=int, default=4000, help="validation users of the table")
+    parser.add_argument("--questions", type=int, default=4000, help="validation cases of the table")
     parser.add_argument("--test", action="store_true", help="measure the schemes on all test users, too")
     arguments = parser.parse_args()
     run = Run.open(arguments.run)

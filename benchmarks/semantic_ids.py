@@ -1,10 +1,10 @@
-r"""Residual k-means beside RQ-VAE: what each costs, how good its semantic IDs are, and what a student makes of them.
+r"""Residual k-means and RQ-VAE compared: time, quality of the semantic IDs, and quality of a student trained on them.
 
     python benchmarks/semantic_ids.py --data DATA --text-vectors vectors.npy --epochs 5 > semantic_ids.json
 
 DATA holds interactions.csv.gz and items.csv.gz; the vectors are float [n_items, d] in the catalogue's row order (a
 run leaves them in `text/vectors.npy`); without them MiniLM encodes the item texts first. Both methods get the same
-fused item vectors and seed, and the same student, settings and questions; only the IDs differ. JSON goes to stdout.
+fused item vectors and seed, and the same student, settings and cases; only the IDs differ. JSON goes to stdout.
 
 Figures: wall and CPU seconds of building the IDs; use and entropy of each level's codes; share of items moved for
 uniqueness; neighbour agreement, within the space that is quantised and with the fused vectors; validation scores.

@@ -5,10 +5,10 @@ r"""What the teacher LLM brings: pretrained against random weights, and chosen a
     python benchmarks/teacher.py runs/beauty-teacher --out teachers.json
 
 Takes data, text vectors, semantic IDs and SASRec from the finished run, trains a teacher for every row and seed, and
-measures it on a fixed sample of test questions, seen items kept and excluded. "Of the data" means that the other
-histories are gone for everything the teacher learns from, its items' first vectors too; "chosen" means that it is
-fine-tuned on that share (DEALRec), while SASRec and those vectors know all histories. Rows that stand in the output
-file are not trained again, so an interrupted run goes on.
+measures it on a fixed sample of test cases, seen items kept and excluded. "Of the data" means that the other histories
+are removed from everything that the teacher is trained on, also from the initial vectors of its items; "chosen" means
+that it is fine-tuned on that share (DEALRec), while SASRec and the initial vectors are from all histories. Rows that
+are in the output file are not trained again, so an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ ROWS: dict[str, tuple[bool, float, float, str, int]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished run")
-    parser.add_argument("--out", type=Path, default=Path("teachers.json"), help="results; gone on with if it is there")
+    parser.add_argument("--out", type=Path, default=Path("teachers.json"), help="results; continued if it exists")
     parser.add_argument("--work", type=Path, default=Path("teachers"), help="folder of checkpoints and scores")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), metavar="ROW")
-    parser.add_argument("--users", type=int, default=4000, help="test questions, drawn with seed 0; 0: all")
+    parser.add_argument("--users", type=int, default=4000, help="test cases, drawn with seed 0; 0: all")
     arguments = parser.parse_args()
     config = load_config(arguments.run / "config.json")
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
@@ -128,12 +128,12 @@ class Bench:
 
 
 def measure(model: Teacher, split: Split, n_items: int, history: int, users: int) -> dict[str, Any]:
-    """Test questions, both conventions."""
-    ranker, questions = TeacherRanker(model), sample(split.test, users)
+    """Measure a teacher on test cases, by both conventions."""
+    ranker, cases = TeacherRanker(model), sample(split.test, users)
     out = {}
     for convention, exclude in CONVENTIONS.items():
         found = evaluate(
-            ranker, questions, n_items=n_items, item_counts=None, max_history=history, exclude_seen=exclude
+            ranker, cases, n_items=n_items, item_counts=None, max_history=history, exclude_seen=exclude
         ).to_dict()
         out[convention] = {name: found[name] for name in ("recall@10", "ndcg@10")}
     return out

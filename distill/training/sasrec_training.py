@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -23,6 +24,7 @@ from pocketrec.distill.models.sasrec import Sasrec, SasrecRanker
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.semantic_ids.collaborative import collaborative_vectors
 from pocketrec.distill.training.trainer import BEST_WEIGHTS, LoopState, fit
+from pocketrec.runtime.errors import TrainingError
 
 
 def train_sasrec(
@@ -55,9 +57,15 @@ def train_sasrec(
 
 
 def load_sasrec(folder: Path, config: SasrecConfig, n_items: int, max_history: int) -> Sasrec:
-    """Read the model that `train_sasrec` left in `folder`."""
+    """Read the model that `train_sasrec` left in `folder`.
+
+    :raises TrainingError: if the weights are missing, damaged, or of another configuration or catalogue.
+    """
     model = Sasrec(config, n_items, max_history)
-    model.load_state_dict(load_file(folder / BEST_WEIGHTS))
+    try:
+        model.load_state_dict(load_file(folder / BEST_WEIGHTS))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise TrainingError(f"the SASRec in {folder} cannot be read ({error}); run its stage again") from error
     return model.eval()
 
 

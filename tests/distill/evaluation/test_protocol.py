@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pocketrec.distill.config import EvaluationConfig
+from pocketrec.distill.data.splits import Sequences, leave_one_out
 from pocketrec.distill.evaluation.metrics import metrics_from_ranks
-from pocketrec.distill.evaluation.protocol import evaluate, hits
+from pocketrec.distill.evaluation.protocol import (
+    evaluate,
+    hits,
+    item_counts,
+    measure,
+    measure_baselines,
+    sample,
+)
 from pocketrec.distill.evaluation.ranking import EMPTY, INVALID
 from pocketrec.runtime.errors import ConfigError, DataError
 from simple_rankers import N_ITEMS, ByLastItem, SumOfHistory, cases, one_list
@@ -109,3 +118,41 @@ def test_cases_counts_and_settings_which_make_no_sense_are_refused():
         evaluate(SumOfHistory(), some, n_items=N_ITEMS, item_counts=None, list_length=9)
     with pytest.raises(ConfigError, match="at least 1"):
         evaluate(SumOfHistory(), some, n_items=N_ITEMS, item_counts=None, max_history=0)
+
+
+def ring_split():
+    """Users on a ring of items; the item after the last one is the test target."""
+    return leave_one_out(Sequences.from_lists([[(s + step) % N_ITEMS for step in range(5)] for s in range(N_ITEMS)]))
+
+
+def test_systems_are_measured_by_both_conventions_on_the_test_cases():
+    split = ring_split()
+    measured = measure({"sum": SumOfHistory()}, split, N_ITEMS, EvaluationConfig(max_history=3))
+    for convention, exclude_seen in (("seen kept", False), ("seen excluded", True)):
+        expected = evaluate(
+            SumOfHistory(), split.test, n_items=N_ITEMS, item_counts=item_counts(split.train, N_ITEMS),
+            max_history=3, exclude_seen=exclude_seen,
+        )  # fmt: skip
+        assert measured["sum"][convention] == expected.to_dict()
+
+
+def test_a_sample_is_drawn_by_its_seed_and_keeps_its_order():
+    every = ring_split().test
+    assert sample(every, 0) is every
+    assert sample(every, N_ITEMS) is every
+    drawn = [sample(every, 6, seed).targets.tolist() for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    order = every.targets.tolist()
+    assert [order.index(target) for target in drawn[0]] == sorted(order.index(target) for target in drawn[0])
+
+
+def test_baselines_are_all_measured():
+    measured = measure_baselines(ring_split(), N_ITEMS, None, EvaluationConfig(users=5))
+    assert list(measured) == ["popularity", "co-occurrence", "transition graph"]
+    assert measured["transition graph"]["seen kept"]["recall@5"] == 1.0
+    assert measured["transition graph"]["seen excluded"]["users"] == 5
+
+
+def test_training_events_are_counted_per_item():
+    train = Sequences.from_lists([[0, 2, 2], [], [2, 1]])
+    assert item_counts(train, 4).tolist() == [1, 1, 3, 0]

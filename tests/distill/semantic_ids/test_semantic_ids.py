@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from pocketrec.distill.config import SidConfig
 from pocketrec.distill.semantic_ids.fusion import Sources
@@ -63,6 +64,17 @@ def test_saved_sids_come_back_whole(ids, tmp_path):
 def test_damaged_files_are_refused_with_the_way_out(ids, tmp_path, name):
     ids.save(tmp_path)
     (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:40])
+    with pytest.raises(BundleError, match="run the sids stage again"):
+        SemanticIds.load(tmp_path)
+
+
+def test_files_of_something_else_are_refused_with_the_way_out(ids, tmp_path):
+    ids.save(tmp_path)
+    (tmp_path / "quality.json").write_text("{}")
+    with pytest.raises(BundleError, match="run the sids stage again"):
+        SemanticIds.load(tmp_path)
+    ids.save(tmp_path)
+    save_file({"other": np.zeros(3, np.float32)}, tmp_path / "codebooks.safetensors")
     with pytest.raises(BundleError, match="run the sids stage again"):
         SemanticIds.load(tmp_path)
 

@@ -45,8 +45,8 @@ def test_vectors_from_a_file_are_normalised(tmp_path):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((3, 2)), "one row for each"),
-        (np.zeros(2), "one row for each"),
+        (np.zeros((3, 2)), "one vector for each"),
+        (np.zeros(2), "one vector for each"),
         (np.full((2, 2), np.nan), "not finite"),
     ],
 )
@@ -54,6 +54,13 @@ def test_vectors_that_do_not_fit_are_refused(tmp_path, array, message):
     np.save(tmp_path / "v.npy", array)
     with pytest.raises(DataError, match=message):
         read_vectors(tmp_path / "v.npy", 2, "text.encoder")
+
+
+@pytest.mark.parametrize("content", [b"", b"1.0 2.0\n3.0 4.0\n"])
+def test_a_file_that_is_not_npy_is_refused(tmp_path, content):
+    (tmp_path / "v.npy").write_bytes(content)
+    with pytest.raises(DataError, match=r"text\.encoder: .*v\.npy is not a \.npy file of numbers"):
+        encode_texts(["a", "b"], TextConfig(encoder=str(tmp_path / "v.npy")))
 
 
 def test_an_encoder_that_is_not_there_is_refused_with_the_choices():
