@@ -1,14 +1,14 @@
 """Read a bundle's weight file as float32, whatever type its tensors are stored in.
 
-A tensor `t` is stored in `model.safetensors` in one of three ways:
+How a tensor `t` is stored in `model.safetensors`:
 
 - `t`: float32, or float16;
-- `t.int8` int8 of the tensor's shape and `t.scale` float16, which broadcasts to it: t = int8 · scale;
-- `t.int4` uint8, two values a byte along the blocked axis (its first half in the low four bits, its second in the
-  high ones), and `t.scale` float16: [n / B, 1, m] where the first axis is cut into blocks of B, [n, m / B, 1] where the
-  second is. t = (value − 8) · its block's scale.
+- `t.int8`, int8 of the tensor's shape, and `t.scale`, float16, which broadcasts to it: t = int8 · scale;
+- `t.int4`, uint8 with two values in a byte along the blocked axis (the first half of the axis in the low four bits, the
+  second half in the high four), and `t.scale`, float16: [n / B, 1, m] if the first axis is cut into blocks of B values,
+  [n, m / B, 1] if the second is. t = (value − 8) · the scale of its block.
 
-`export/quantize.py` writes these, `export/onnx/graph.py` decodes them inside the ONNX graphs by the same rule.
+`export/quantize.py` writes these; `export/onnx/graph.py` decodes them inside the ONNX graphs by the same rule.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _unpack_int8(values: NDArray[np.int8], scale: NDArray[np.float16]) -> NDArra
 
 
 def blocked_axis(scale_shape: tuple[int, ...]) -> int:
-    """Return the axis that is cut into blocks, from the shape of the scales (see the module)."""
+    """Return the axis that is cut into blocks, by the shape of the scales (see the module's docstring)."""
     return 0 if scale_shape[1] == 1 and scale_shape[2] > 1 else 1
 
 
@@ -122,14 +122,14 @@ def _check(weights: Mapping[str, NDArray[Any]], spec: ModelSpec, file: str, else
         if name in weights and weights[name].shape != shape:
             found = list(weights[name].shape)
             raise BundleError(
-                f"{file} has {name} of shape {found}, and the manifest makes it {list(shape)}; export it again"
+                f"{file} has {name} of shape {found}, but the manifest makes it {list(shape)}; export the bundle again"
             )
         if name in weights and weights[name].dtype != np.float32 and name not in ("pair.keys", "tokens"):
-            raise BundleError(f"{file} has {name} of type {weights[name].dtype}; export the bundle again")
+            raise BundleError(f"{file} has {name} of type {weights[name].dtype}, not float; export the bundle again")
     for name, end in (("pair.keys", spec.codes**2), ("tokens", spec.vocab)):
         values = weights.get(name)
         if name in wanted and values is not None and not _within(values, end, rising=name == "pair.keys"):
-            raise BundleError(f"{file} has numbers in {name} that are out of range; export the bundle again")
+            raise BundleError(f"{file} has values in {name} that are out of order or range; export the bundle again")
 
 
 def _within(values: NDArray[Any], end: int, rising: bool) -> bool:
@@ -139,14 +139,14 @@ def _within(values: NDArray[Any], end: int, rising: bool) -> bool:
 
 
 def positions(spec: ModelSpec) -> int:
-    """Number of positions that the tables `rope.cos` and `rope.sin` have."""
+    """Return the number of positions in the tables `rope.cos` and `rope.sin`."""
     if spec.kind == TOKENS_KIND:
         return spec.prompt + (spec.max_history + 1) * spec.levels + 1
     return spec.max_history + 1
 
 
 def reading_length(spec: ModelSpec) -> int:
-    """Number of tokens of the longest history, those before its first item included."""
+    """Return the number of tokens of the longest history, those before its first item included."""
     if spec.kind == TOKENS_KIND:
         return max(spec.prompt, 1) + spec.max_history * spec.levels
     return spec.max_history + 1
@@ -169,7 +169,7 @@ def _block_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[
 
 
 def _student_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
-    """Shapes of `export.weights`, the blocks left out."""
+    """Shapes of the tensors of `export.weights`, without the blocks."""
     dim, middle, codes = spec.dim, spec.decoder_dim, spec.codes
     out: dict[str, tuple[int, ...]] = {
         "start": (1, dim), "decoder.hidden": (dim, spec.levels * middle), "decoder.bias": (spec.levels * middle,),
@@ -187,7 +187,7 @@ def _student_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dic
 
 
 def _token_shapes(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
-    """Shapes of `export.llama.weights`, the blocks left out."""
+    """Shapes of the tensors of `export.llama.weights`, without the blocks."""
     places = spec.levels * spec.codes + max(spec.prompt, 1)
     out: dict[str, tuple[int, ...]] = {"head": (spec.vocab, spec.dim), "tokens": (places,)}
     return out | {"embed": (places, spec.dim)} if "embed" in weights else out

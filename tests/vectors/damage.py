@@ -1,4 +1,4 @@
-"""Ways to damage a bundle: bytes, the manifest's fields, a trie's header, a graph that always returns the same."""
+"""Ways to damage a bundle: bytes, the manifest's fields, a trie's header, a graph with a constant result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANIFEST, TRIE, COLD, GRAPH = "manifest.json", "trie.safetensors", "cold_items.s
 
 
 def constants(rows: Any, scores: Any, history: str = "history", scores_name: str = "scores") -> bytes:
-    """A graph that always returns the same."""
+    """A graph with a constant result."""
     outputs, nodes = [], []
     for name, array in (("rows", rows), (scores_name, scores)):
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
@@ -31,7 +31,7 @@ def constants(rows: Any, scores: Any, history: str = "history", scores_name: str
 
 
 def elsewhere(path: Path) -> None:
-    """Let a graph take its weights from a file that the bundle does not have."""
+    """Make a graph read its weights from a file outside the bundle."""
     model = onnx.load(str(path), load_external_data=False)
     for tensor in model.graph.initializer:
         for entry in tensor.external_data:
@@ -80,7 +80,7 @@ def rename(bundle: Path, name: str) -> None:
 
 
 def sealed(bundle: Path, change: Callable[[], None]) -> None:
-    """Change files, and let the manifest vouch for them as they are."""
+    """Change files, and write their new sizes and hashes into the manifest."""
     change()
     manifest = json.loads((bundle / MANIFEST).read_text())
     for name, entry in manifest["files"].items():
@@ -101,7 +101,7 @@ def rewrite(
     change: Callable[[dict[str, Any]], Any] | None,
     data: tuple[str, int, bytes | None] | None,
 ) -> None:
-    """Change a file's header, or bytes of one of its tensors; None: let them be those at the tensor's beginning."""
+    """Change a file's header, or bytes of one of its tensors; value None: repeat its first bytes."""
     header, content = read_header(bundle / file)
     if change:
         change(header)
@@ -115,7 +115,7 @@ def rewrite(
 
 
 def rewrite_ids(bundle: Path, change: Callable[[list[str]], list[str]]) -> None:
-    """Change the ids of a trie; their bytes must stay as many."""
+    """Change the ids of a trie; their total length must not change."""
     header, content = read_header(bundle / TRIE)
     (first, last), (start, end) = (header[name]["data_offsets"] for name in ("id_lengths", "id_bytes"))
     ends = list(itertools.accumulate(struct.unpack(f"<{(last - first) // 2}H", content[first:last])))
@@ -129,12 +129,12 @@ def rewrite_ids(bundle: Path, change: Callable[[list[str]], list[str]]) -> None:
 
 
 def twice(ids: list[str]) -> list[str]:
-    """Let the last id be one of the others, of the same length."""
+    """Replace the last id by another one of the same length."""
     return [*ids[:-1], next(other for other in ids if len(other) == len(ids[-1]))]
 
 
 def double(path: Path) -> None:
-    """Name a tensor twice in the header."""
+    """List a tensor twice in the header."""
     header, content = read_header(path)
     text = json.dumps(header)
     codes = f'"codes": {json.dumps(header["codes"])}'

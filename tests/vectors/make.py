@@ -1,10 +1,10 @@
-"""Writes the vectors: small bundles, the results they must give, damaged ones and the error that each must raise.
+"""Writes the vectors: small bundles with their expected lists, and damaged bundles with the errors they must raise.
 
     python tests/vectors/make.py [FOLDER]
 
-Needs torch and the exporters; whatever reads the vectors (Python, Kotlin, the browser) needs neither. Answers are those
-of the numpy reference, in float64 where a sum of codes matters, and lists of a whole catalogue are held against the
-model itself by brute force. `README.md` beside this file describes the format.
+Needs torch and the exporters; the readers of the vectors (Python, Kotlin, the browser) need neither. The expected lists
+are those of the numpy reference; lists of a whole catalogue are also compared with the model itself by brute force.
+`README.md` beside this file describes the format.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def ids(*numbers: int) -> list[str]:
 
 
 def write_bundles(folder: Path) -> dict[str, Any]:
-    """Write all of them; return, by name, what tells the log-probability of every item after a history."""
+    """Write all bundles; return, by name, functions that give the log-probability of every item after a history."""
     rows = random_rows(ITEMS)
     judges = {}
     for name, shape in SHAPES.items():
@@ -110,7 +110,7 @@ def write_refresh(folder: Path, base: Path, rows: NDArray[np.uint8]) -> None:
 
 
 def write_cold(folder: Path, base: Path) -> None:
-    """The catalogue of `plain`, whose last twelve items nobody has interacted with: each resembles up to four."""
+    """The catalogue of `plain`, whose last twelve items have no interactions: each resembles up to four others."""
     bundle, rng = open_bundle(base), np.random.default_rng(0)
     trie = bundle.load_trie()
     items = np.sort(trie.table.find(ids(*range(ITEMS - 12, ITEMS))))
@@ -142,7 +142,7 @@ def listed(found: Recommendations, in_order: bool = True) -> list[dict[str, Any]
     return [{"id": item.item_id, "score": round(item.score, 6), "title": item.title} for item in found]
 
 
-def asked(recommender: Recommender, call: dict[str, Any]) -> Recommendations:
+def recommended(recommender: Recommender, call: dict[str, Any]) -> Recommendations:
     """Make the call that a vector describes."""
     within = None if call.get("within") is None else recommender.trie.filter_ids(call["within"])
     control = call.get("control")
@@ -167,7 +167,7 @@ def answers(folder: Path, judges: dict[str, Any]) -> list[dict[str, Any]]:
             )
             for name, call in calls(names).items():
                 call = {**USUAL, **call}
-                found = asked(recommender, call)
+                found = recommended(recommender, call)
                 expected = listed(found, in_order=name != "diverse")
                 if bundle in judges and call["k"] >= len(names) and not call["exclude_seen"]:
                     agree_with(judges[bundle], call["history"], expected)
@@ -184,14 +184,14 @@ def answers(folder: Path, judges: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def agree_with(judge: Any, history: list[str], expected: list[dict[str, Any]]) -> None:
-    """Hold a list of every item against the model itself."""
+    """Compare a list of every item with the model itself."""
     truth = judge(np.array([int(name.split("-")[-1]) for name in history], np.int64))
     for item in expected:
         assert abs(truth[int(item["id"].split("-")[-1])] - item["score"]) < TOLERANCE, item
 
 
 def calls(names: list[str]) -> dict[str, dict[str, Any]]:
-    """The questions that every bundle is asked, by name."""
+    """The calls that are made on every bundle, by name."""
     everything = {"k": 2 * len(names), "exclude_seen": False}
     some = names[::7]
     return {
@@ -218,7 +218,7 @@ def calls(names: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def sessions(folder: Path) -> list[dict[str, Any]]:
-    """Histories that grow, past what the model reads; the saved form of each at its end."""
+    """Histories that grow longer than the model reads; the saved form of each at its end."""
     out = []
     for bundle in ("plain", "int8", "wide", "cold", "tokens"):
         with Recommender.load(folder / bundle, "reference") as recommender:
@@ -238,7 +238,7 @@ def sessions(folder: Path) -> list[dict[str, Any]]:
 
 
 def swaps(folder: Path) -> list[dict[str, Any]]:
-    """A history, asked before and after another bundle has taken over."""
+    """One history, before and after a swap to another bundle."""
     history = ids(4, 9, 2, 33)
     out = []
     for old, new in (("plain", "refreshed"), ("plain", "grouped"), ("refreshed", "plain"), ("plain", "cold")):
@@ -266,7 +266,7 @@ def explanations(folder: Path) -> list[dict[str, Any]]:
 
 
 def write_vectors(folder: Path) -> None:
-    """Write everything into a folder; what it held of the kind before is gone."""
+    """Write everything into a folder; older vectors in it are deleted."""
     for part in ("bundles", "malformed"):
         shutil.rmtree(folder / part, ignore_errors=True)
     bundles = folder / "bundles"

@@ -1,6 +1,6 @@
-"""The damaged bundles, sessions and calls of the vectors, and what each refusal must say.
+"""The damaged bundles, sessions and calls of the vectors, and the message that each refusal must contain.
 
-A damaged bundle is kept as the files that differ. Where the damage is behind the hashes, the manifest vouches for it.
+A damaged bundle is kept as the files that differ. Where hashes would hide the damage, the manifest has the new hashes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Edit = Callable[[Path], None]
 
 
 def write_refusals(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Write `malformed/`; return the cases, each of which was seen to be refused with its words."""
+    """Write `malformed/`; return the cases, after checking that each is refused with its words."""
     bundles = []
     for name, says, damage, remove in damages():
         base = "cold" if name.startswith("cold") else BASE
@@ -53,7 +53,7 @@ def write_refusals(folder: Path) -> dict[str, list[dict[str, Any]]]:
             for gone in remove:
                 (bundle / gone).unlink()
             case: dict[str, Any] = {"name": name, "bundle": base, "overlay": None, "remove": list(remove)}
-            case |= refused(partial(load_and_ask, bundle), says)
+            case |= refused(partial(load_and_recommend, bundle), says)
             changed = [p for p in sorted(bundle.iterdir()) if differs(p, folder / "bundles" / base / p.name)]
             if changed:
                 case["overlay"] = f"malformed/{name.replace(':', '').replace(' ', '-')}"
@@ -74,7 +74,7 @@ def differs(path: Path, base: Path) -> bool:
 
 
 def refused(action: Callable[[], object], says: str) -> dict[str, str]:
-    """Make sure that something is refused in these words; return what a vector says of it."""
+    """Make sure that a call is refused in these words; return the fields of the vector."""
     try:
         action()
     except PocketRecError as error:
@@ -85,8 +85,8 @@ def refused(action: Callable[[], object], says: str) -> dict[str, str]:
     return {"error": type(found).__name__, "says": says}
 
 
-def load_and_ask(bundle: Path) -> None:
-    """Be refused at one or the other."""
+def load_and_recommend(bundle: Path) -> None:
+    """Load a bundle and use it; one of the two must fail."""
     with Recommender.load(bundle, "onnx") as recommender:
         recommender.recommend([])
 
@@ -96,7 +96,7 @@ def leave(_bundle: Path) -> None:
 
 
 def damages() -> Iterator[tuple[str, str, Edit, tuple[str, ...]]]:
-    """Yield name, words of the refusal, what damages a sound bundle, and files to take away."""
+    """Yield name, words of the refusal, a function that damages a bundle, and files to delete."""
     yield "no manifest", "has no manifest.json", leave, (MANIFEST,)
     yield "no trie", "trie.safetensors is missing", leave, (TRIE,)
     yield "no weights", "model.safetensors is missing", leave, ("model.safetensors",)

@@ -1,4 +1,4 @@
-"""The stored vectors hold for every engine of this runtime: answers, sessions, swaps, explanations, refusals.
+"""Every engine of this runtime gives the stored vectors: lists, sessions, swaps, explanations, refusals.
 
 No torch here, so that these run wherever the device install is: another architecture, a small machine.
 """
@@ -158,7 +158,7 @@ def test_calls_from_several_threads_give_what_single_calls_give(load):
 
 
 def test_the_stored_vectors_are_those_that_the_script_makes(tmp_path):
-    pytest.importorskip("torch", reason="makes the vectors again")
+    pytest.importorskip("torch", reason="writes the vectors again")
     subprocess.run([sys.executable, HERE / "make.py", tmp_path], check=True)
     made = json.loads((tmp_path / "vectors.json").read_text(encoding="utf-8"))
     rounded = {kind: _rough(VECTORS[kind]) for kind in VECTORS}
