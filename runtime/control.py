@@ -130,7 +130,7 @@ def diverse(
 def id_list(what: str, ids: Any) -> list[str]:
     """Return item ids as a list.
 
-    :raises ConfigError: if they are no iterable of strings.
+    :raises ConfigError: if they are not an iterable of strings.
     """
     if type(ids) is list and set(map(type, ids)) <= {str}:
         return ids  # the usual case, quickly
@@ -146,7 +146,7 @@ def id_list(what: str, ids: Any) -> list[str]:
 def history_ids(history: Any) -> list[str]:
     """Return the item ids of a history, oldest first.
 
-    :raises ConfigError: if it is no list of strings, or has no order.
+    :raises ConfigError: if it is not a list of strings, or has no order.
     """
     unordered = isinstance(history, (str, bytes, Set, Mapping)) if type(history) is not list else False
     if unordered or not isinstance(history, Iterable):

@@ -44,7 +44,7 @@ class QueryOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """How to recommend, whatever the history: the arguments of `Recommender.recommend`, as the caller gave them."""
+    """How to recommend, apart from the history: the arguments of `Recommender.recommend`, as the caller gave them."""
 
     k: int = 10
     exclude_seen: bool = True

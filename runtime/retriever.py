@@ -53,7 +53,7 @@ class Retriever:
         """Recommend in one compiled call, from ids or from a state and its history's leaf rows.
 
         :return: None if the engine has no such call, or the call needs the general way.
-        :raises ConfigError: if `beam` is no whole number of at least 1.
+        :raises ConfigError: if `beam` is not a whole number of at least 1.
         """
         if self._fast is None or type(k) is not int or k < 1:
             return None
@@ -105,7 +105,7 @@ class Retriever:
     def find_leaves(self, history: Sequence[str]) -> tuple[Rows, tuple[str, ...]]:
         """Leaf rows of a history's known items, int32, and its unknown ids, each once.
 
-        :raises ConfigError: if it is no list of strings.
+        :raises ConfigError: if it is not a list of strings.
         """
         ids = history_ids(history)
         leaves = self.trie.find(ids)
@@ -118,7 +118,7 @@ class Retriever:
     def leaf_of(self, item_id: str) -> int:
         """Leaf row of an item, -1 if the catalogue lacks it.
 
-        :raises ConfigError: if it is no string.
+        :raises ConfigError: if it is not a string.
         """
         if self._fast_leaf_of and type(item_id) is str:
             return self._fast_leaf_of(item_id)
@@ -128,7 +128,7 @@ class Retriever:
     def leaves_of(self, table_rows: NDArray[Any]) -> Rows:
         """Leaf rows of a history given as table rows, int32; rows that the catalogue lacks are skipped.
 
-        :raises ConfigError: if they are no integers in one dimension, or past the table's end.
+        :raises ConfigError: if they are not integers in one dimension, or past the table's end.
         """
         rows = np.asarray(table_rows)
         if rows.ndim != 1 or (rows.size and not np.issubdtype(rows.dtype, np.integer)):

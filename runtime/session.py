@@ -53,7 +53,7 @@ class Session:
     def observe(self, item_id: str) -> bool:
         """Add an item to the history; return whether the catalogue has it (if not, it is added to `unknown`).
 
-        :raises ConfigError: if it is no string.
+        :raises ConfigError: if it is not a string.
         """
         with self._lock:
             leaf = self.retriever.leaf_of(item_id)
@@ -178,7 +178,7 @@ def _parse(data: bytes) -> tuple[list[str], str]:
         )
     items, model = content.get("items"), content.get("model")
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items) or not isinstance(model, str):
-        raise SessionError(f"the saved session is damaged (its items are no list of ids); {_REMEDY}")
+        raise SessionError(f"the saved session is damaged (its items are not a list of ids); {_REMEDY}")
     if content.get("sha256") != _digest(items):
         raise SessionError(f"the saved session is damaged (its items do not match its checksum); {_REMEDY}")
     return items, model

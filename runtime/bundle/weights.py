@@ -1,4 +1,4 @@
-"""Read a bundle's weight file as float32, whatever type its tensors are stored in.
+"""Read a bundle's weight file as float32, whichever type its tensors are stored in.
 
 How a tensor `t` is stored in `model.safetensors`:
 

@@ -178,7 +178,7 @@ def tensors(spec: ModelSpec, weights: dict[str, NDArray[Any]]) -> tuple[NDArray[
     for block in range(spec.blocks or spec.layers):
         out += _block(spec, weights, f"layers.{block}")
     out += _llama_head(spec, weights) if spec.kind == TOKENS_KIND else _student_decoder(spec, weights)
-    return tuple(None if tensor is None else np.require(tensor, requirements="CA") for tensor in out)
+    return tuple(None if tensor is None else np.require(tensor, requirements=["C", "A"]) for tensor in out)
 
 
 def _block(spec: ModelSpec, w: dict[str, NDArray[Any]], block: str) -> Tensors:

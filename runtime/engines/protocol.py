@@ -66,7 +66,7 @@ class Engine(Protocol):
         :param beam: prefixes kept at each level; one wider than the catalogue is cut to its size (`beam_width`).
         :param limit: number of items the caller needs; an engine may leave out the others. None: all that were found.
         :return: leaf rows, int32, and log-probabilities, float32: best first, at most `beam`, all finite.
-        :raises ConfigError: if `beam` is no whole number of at least 1.
+        :raises ConfigError: if `beam` is not a whole number of at least 1.
         """
         ...
 

@@ -22,7 +22,7 @@ _REMEDY: Final = "export the bundle again"
 def positive_integer(name: str, value: Any) -> int:
     """Return an argument as an int of any size.
 
-    :raises ConfigError: if it is no whole number (a bool is none), or below 1.
+    :raises ConfigError: if it is not a whole number (bools are refused), or below 1.
     """
     if type(value) is int and value >= 1:
         return value  # the usual case, quickly
@@ -38,7 +38,7 @@ def beam_width(beam: Any, trie: ItemTrie) -> int:
 
     Every prefix of a level leads to an item of its own, so a wider beam finds nothing more.
 
-    :raises ConfigError: if `beam` is no whole number of at least 1.
+    :raises ConfigError: if `beam` is not a whole number of at least 1.
     """
     items = len(trie.rows)
     if type(beam) is int and 1 <= beam <= items:

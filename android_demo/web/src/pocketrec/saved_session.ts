@@ -47,7 +47,7 @@ export async function readSession(data: Uint8Array): Promise<SavedSession> {
   }
   const [items, model] = [content.get("items"), content.get("model")];
   if (!Array.isArray(items) || !items.every((item) => typeof item === "string") || typeof model !== "string") {
-    throw new SessionError(`the saved session is damaged (its items are no list of ids); ${REMEDY}`);
+    throw new SessionError(`the saved session is damaged (its items are not a list of ids); ${REMEDY}`);
   }
   if (content.get("sha256") !== (await digest(items))) {
     throw new SessionError(`the saved session is damaged (its items do not match its checksum); ${REMEDY}`);

@@ -40,7 +40,7 @@ internal class SavedSession(val items: List<String>, val model: String) {
             val items = (content["items"] as? List<*>)?.map { it as? String }
             val model = content["model"] as? String
             if (items == null || null in items || model == null) {
-                throw SessionException("the saved session is damaged (its items are no list of ids); $NEW_SESSION")
+                throw SessionException("the saved session is damaged (its items are not a list of ids); $NEW_SESSION")
             }
             val ids = items.filterNotNull()
             if (content["sha256"] != digest(ids)) {
