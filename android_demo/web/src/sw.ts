@@ -54,6 +54,7 @@ async function fetched(url: string, sha256: string): Promise<Response> {
   throw new Error(`${url} does not have the SHA-256 of the build`);
 }
 
+/** SHA-256 as hex. A service worker is one script without imports, so it has its own copy of this function. */
 async function hash(content: ArrayBuffer): Promise<string> {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
   return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");

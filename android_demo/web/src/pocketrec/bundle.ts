@@ -111,7 +111,7 @@ export async function openBundle(source: Source): Promise<Bundle> {
 async function read(source: Source, name: string): Promise<Uint8Array | null> {
   try {
     const content = await source(name);
-    // A plain view: Node's Buffer, which is a Uint8Array too, has a `slice` that does not copy.
+    // A Uint8Array of its own: Node's Buffer, which is a Uint8Array too, has a `slice` that does not copy.
     return content && new Uint8Array(content.buffer, content.byteOffset, content.byteLength);
   } catch (error) {
     throw new BundleError(`${name} cannot be read (${oneLine(error)}); ${REMEDY}`);

@@ -1,14 +1,14 @@
-"""Writes the vectors of sync: a signed repository of three releases, a store that follows it, and what comes of them.
+"""Writes the vectors of sync: a signed repository of three releases, a store that follows it, and the expected results.
 
     python android_demo/sync/src/test/python/make_sync_vectors.py FOLDER
 
-Needs torch and the exporters; whatever reads the vectors needs neither. Keys, days and bundles are fixed, so the same
-versions of the libraries give the same bytes. The keys are anybody's: sign nothing else with them.
+Needs torch and the exporters; reading the vectors needs neither. Keys, dates and bundles are fixed, so the same
+versions of the libraries give the same bytes. The keys are public: sign nothing else with them.
 
     repo/            three releases of `stable`, the second and third with patches
-    marked/          the same targets under metadata with a field that sigstore-java insists on
-    store/           a store that the Python client left at release 2, after release 1
-    expected.json    versions and their items; rules of releases, each with its answer
+    marked/          the same targets under metadata with a field that sigstore-java requires
+    store/           a store of the Python client at release 2, after release 1
+    expected.json    versions and their items; cases of the release rules with their results
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ VERSIONS = ("0", "0.1", "0.1.0", "0.1.0.dev3", "0.2", "0.10", "1", "1.0.0.1", "n
 
 
 def keys() -> list[SigningKey]:
-    """A key for each role, from its name."""
+    """A key for each role, derived from its name."""
     seeds = {role: hashlib.sha256(f"pocketrec vectors: {role}".encode()).digest() for role in ROLES}
     return [SigningKey(role, CryptoSigner(Ed25519PrivateKey.from_private_bytes(seed))) for role, seed in seeds.items()]
 
@@ -60,7 +60,7 @@ def make_bundles(folder: Path) -> list[Path]:
 
 
 def publish_all(bundles: list[Path], repo: Path, store: Path | None = None) -> None:
-    """Publish all bundles; a device follows up to the second."""
+    """Publish all bundles; a device follows the first two."""
     for number, bundle in enumerate(bundles, 1):
         publish(bundle, signed.Repository(repo), keys(), PublishSettings())
         if store is not None and number < RELEASES:
@@ -79,7 +79,7 @@ def follow(repo: Path, store: Path) -> None:
 
 
 def expected(bundles: list[Path], store: Path) -> dict[str, Any]:
-    """What a reader of the vectors must find."""
+    """The results that every client must give."""
     now = Store(store).current()
     versions = []
     for number, bundle in enumerate(bundles, 1):
@@ -105,7 +105,7 @@ def expected(bundles: list[Path], store: Path) -> dict[str, Any]:
 
 
 def write(folder: Path) -> None:
-    """Write all vectors into a folder, which is made anew."""
+    """Write all vectors into a folder; an existing one is replaced."""
     shutil.rmtree(folder, ignore_errors=True)
     signed._expiry = lambda root, role: NEVER
     with tempfile.TemporaryDirectory() as name:

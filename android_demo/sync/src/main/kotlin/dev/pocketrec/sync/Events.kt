@@ -2,7 +2,7 @@ package dev.pocketrec.sync
 
 /** Events of a refresh; they arrive on the thread of the refresh. */
 sealed class SyncEvent {
-    /** The repository is asked for new releases. */
+    /** The repository is searched for new releases. */
     object Checking : SyncEvent()
 
     /** A file is being downloaded: [done] of [total] bytes. */

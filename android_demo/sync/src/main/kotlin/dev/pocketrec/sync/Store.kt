@@ -1,5 +1,7 @@
 package dev.pocketrec.sync
 
+import dev.pocketrec.Bundle
+import dev.pocketrec.BundleException
 import dev.pocketrec.internal.StrictJson
 import java.io.File
 import java.io.IOException
@@ -71,6 +73,15 @@ internal class Store(val folder: File) {
     private fun isVersion(name: String) = NAME.matches(name) && path(name).isDirectory
 
     fun path(name: String) = File(versions, name)
+
+    /** Whether every file of a version has the size and the SHA-256 of its manifest. */
+    fun isIntact(name: String): Boolean =
+        try {
+            Bundle.open(path(name))
+            true
+        } catch (_: BundleException) {
+            false
+        }
 
     /** Makes a version the current one. */
     fun swap(name: String, previous: String?) {

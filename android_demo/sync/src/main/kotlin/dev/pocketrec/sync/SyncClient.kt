@@ -1,5 +1,7 @@
 package dev.pocketrec.sync
 
+import dev.pocketrec.BundleException
+import dev.pocketrec.ConfigException
 import dev.pocketrec.LiveRecommender
 import dev.pocketrec.PocketRecException
 import dev.pocketrec.Recommender
@@ -22,7 +24,8 @@ const val RUNTIME_VERSION = "0.1.0"
  * threads are safe, and several processes may share a store.
  *
  * Promises: if the network, the repository or the disk fails, or the process is killed, the last good version stays in
- * use; only signed files are used; calls in flight finish on the version they began with.
+ * use; only signed files are used; calls in flight finish on the version they began with; after [close], nothing that the
+ * client opened stays open.
  *
  * @param targets gives the signed targets, verified
  * @param store folder for this client only
@@ -66,8 +69,10 @@ class SyncClient @JvmOverloads constructor(
      * @throws NetworkException if the network failed
      * @throws StoreException if the store cannot be written, or another process is refreshing it
      * @throws SyncException if the data of a release is invalid
+     * @throws ConfigException if the client was closed
      */
     fun refresh(): RefreshResult = lock.withLock {
+        checkOpen()
         if (mode == SyncMode.LOCAL) {
             follow()
             return RefreshResult(false, release(), 0, 0, How.UNCHANGED)
@@ -130,8 +135,10 @@ class SyncClient @JvmOverloads constructor(
      *
      * @return the name of the version that is current now
      * @throws SyncException if there is no previous version
+     * @throws ConfigException if the client was closed
      */
     fun rollback(): String = lock.withLock {
+        checkOpen()
         val name = store.writing {
             val now = store.current()
             if (now.current == null || now.previous == null) {
@@ -152,13 +159,19 @@ class SyncClient @JvmOverloads constructor(
      * says.
      *
      * @throws SyncException if the store is empty and no release could be fetched
-     * @throws PocketRecException if the current version is damaged, and the previous one, too
+     * @throws PocketRecException if the current version does not open, or it is damaged and the previous one, too
+     * @throws ConfigException if the client was closed
      */
     fun recommender(): LiveRecommender {
+        checkOpen()
         live?.let { return it }
         val isEmpty = store.current().current == null
         if (mode == SyncMode.LATEST || (isEmpty && mode != SyncMode.LOCAL)) tryToRefresh(orThrow = isEmpty)
         val made = lock.withLock { live ?: LiveRecommender(openCurrent()).also { live = it } }
+        if (isClosed()) { // `close` may have seen no recommender yet
+            made.close()
+            checkOpen()
+        }
         if (mode == SyncMode.LOCAL_THEN_BACKGROUND && !isEmpty) start { tryToRefresh() }
         return made
     }
@@ -170,9 +183,10 @@ class SyncClient @JvmOverloads constructor(
             ?: throw SyncException("${store.folder} has no release yet; call refresh() while there is a connection")
         return try {
             open(store.path(name)).also { followed = name }
-        } catch (error: PocketRecException) {
+        } catch (error: BundleException) {
+            if (store.isIntact(name)) throw error
             try {
-                store.writing { store.drop(name) }
+                store.writing { if (!store.isIntact(name)) store.drop(name) }
             } catch (_: StoreException) { // it is deleted at the next opening
             }
             val previous = now.previous ?: throw error
@@ -237,6 +251,10 @@ class SyncClient @JvmOverloads constructor(
     private fun release(): Long? = store.current().release
 
     private fun isClosed() = stop.count == 0L
+
+    private fun checkOpen() {
+        if (isClosed()) throw ConfigException("this sync client was closed; make another")
+    }
 
     /** Stops watching and closes the recommender. */
     override fun close() {

@@ -1,5 +1,8 @@
 package dev.pocketrec.sync
 
+import dev.pocketrec.BundleException
+import dev.pocketrec.ConfigException
+import dev.pocketrec.Recommender
 import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertFalse
 import org.junit.jupiter.api.Assertions.assertThrows
@@ -95,6 +98,32 @@ class ModesTest : InWorld() {
         assertFalse(File(world.store(), "versions/${Vectors.name(1)}").exists())
         world.client().refresh()
         assertEquals(1, world.recommended())
+    }
+
+    @Test fun `an intact version that does not open is kept`() {
+        world.behind(2)
+        for (refusal in listOf(ConfigException("threads is 0"), BundleException("the graph does not open"))) {
+            val client = world.client(mode = SyncMode.LOCAL, open = { throw refusal })
+            assertEquals(refusal, assertThrows(refusal.javaClass) { client.recommender() })
+            assertEquals(Vectors.name(2), client.status().current)
+            assertEquals(2, world.recommended())
+        }
+    }
+
+    @Test fun `a closed client refuses calls, and closes a recommender that was being opened`() {
+        world.behind(2)
+        var opened: Recommender? = null
+        lateinit var client: SyncClient
+        client = world.client(mode = SyncMode.LOCAL, open = { folder ->
+            client.close()
+            Recommender.load(folder).also { opened = it }
+        })
+        assertThrows(ConfigException::class.java) { client.recommender() }
+        assertThrows(ConfigException::class.java) { opened!!.recommend(emptyList()) }
+        assertThrows(ConfigException::class.java) { client.recommender() }
+        assertThrows(ConfigException::class.java) { client.refresh() }
+        assertThrows(ConfigException::class.java) { client.rollback() }
+        assertEquals(2, world.recommended())
     }
 
     private fun damage(name: String) = File(world.store(), "versions/$name/trie.safetensors").writeBytes(ByteArray(10))

@@ -3,6 +3,7 @@ package dev.pocketrec.sync
 import com.google.gson.JsonObject
 import com.google.gson.JsonParser
 import dev.pocketrec.LiveRecommender
+import dev.pocketrec.Recommender
 import org.junit.jupiter.api.AfterEach
 import org.junit.jupiter.api.io.TempDir
 import java.io.File
@@ -50,9 +51,11 @@ class World(private val folder: File) : AutoCloseable {
         conditions: (Long) -> Boolean = { true },
         limits: Limits = QUICK,
         runtime: String = RUNTIME_VERSION,
+        open: (File) -> Recommender = { Recommender.load(it) },
         onEvent: (SyncEvent) -> Unit = {},
-    ): SyncClient = SyncClient(targets, store(store), channel, mode, fetcher, conditions, onEvent, limits, runtime)
-        .also { clients += it }
+    ): SyncClient =
+        SyncClient(targets, store(store), channel, mode, fetcher, conditions, onEvent, limits, runtime, open)
+            .also { clients += it }
 
     /** A device with a release, and the one before it if there is one, when release 3 is out. */
     fun behind(release: Long = 2, store: String = "store"): SyncClient {
