@@ -57,7 +57,7 @@ def _build(session: nox.Session, *kinds: str) -> Path:
         shutil.copytree(HERE / name, source / name, ignore=shutil.ignore_patterns("*.so", "*.pyd", "__pycache__"))
     session.install("build")
     required = {"POCKETREC_REQUIRE_NATIVE": str(int(GCC_ON_LINUX))}  # a C error must not pass as a missing engine
-    session.run("python", "-m", "build", *kinds, "--outdir", str(built), str(source), silent=True, env=required)
+    session.run_install("python", "-m", "build", *kinds, "--outdir", str(built), str(source), silent=True, env=required)
     return next(built.glob("*.whl"))
 
 
@@ -131,7 +131,7 @@ def _llama_cpp(session: nox.Session) -> Path:
         fresh = Path(session.create_tmp()).resolve() / "llama.cpp"
         environment = {"CMAKE_ARGS": "-DLLAVA_BUILD=OFF", "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1)}
         source = ("--no-deps", "--no-binary", "llama-cpp-python", LLAMA_CPP)
-        session.run("python", "-m", "pip", "wheel", "--wheel-dir", str(fresh), *source, env=environment)
+        session.run_install("python", "-m", "pip", "wheel", "--wheel-dir", str(fresh), *source, env=environment)
         folder.mkdir(parents=True, exist_ok=True)
         for wheel in fresh.glob("*.whl"):  # only a whole file gets its name
             shutil.copy(wheel, folder / f"{wheel.name}.partial")

@@ -34,7 +34,7 @@ CHAINS = (
     ("gguf",),
     ("kotlin", "apk"),
 )  # the longest first; a chain shares a folder, so it runs in order
-LIMIT = 30 * 60  # seconds for one session
+LIMIT, IN_ALL = 30 * 60, 80 * 60  # seconds for one session, and for all of them
 SHOWN = 200  # lines of the log of a session that failed
 # Why a test may be skipped even on x86-64 Linux.
 ALLOWED = re.compile(r"needs a network|POCKETREC_BEAUTY|Python interpreter \S+ not found|this processor")
@@ -58,13 +58,17 @@ class Outcome:
     code: int
     seconds: float
     tests: tuple[Test, ...]
-    skipped: str = ""  # why the whole session was
+    skipped: str = ""  # why the whole session was skipped
 
 
 def read_report(file: Path) -> list[Test]:
-    """Read JUnit's XML as pytest, Surefire and Vitest write it."""
+    """Read JUnit's XML as pytest, Surefire and Vitest write it; a file that was cut short counts as a failed test."""
+    try:
+        cases = list(ElementTree.parse(file).iter("testcase"))
+    except ElementTree.ParseError:
+        return [Test(file.name, "failed")]
     tests = []
-    for case in ElementTree.parse(file).iter("testcase"):
+    for case in cases:
         name = ".".join(part for part in (case.get("classname"), case.get("name")) if part)
         skipped = case.find("skipped")
         if case.find("failure") is not None or case.find("error") is not None:
@@ -126,7 +130,7 @@ class Runner:
     """Runs sessions of nox, each in a process of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.end = folder, time.monotonic() + IN_ALL
         self.nox = Path(sys.executable).with_name("nox")
         (folder / "logs").mkdir(parents=True, exist_ok=True)
 
@@ -149,7 +153,7 @@ class Runner:
             environment["POCKETREC_PROCESSES"] = "0"
         say(f"{name}: started")
         begin = time.monotonic()
-        code = call(command, environment, log)
+        code = call(command, environment, log, max(1.0, min(LIMIT, self.end - begin)))
         seconds = time.monotonic() - begin
         shutil.rmtree(home, ignore_errors=True)
         tests = [test for report in sorted(reports.rglob("*.xml")) for test in read_report(report)]
@@ -161,18 +165,18 @@ class Runner:
         return Outcome(name, what, code, seconds, tuple(tests), why[1] if why else "")
 
 
-def call(command: list[str], environment: dict[str, str], log: Path) -> int:
-    """Run a command into a log; after LIMIT seconds, end it with all that it started."""
+def call(command: list[str], environment: dict[str, str], log: Path, limit: float) -> int:
+    """Run a command into a log; after `limit` seconds, end it with all that it started."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
         try:
-            return process.wait(LIMIT)
+            return process.wait(limit)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            out.write(f"\nended after {LIMIT} s\n".encode())
+            out.write(f"\nended after {limit:g} s\n".encode())
             return 124
 
 

@@ -75,6 +75,11 @@ def test_a_report_of_surefire_or_vitest_is_read(checks, tmp_path):
     ]  # fmt: skip
 
 
+def test_a_report_that_was_cut_short_is_a_failure(checks, tmp_path):
+    (tmp_path / "report.xml").write_text("<testsuites><testsuite><testcase")
+    assert [t.status for t in checks.read_report(tmp_path / "report.xml")] == ["failed"]
+
+
 def test_a_skip_counts_as_run_where_another_session_passed_it(checks):
     first = outcome(checks, "one", ("t.a", "skipped", "no x"), ("t.m", "skipped", "no x"), ("t.b", "passed"))
     second = outcome(checks, "two", ("t.a", "passed"), ("t.m.c", "passed"))
@@ -105,11 +110,10 @@ def test_a_session_that_fails_without_a_failing_test_counts_as_one(checks):
     assert "FAILED" in lines[1]
 
 
-def test_a_session_that_hangs_is_ended_with_all_that_it_started(checks, tmp_path, monkeypatch):
-    monkeypatch.setattr(checks, "LIMIT", 0.5)
+def test_a_session_that_hangs_is_ended_with_all_that_it_started(checks, tmp_path):
     log, mark = tmp_path / "log", tmp_path / "mark"
     script = f"(sleep 1.5; touch {mark}) & sleep 60"
-    assert checks.call(["bash", "-c", script], {"PATH": "/usr/bin:/bin"}, log) == 124
+    assert checks.call(["bash", "-c", script], {"PATH": "/usr/bin:/bin"}, log, 0.5) == 124
     assert "ended after 0.5 s" in log.read_text()
     time.sleep(1.5)
     assert not mark.exists()
