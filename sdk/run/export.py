@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.run.run import BEST, CONFIG, GATES, PRUNED, SUMMARY, Run, read_json, versions, write_json
+from pocketrec.run.run import BEST_WEIGHTS, CONFIG, GATES, PRUNED, SUMMARY, Run, read_json, versions, write_json
 from pocketrec.runtime.errors import DataError
 from pocketrec.runtime.files.atomic import atomic_write_text
 
@@ -60,11 +60,11 @@ class TrainedStudent:
             raise DataError(f"{place} is a model of transformers, not a run; give the --index of its items as well")
         run = Run.open(place)
         weights = weights or place / run.weights_stage
-        if not (weights / BEST).is_file():
-            raise DataError(f"{weights} has no trained weights ({BEST}); finish the run with `pocketrec train` first")
+        if not (weights / BEST_WEIGHTS).is_file():
+            raise DataError(f"{weights} has no {BEST_WEIGHTS}; finish the run with `pocketrec train` first")
         student = load_student(weights, run.ids, run.config.export.depth)
         pruned = (weights / PRUNED).exists() or run.config.prune.wanted
-        start = run.student(run.start_stage) if pruned and (place / run.start_stage / BEST).exists() else None
+        start = run.student(run.start_stage) if pruned and (place / run.start_stage / BEST_WEIGHTS).exists() else None
         return cls(run, student, start)
 
     def export(

@@ -24,7 +24,7 @@ from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.processes import Processes
 from pocketrec.run.prune import prune_sections, uses_labels
 from pocketrec.run.run import (
-    BEST,
+    BEST_WEIGHTS,
     BUNDLE,
     CATALOGUE,
     CONFIG,
@@ -138,9 +138,9 @@ class Pipeline:
     def _stages(self, work: StageWork, external: Mapping[str, str]) -> list[Stage]:
         outside = tuple(name for name in ("interactions", "items", "images") if name in external)
         encoder = ("encoder",) if "encoder" in external else ()
-        sasrec = (f"sasrec/{BEST}",) if self.config.sasrec.enabled else ()
+        sasrec = (f"sasrec/{BEST_WEIGHTS}",) if self.config.sasrec.enabled else ()
         training = self._training(work)
-        student = tuple(f"{training[-1].name}/{name}" for name in (BEST, SHAPE))
+        student = tuple(f"{training[-1].name}/{name}" for name in (BEST_WEIGHTS, SHAPE))
         curve = f"{training[-1].name}/{CURVE}"
         return [
             Stage("data", "read, clean and check the log and the catalogue", ("data",), outside,
@@ -149,7 +149,7 @@ class Pipeline:
             Stage("sids", "learn codebooks, give every item a semantic ID", ("sid", "data"), (EVENTS, TEXT_VECTORS),
                   ("codebooks.safetensors", "sids.npy", "quality.json"), work.sids),
             *([Stage("sasrec", "train SASRec", ("sasrec", "data", "evaluation"), (EVENTS,),
-                     (BEST, CURVE), work.sasrec, together=True)] if sasrec else []),
+                     (BEST_WEIGHTS, CURVE), work.sasrec, together=True)] if sasrec else []),
             *training,
             Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"), (EVENTS, *sasrec),
                   ("metrics.json",), work.baselines),
@@ -167,16 +167,16 @@ class Pipeline:
             stages = self._teaching(work)
         else:
             stages = [Stage("student", "train the student", ("student", "train", "data"), (EVENTS, SIDS),
-                            (BEST, SHAPE, CURVE), work.student, together=True)]  # fmt: skip
+                            (BEST_WEIGHTS, SHAPE, CURVE), work.student, together=True)]  # fmt: skip
         if self.config.prune.wanted:
             labels = (LABELS,) if uses_labels(self.config) else ()
             needs = (EVENTS, SIDS, *_student_files(stages), *labels)
             stages.append(Stage("prune", "prune the student", prune_sections(self.config), needs,
-                                (BEST, SHAPE, CURVE, PRUNED), work.prune, together=True))  # fmt: skip
+                                (BEST_WEIGHTS, SHAPE, CURVE, PRUNED), work.prune, together=True))  # fmt: skip
         if self.config.preference.method != "none":
             needs = (EVENTS, SIDS, *_student_files(stages))
             stages.append(Stage("preference", "refine the student, kept if better", ("preference", "student", "data"),
-                                needs, (BEST, SHAPE, CURVE), work.preference, together=True))  # fmt: skip
+                                needs, (BEST_WEIGHTS, SHAPE, CURVE), work.preference, together=True))  # fmt: skip
         return stages
 
     def _teaching(self, work: StageWork) -> list[Stage]:
@@ -184,29 +184,29 @@ class Pipeline:
         members = self.config.soft_labels.members
         needs, first = [EVENTS], []
         if "llm" in members:
-            surrogate = (f"sasrec/{BEST}",) if self._run.uses_influence else ()
+            surrogate = (f"sasrec/{BEST_WEIGHTS}",) if self._run.uses_influence else ()
             first = [Stage("teacher", "train the teacher LLM", ("teacher", "sid", "data", "evaluation"),
-                           (EVENTS, TEXT_VECTORS, SIDS, *surrogate), (BEST, CURVE), work.teacher,
+                           (EVENTS, TEXT_VECTORS, SIDS, *surrogate), (BEST_WEIGHTS, CURVE), work.teacher,
                            together=True)]  # fmt: skip
-            needs.append(f"teacher/{BEST}")
+            needs.append(f"teacher/{BEST_WEIGHTS}")
         if "sasrec" in members:
             if not self.config.sasrec.enabled:
                 raise ConfigError("soft_labels.members names sasrec, but sasrec.enabled is false; change one of them")
-            needs.append(f"sasrec/{BEST}")
-            folds = tuple(f"fold-{fold}/{BEST}" for fold in range(self.config.soft_labels.sasrec_folds))
+            needs.append(f"sasrec/{BEST_WEIGHTS}")
+            folds = tuple(f"fold-{fold}/{BEST_WEIGHTS}" for fold in range(self.config.soft_labels.sasrec_folds))
             if len(folds) > 1:
                 first.append(Stage("sasrec-folds", "train SASRec without each fold of users",
                                    ("sasrec", "data", "evaluation", "soft_labels.sasrec_folds"), (EVENTS,),
                                    folds, work.sasrec_folds, together=True))  # fmt: skip
                 needs += [f"sasrec-folds/{name}" for name in folds]
         sections = ("soft_labels", "teacher", "sasrec", "data", "evaluation")
-        start = (f"teacher/{BEST}",) if self.config.distill.start == "teacher" else ()
+        start = (f"teacher/{BEST_WEIGHTS}",) if self.config.distill.start == "teacher" else ()
         return [
             *first,
             Stage("soft-labels", "fit the committee, write its labels", sections, tuple(needs),
                   ("committee.json", "labels"), work.soft_labels, together=True),
             Stage("distill", "distil the student", ("student", "train", "data", "distill"),
-                  (EVENTS, SIDS, LABELS, *start), (BEST, SHAPE, CURVE), work.distill, together=True),
+                  (EVENTS, SIDS, LABELS, *start), (BEST_WEIGHTS, SHAPE, CURVE), work.distill, together=True),
         ]  # fmt: skip
 
 
@@ -217,7 +217,7 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 def _student_files(stages: list[Stage]) -> list[str]:
     """The weights and the shape that the last of the stages writes."""
-    return [f"{stages[-1].name}/{name}" for name in (BEST, SHAPE)]
+    return [f"{stages[-1].name}/{name}" for name in (BEST_WEIGHTS, SHAPE)]
 
 
 def _input_hash(hashes: FileHashes, path: Path) -> str:

@@ -21,7 +21,7 @@ from pocketrec.config import config_to_dict
 from pocketrec.distill.config import PruneConfig, RunConfig, StudentConfig
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.processes import ALONE, Processes
-from pocketrec.run.run import BEST, CURVE, EVENTS, LABELS, PRUNED, SHAPE, SIDS, Run, read_json, write_json
+from pocketrec.run.run import BEST_WEIGHTS, CURVE, EVENTS, LABELS, PRUNED, SHAPE, SIDS, Run, read_json, write_json
 from pocketrec.run.stages import Stage, StageRunner
 from pocketrec.runtime.errors import ConfigError, DataError
 
@@ -50,17 +50,17 @@ def prune_checkpoint(
     if out.exists() and any(out.iterdir()) and not ((out / PRUNED).exists() or (out / "cutting").exists()):
         raise ConfigError(f"{out} exists and is no pruned checkpoint; choose another folder")
     begin = start or run.folder / run.start_stage
-    needs = [run.folder / EVENTS, run.folder / SIDS, begin / BEST]
+    needs = [run.folder / EVENTS, run.folder / SIDS, begin / BEST_WEIGHTS]
     needs += [run.folder / LABELS] if uses_labels(config) else []
     for path in needs:
         if not path.exists():
             raise DataError(
-                f"{path} does not exist; give the folder of a finished run, and as --start a folder with {BEST}"
+                f"{path} does not exist; give the folder of a finished run, and as --start a folder with {BEST_WEIGHTS}"
             )
     needs += [begin / SHAPE] if (begin / SHAPE).exists() else []
     stage = Stage(
         out.name, "prune the student", prune_sections(config), tuple(str(path.resolve()) for path in needs),
-        (BEST, SHAPE, CURVE, PRUNED), lambda folder: prune_run(run, begin, folder, progress, processes),
+        (BEST_WEIGHTS, SHAPE, CURVE, PRUNED), lambda folder: prune_run(run, begin, folder, progress, processes),
         together=True,
     )  # fmt: skip
     StageRunner(out.parent, [stage], config_to_dict(config), {}, processes).run()

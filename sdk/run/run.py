@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from pocketrec.runtime.bundle.bundle import Manifest
 
 CONFIG = "config.json"
-BEST = "best.safetensors"  # weights of a trained model, those of its best validation
-SHAPE, CURVE, PRUNED = "student.json", "curve.json", "prune.json"
+# Weights of a trained model at its best validation, and the shape of a student; the names of `distill.training`, which
+# would import torch.
+BEST_WEIGHTS, SHAPE = "best.safetensors", "student.json"
+CURVE, PRUNED = "curve.json", "prune.json"
 BUNDLE, REPORT, SUMMARY, GATES = "bundle", "report.html", "summary.json", "gates.json"
 EVENTS, CATALOGUE, DATA_REPORT = "data/events.safetensors", "data/catalogue.json", "data/report.json"
 TEXT_VECTORS, IMAGE_VECTORS = "text/vectors.npy", "data/images.npy"

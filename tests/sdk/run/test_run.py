@@ -7,7 +7,8 @@ import pytest
 
 from pocketrec.config import config_to_dict, load_config
 from pocketrec.distill.data import storage
-from pocketrec.run.run import Run, write_json
+from pocketrec.distill.training import student_training, trainer
+from pocketrec.run.run import BEST_WEIGHTS, SHAPE, Run, write_json
 from pocketrec.runtime.errors import ConfigError
 from small_logs import ITEMS, LOG, load
 
@@ -87,3 +88,7 @@ def test_a_run_opens_with_its_configuration_and_settings_over_it(tmp_path):
 def test_a_folder_without_a_run_is_refused_with_what_to_give(tmp_path):
     with pytest.raises(ConfigError, match=r"no config\.json.*pocketrec train"):
         Run.open(tmp_path)
+
+
+def test_files_of_training_have_the_names_that_training_gives_them():
+    assert (BEST_WEIGHTS, SHAPE) == (trainer.BEST_WEIGHTS, student_training.SHAPE)
