@@ -25,7 +25,7 @@ DEMO = HERE / "android_demo"
 REPORTS = Path(os.environ.get("POCKETREC_REPORTS", HERE / ".nox" / "reports")).absolute()
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pocketrec"
 
-TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.3", "pytest-xdist>=3.6")
+TEST_TOOLS = ("hypothesis>=6.100", "pytest>=8.3", "pytest-xdist>=3.6", "setuptools>=77")
 LLAMA_CPP = "llama-cpp-python==0.3.36"  # compiled by the session `gguf`; any release from 0.3.16 on serves
 SCHEMAS = {  # built into check-jsonschema
     "github-workflows": ".github/workflows/*.yml",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pocketrec.runtime.compiled import native
+from pocketrec.runtime.compiled import native, native_build
 
-NEEDS_NATIVE = pytest.mark.skipif(native is None, reason="there was no C compiler when pocketrec was installed")
+NEEDS_NATIVE = pytest.mark.skipif(native is None, reason=f"no native engine: {native_build().reason}")
 DEVICE_ENGINES = (pytest.param("native", marks=NEEDS_NATIVE), "onnx", "onnx-split", "reference")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pocketrec.runtime.bundle.bundle import TOKENS_KIND, WEIGHTS_FILE, Bundle, ModelSpec
 from pocketrec.runtime.bundle.weights import read_weights
 from pocketrec.runtime.catalogue.trie import ItemTrie
-from pocketrec.runtime.compiled import native
+from pocketrec.runtime.compiled import native, native_build
 from pocketrec.runtime.engines.protocol import Engine, FastPath, Found, State
 from pocketrec.runtime.engines.reference import LazyReference
 from pocketrec.runtime.engines.validate import ROUNDING, TOO_HIGH, beam_width, check_search_output
@@ -42,14 +42,14 @@ class NativeEngine(Engine):
         :param int8: round weights and activations to int8 before they are multiplied, if this processor has
             instructions for it; otherwise float32 products.
         :param kernels: a name of `_native.kernels()`; None: the best that this processor has.
-        :raises MissingExtraError: if pocketrec was installed without a C compiler.
+        :raises MissingExtraError: if the engine was not compiled when pocketrec was installed.
         :raises ConfigError: on more than one thread.
         :raises BundleError: if the bundle's weights are missing, damaged, or of a shape that is not supported.
         """
         if native is None:
             raise MissingExtraError(
-                "the native engine is compiled when pocketrec is installed, and there was no C compiler; install one "
-                "(gcc or clang) and pocketrec again, or use the engine 'onnx'"
+                f"the native engine was not compiled when pocketrec was installed: {native_build().reason}; install "
+                "gcc or clang and pocketrec again, or use the engine 'onnx'"
             )
         if threads != 1:
             raise ConfigError(f"threads is {threads}, and the native engine uses 1; leave it out, or use 'onnx'")

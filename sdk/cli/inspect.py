@@ -25,7 +25,7 @@ def inspect(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every file of a bundle and show its manifest: shape, files, provenance, measures."""
+    """Check every file of a bundle and show its manifest: shape, files, provenance, measures; and the native engine."""
     from pocketrec.runtime.bundle.bundle import open_bundle
 
     opened = open_bundle(bundle)
@@ -42,8 +42,21 @@ def inspect(
     print_pairs("trained from", {k: v for k, v in manifest["provenance"].items() if k != "config"})
     for convention, measured in manifest["metrics"].items():
         print_pairs(f"measured on the test split, {convention}", measured)
+    print_pairs("native engine of this installation", _native_engine())
     if operators:
         print_pairs("operators", {domain: ", ".join(names) for domain, names in manifest["operators"].items()})
+
+
+def _native_engine() -> dict[str, str]:
+    """Return whether this installation has it, and if not why."""
+    from rich.markup import escape
+
+    from pocketrec.runtime.compiled import native_build
+
+    build = native_build()
+    if not build.reason:
+        return {"built": f"yes, by {build.compiler or 'an unknown compiler'}", "kernels": ", ".join(build.kernels)}
+    return {"built": "no", "reason": escape(build.reason), "compiler output": escape("\n".join(build.compiler_output))}
 
 
 def _operators(opened: OpenBundle, ort_config: Path | None) -> dict[str, list[str]]:

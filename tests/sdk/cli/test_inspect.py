@@ -7,6 +7,8 @@ from pathlib import Path
 
 from command import pocketrec
 
+from pocketrec.runtime.compiled import NativeBuild
+
 
 def test_inspect_shows_the_checked_manifest(trained):
     _, result = trained
@@ -18,6 +20,17 @@ def test_inspect_shows_the_checked_manifest(trained):
     code, out, _ = pocketrec("inspect", result["bundle"])
     assert code == 0
     assert "model.safetensors" in out
+    assert "native engine of this installation" in out
+
+
+def test_inspect_says_why_there_is_no_native_engine(trained, monkeypatch):
+    _, result = trained
+    why = NativeBuild((), reason="gcc could not compile a.c", compiler_output=("a.c:1: error: [/x] undeclared",))
+    monkeypatch.setattr("pocketrec.runtime.compiled.native_build", lambda: why)
+    code, out, _ = pocketrec("inspect", result["bundle"])
+    assert code == 0
+    assert "gcc could not compile a.c" in out
+    assert "[/x] undeclared" in out
 
 
 def test_inspect_lists_operators_and_writes_them_for_a_reduced_build(trained, tmp_path):
