@@ -7,7 +7,7 @@ heads, G key-value heads, d head width, F feed-forward), float32, though `export
 
     layers.i.qkv         [D, (H + 2·G)·d]   all queries, then all keys, then all values
     layers.i.o           [H·d, D]
-    layers.i.gate_up     [D, 2·F]           the gate, then what it gates
+    layers.i.gate_up     [D, 2·F]           the gate projection, then the up projection
     layers.i.down        [F, D]
     norm                 [D]
     rope.cos, rope.sin   [positions, d]     `runtime.bundle.weights.positions` has their number

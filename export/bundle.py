@@ -79,7 +79,7 @@ class BundleSettings:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured on a bundle's files: `metrics` on the test questions, `gates` against other exports."""
+    """Measurements of a bundle's files: `metrics` on the test questions, `gates` against other exports."""
 
     metrics: Mapping[str, Any] = field(default_factory=dict)
     gates: Sequence[Mapping[str, Any]] = ()
@@ -87,7 +87,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder holds before it has a manifest; graphs: role → file name."""
+    """The content of a folder that has no manifest yet; graphs: role → file name."""
 
     spec: ModelSpec
     trie: ItemTrie
@@ -156,7 +156,7 @@ def finish_bundle(folder: Path, contents: Contents, measured: Measured | None = 
 
 
 def model_card(spec: ModelSpec, items: int, metrics: Mapping[str, Any]) -> str:
-    """The bundle's README: what it is, how to use it, and what was measured on it."""
+    """Return the bundle's README: the model, how to use it, and its measurements."""
     over = "item tokens and a semantic-ID decoder" if spec.kind == MODEL_KIND else "the tokens of semantic IDs"
     lines = [
         "# A pocketrec bundle",

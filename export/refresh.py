@@ -31,8 +31,8 @@ from pocketrec.runtime.files.safetensors import write_tensors
 class Resemblances(NamedTuple):
     """The items that each new item resembles, as rows of the trie's table (format: `pocketrec.runtime.cold_items`).
 
-    items: int32 [n], the new items, rising. counts: uint8 [n], how many items each resembles. neighbours: int32
-    [sum of counts], those items, one new item after the other. weights: float16 [sum of counts], in (0, 1].
+    items: int32 [n], the new items, rising. counts: uint8 [n], the number of items that each resembles. neighbours:
+    int32 [sum of counts], the resembled items, one new item after the other. weights: float16, likewise, at most 1.
     """
 
     items: NDArray[np.int32]
@@ -56,7 +56,7 @@ def write_refreshed(base: Bundle, trie: ItemTrie, out: Path, cold: Resemblances 
 
     :param base: an opened bundle.
     :param trie: the whole new catalogue.
-    :param cold: what its new items resemble; None: the bundle gets no file of cold items.
+    :param cold: the items that each new item resembles; None: the bundle gets no file of cold items.
     :raises BundleError: if the trie does not fit the model; nothing is written then.
     """
     check_fit(base.manifest.model, trie)

@@ -1,4 +1,4 @@
-"""What every GGUF of architecture "llama" needs: llama.cpp's names, its order of rows, and the entries of the shape."""
+"""The parts that every GGUF of architecture "llama" has: llama.cpp's names, its row order, and the shape's entries."""
 
 from __future__ import annotations
 

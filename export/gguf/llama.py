@@ -22,7 +22,7 @@ from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.files.atomic import atomic_folder, atomic_write_text
 
 MODEL, INDEX = "model.gguf", "index.json"
-SCHEMES = ("none", "f16", "q8_0")  # those of `export.gguf.student` that need no llama.cpp
+SCHEMES = ("none", "f16", "q8_0")  # the schemes of `export.gguf.student` that do not need llama.cpp
 _BLOCK = {ours: theirs for theirs, ours in BLOCK_NAMES.items()}
 _OUTER = {"embed_tokens": "token_embd", "norm": "output_norm", "lm_head": "output"}
 _FILE_TYPES = {"none": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0"}

@@ -40,7 +40,7 @@ def convert_llama(
     :param index: JSON, {item id: tokens, as strings or ids}.
     :param out: the bundle's folder.
     :param item_titles: titles by item id; items may be missing.
-    :param prompt: what stands before every history, word for word: text (special tokens such as `<s>` are not added
+    :param prompt: the start of every sequence, before the history: text (special tokens such as `<s>` are not added
         but may be written) or token ids. Without one, the model reads the items alone.
     :param max_history: newest items of a history that the model reads.
     :param beam: beam width unless a call asks for another.

@@ -1,7 +1,7 @@
 """Reads a `LlamaForCausalLM` directory as transformers saves it: config.json and safetensors, no model code.
 
 Any part of the architecture that this module does not know is refused rather than ignored, so that the bundle computes
-what transformers computes. Weights are returned as float32, whatever type they were stored in.
+what transformers computes. Weights are returned as float32, also where the file stores half precision.
 """
 
 from __future__ import annotations

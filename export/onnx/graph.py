@@ -1,9 +1,9 @@
 """A minimal writer of ONNX graphs, node by node, over `onnx.helper`.
 
-The device graphs are written by hand rather than traced, so that every node is one we chose, nothing of the
-exporter's machine gets into the file, and the graph does not change with torch's version
-(docs/decisions/0002-graphs-by-hand.md). Weights stay outside, in the bundle's one safetensors file: ONNX external
-data is a file, an offset and a length, and a safetensors tensor has just these.
+The device graphs are written by hand rather than traced, so that every node is chosen, the file holds nothing of the
+exporter's machine, and the graph does not change with torch's version (docs/decisions/0002-graphs-by-hand.md). Weights
+stay outside, in the bundle's one safetensors file: ONNX external data is a file, an offset and a length, and a
+safetensors tensor has exactly these.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def join_cache(g: Graph, spec: ModelSpec, cache: Cache) -> str:
 
 
 class LlamaLayers:
-    """Adds the parts of a Llama to a graph; every method returns the names of what it added."""
+    """Adds the parts of a Llama to a graph; every method returns the names of its results."""
 
     def __init__(self, g: Graph, spec: ModelSpec) -> None:
         """Add to a graph whose weight file holds the model of `spec`."""
@@ -90,7 +90,7 @@ class LlamaLayers:
         return q, k, v
 
     def finish_block(self, layer: int, x: str, mixed: str) -> str:
-        """What follows attention: project mixed values [T, H·d], add them, feed forward and add, [T, D]."""
+        """The rest of a block after attention: project mixed values [T, H·d] and add, feed forward and add, [T, D]."""
         g = self.g
         x = g("Add", x, self._linear(layer, "o", mixed))
         both = self._linear(layer, "gate_up", self._norm(x))

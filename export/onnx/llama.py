@@ -2,7 +2,7 @@
 
 The model reads [prompt ; L tokens per history item] and generates the next item's L tokens. Codes become tokens inside
 the graph, and the history is read once. In the search, each beam's newest token attends to the keys and values of the
-history, which all beams share, and to those of its own earlier codes, which are gathered by parent. The first code's
+history, which all beams share, and of the beam's own earlier codes, which are gathered by parent. The first code's
 probabilities come from the last position of the history, so level 0 needs no pass of its own.
 
 Scores. A code's log-probability is the log-softmax over the model's whole vocabulary, and only then are the tokens
@@ -63,7 +63,7 @@ class TokenGraph(LlamaLayers):
         return self.g("Gemm", hidden, self.g.weight("head"), transB=1)
 
     def _places(self, first: str) -> str:
-        """Places in `tokens` of what is read: prompt or start token, then the items' codes, int32 [T]."""
+        """Places in `tokens` of all tokens that are read: prompt or start token, then the items' codes, int32 [T]."""
         g, spec = self.g, self.spec
         codes = g("Add", "history", g.const(np.arange(spec.levels) * spec.codes, np.int32))
         begins = g("Cast", g("Equal", first, g.ints(0)), to=INT64)

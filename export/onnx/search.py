@@ -22,7 +22,7 @@ BIAS = "bias"
 
 
 class Scorer(Protocol):
-    """What a model tells the search, level by level."""
+    """The model's side of the search, called level by level."""
 
     def log_probs(self, level: int) -> str:
         """Log-probabilities of a level's codes after the beams so far, [B, K]; at level 0 [1, K]."""

@@ -34,7 +34,7 @@ class StudentGraph(LlamaLayers):
         return _Decoder(self, hidden)
 
     def _tokens(self, first: str | None) -> str:
-        """Embeddings of what is read, [T, D]: the start token, unless `first` tokens are cached, and the items."""
+        """Embeddings of all tokens that are read, [T, D]: the start token (unless tokens are cached) and the items."""
         g, spec = self.g, self.spec
         embeddings = g("Concat", *(g.weight(f"embed.{level}") for level in range(spec.levels)), axis=0)  # [L·K, D]
         start = g.weight("start")
@@ -89,9 +89,9 @@ class _Decoder:
         self.codes = [*(self.g("Gather", earlier, parent, axis=0) for earlier in self.codes), code]
 
     def _decoder_input(self, level: int) -> str:
-        """What a level reads after the beams' codes so far, before its activation, [B, M]; at level 0 [1, M].
+        """Input of a level's hidden layer given the beams' codes so far, before activation, [B, M]; at level 0 [1, M].
 
-        Of each earlier level, a row of a table [K, M].
+        Each earlier level adds a row of a table [K, M].
         """
         g, total = self.g, self.of_level[level]
         for earlier, code in enumerate(self.codes):
@@ -105,7 +105,7 @@ class _Decoder:
     def _add_pair_logits(self, logits: str) -> str:
         """Add the scores of pairs to the logits of the second code, given the beams' first codes; both [B, K].
 
-        Only the pairs that begin with those codes are scored: W at most for each code, of a table whose row 0 is zeros.
+        Only pairs that begin with these codes are scored, at most W for each code; row 0 of the table is zeros.
         """
         g, spec, first = self.g, self.spec, self.codes[0]
         keys = g.weights.integers("pair.keys")  # rising

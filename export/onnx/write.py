@@ -20,7 +20,7 @@ from pocketrec.runtime.bundle.bundle import TOKENS_KIND, ModelSpec
 
 
 class DeviceModel(Protocol):
-    """What the graphs need of a model."""
+    """The interface of a model that the graphs are built from."""
 
     g: Graph
     spec: ModelSpec
