@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from pocketrec.distill.config import PruneConfig, TrainConfig
 from pocketrec.distill.data.batches import window_batches
 from pocketrec.distill.models.student import Student
-from pocketrec.distill.pruning.prune import Pruning, cutting_model, prune_student
+from pocketrec.distill.pruning.cutting import Pruning
+from pocketrec.distill.pruning.prune import cutting_model, prune_student
 from pocketrec.distill.training.student_training import load_student
 from pocketrec.runtime.errors import ConfigError
 from prunable import ROWS, assert_same, budget, outputs, prunable_ids, ring
