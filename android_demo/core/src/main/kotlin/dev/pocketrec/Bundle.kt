@@ -137,7 +137,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, priva
             }
         }
 
-        /** Refuses links, folders, pipes and devices. Android 24 has no `lstat`, so links are found by their real path. */
+        /** Refuses links, folders, pipes and devices. API 24 has no `lstat`, so links are found by their real path. */
         private fun checkRegularFile(path: File) {
             val here = File(path.parentFile.canonicalFile, path.name)
             if (!path.isFile || here.canonicalPath != here.path) throw IOException("${path.name} is not a plain file")

@@ -71,7 +71,7 @@ private fun nodeBias(trie: ItemTrie, ofRow: Map<Int, Float>): FloatArray {
     return out
 }
 
-/** Chooses k by maximal marginal relevance (Carbonell & Goldstein 1998) over semantic IDs; places in order of choice. */
+/** Chooses k by maximal marginal relevance (Carbonell & Goldstein 1998) over semantic IDs; indices in order. */
 internal fun diverse(found: Found, trie: ItemTrie, k: Int, diversity: Double): List<Int> {
     val n = found.size
     if (n == 0) return emptyList()

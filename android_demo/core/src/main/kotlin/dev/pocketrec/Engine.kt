@@ -13,7 +13,7 @@ import java.util.concurrent.locks.ReentrantReadWriteLock
 import kotlin.concurrent.read
 import kotlin.concurrent.write
 
-/** The state of the model after a history: number of items, last hidden state [1, D], keys and values. It never changes. */
+/** The state of a model after a history: number of items, hidden state [1, D], keys and values. It never changes. */
 internal class State(val items: Int, val hidden: Floats, val memory: Floats)
 
 /** Numbers with their shape, in a direct buffer. */
@@ -29,7 +29,7 @@ internal class Engine(private val bundle: Bundle, private val threads: Int) : Au
     private val noMemory = Floats(
         floats(0), longArrayOf(spec.layers.toLong(), 2, spec.kvHeads.toLong(), 0, spec.headDim.toLong()),
     )
-    private val lock = ReentrantReadWriteLock() // read lock: a graph runs; write lock: graphs or tensors are opened or closed
+    private val lock = ReentrantReadWriteLock() // read: a graph runs; write: graphs or tensors are opened or closed
     private val graphs = HashMap<String, OrtSession>()
     private val tensors = TensorShelf()
     private var closed = false

@@ -103,7 +103,9 @@ internal class ItemTable(private val ids: Texts, private val titles: Texts?) {
                     "is malformed (rows $other and $row both have the item id ${quote(id(row))}; ids must be unique)",
                 )
             }
-            if (++probes > MAX_PROBES) throw Fault("is malformed (its item ids collide in the index of ids, which does not happen by chance)")
+            if (++probes > MAX_PROBES) {
+                throw Fault("is malformed (its item ids collide in the index of ids, which does not happen by chance)")
+            }
             slot = slot + 1 and slots.size - 1
         }
         slots[slot] = row + 1

@@ -15,7 +15,7 @@ internal class Nodes private constructor(
     val count: Int,
     val maxBranch: IntArray,
 ) {
-    /** The tensors over these buffers, once the engine has made them; only the engine of the recommender uses a trie. */
+    /** The tensors over these buffers, once the engine has made them. One engine at most uses a trie. */
     @Volatile var tensors: TrieTensors? = null
 
     fun wideCodes(): ShortBuffer = codes.duplicate().order(ByteOrder.nativeOrder()).asShortBuffer()

@@ -23,7 +23,7 @@ private val SUBMESSAGES: Map<String, Map<Int, String>> = mapOf(
     "tensor" to mapOf(13 to "place"),
 )
 
-/** Checks where an ONNX file stores its weights, before ONNX Runtime opens it: only files of the manifest are allowed. */
+/** Checks where an ONNX file stores its weights before ONNX Runtime opens it: only in files of the manifest. */
 internal object OnnxCheck {
     /** Throws a [Fault] if a tensor is stored elsewhere. `sizes`: size of the files that it may refer to, by name. */
     fun check(graph: File, sizes: Map<String, Long>) {

@@ -15,7 +15,7 @@ class Recommendations(val items: List<Recommendation>, val unknown: List<String>
 /** An item of the history, and how much it changes a score. */
 data class Driver(val itemId: String, val change: Float)
 
-/** How much each item of the history, oldest first, changes the score of an item: the score minus the score without it. */
+/** For each item of the history, oldest first, how much it changes a score: the score minus the score without it. */
 class Explanation(val itemId: String, val score: Float, val history: List<Driver>) {
     /** The history, the item that raised the score most first. */
     val drivers: List<Driver> get() = history.sortedByDescending { it.change }

@@ -14,7 +14,9 @@ import java.nio.channels.FileChannel
 internal class Tensor(val type: String, val shape: List<Int>, val bytes: ByteBuffer)
 
 /** A memory-mapped safetensors file, read strictly: a short header, and tensors that fill the rest without gaps. */
-internal class SafetensorsFile private constructor(val metadata: Map<String, String>, val tensors: Map<String, Tensor>) {
+internal class SafetensorsFile private constructor(
+    val metadata: Map<String, String>, val tensors: Map<String, Tensor>,
+) {
     companion object {
         private const val MAX_HEADER_BYTES = 1L shl 20
         private const val MAX_DIMENSIONS = 8

@@ -70,7 +70,9 @@ internal class TrieFile(val codes: Codes, val table: ItemTable, val codesPerLeve
             return Pair(space, number)
         }
 
-        private fun tensor(content: SafetensorsFile, name: String, type: String, kind: String, dimensions: Int): Tensor {
+        private fun tensor(
+            content: SafetensorsFile, name: String, type: String, kind: String, dimensions: Int,
+        ): Tensor {
             val tensor = content.tensors.getValue(name)
             if (tensor.type != type) throw Fault("has $name of type ${tensor.type}, where $kind is needed")
             if (tensor.shape.size != dimensions) {

@@ -4,8 +4,8 @@ import dev.pocketrec.internal.StrictJson
 import java.io.File
 
 /**
- * Measures latency, or recommends for a comparison with other runtimes. Run it from the class path of the tests (see the
- * module's README):
+ * Measures latency, or recommends for a comparison with other runtimes. Run it from the class path of the tests (see
+ * the module's README):
  *
  *     bench BUNDLE CALLS          p50 and p95 of a call in milliseconds, as JSON
  *     recommend BUNDLE FILE       ten ids for each history of FILE (JSON, a list of lists of ids), as JSON

@@ -5,7 +5,7 @@ import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 import java.io.File
 
-/** No class uses itself through other classes. (Kotlin files of one package need no imports, so classes are checked.) */
+/** No class uses itself through other classes. (Files of one package need no imports, so classes are checked.) */
 class ClassCyclesTest {
     /** For each class, the classes that it uses, by jdeps. Nested classes count as their outer class. */
     private fun uses(classes: File): Map<String, Set<String>> {

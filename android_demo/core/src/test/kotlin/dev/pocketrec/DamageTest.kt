@@ -23,7 +23,7 @@ class DamageTest {
         val bytes = valid.readBytes()
         return (0 until ROUNDS).count {
             val damaged = bytes.copyOf(if (random.nextInt(8) == 0) random.nextInt(bytes.size) else bytes.size)
-            val end = if (random.nextBoolean()) damaged.size else minOf(damaged.size, 400) // half of the damage is in the header
+            val end = if (random.nextBoolean()) damaged.size else minOf(damaged.size, 400) // often the header
             repeat(if (damaged.isEmpty()) 0 else 1 + random.nextInt(3)) {
                 damaged[random.nextInt(end)] = random.nextInt(256).toByte()
             }

@@ -44,9 +44,11 @@ class StrictJsonTest {
 
     @Test
     fun `JSON is written as Python writes it`() {
-        val value = mapOf("a" to listOf("é\u007f\n\"\\", 1, -2L, null), "b" to emptyList<String>(), "c" to emptyMap<String, String>())
+        val list = listOf("é\u007f\n\"\\", 1, -2L, null)
+        val value = mapOf("a" to list, "b" to emptyList<String>(), "c" to emptyMap<String, String>())
         assertEquals("{\"a\":[\"é\u007f\\n\\\"\\\\\",1,-2,null],\"b\":[],\"c\":{}}", StrictJson.write(value))
-        assertEquals("[[\"a\", \"\\u00e9\\u007f\"], \"\\ud83d\\ude00\"]", StrictJson.asciiList(listOf(listOf("a", "é\u007f"), "😀")))
+        val ascii = StrictJson.asciiList(listOf(listOf("a", "é\u007f"), "😀"))
+        assertEquals("[[\"a\", \"\\u00e9\\u007f\"], \"\\ud83d\\ude00\"]", ascii)
     }
 
     @Test

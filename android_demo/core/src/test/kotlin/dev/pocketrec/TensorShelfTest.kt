@@ -48,8 +48,8 @@ class TensorShelfTest {
             val threads = List(3) { n ->
                 Thread {
                     for (turn in 0 until 300) {
-                        val subCatalogue = recommender.trie.filterIds(listOf("item-${1 + (turn + n) % 2}"))
-                        if (recommender.recommend(emptyList(), within = subCatalogue).size != 1) throw IllegalStateException()
+                        val one = recommender.trie.filterIds(listOf("item-${1 + (turn + n) % 2}"))
+                        if (recommender.recommend(emptyList(), within = one).size != 1) throw IllegalStateException()
                         if (turn % 50 == 0) System.gc()
                     }
                 }

@@ -10,7 +10,7 @@ import java.nio.ByteBuffer
 import java.nio.charset.CharacterCodingException
 import java.nio.charset.CodingErrorAction
 
-/** Reads JSON from files that are not trusted (ambiguous or invalid JSON is refused), and writes JSON as Python does. */
+/** Reads JSON that is not trusted (ambiguous or invalid JSON is refused), and writes JSON as Python does. */
 @PocketRecInternal
 object StrictJson {
     private const val MAX_DEPTH = 200
@@ -84,7 +84,7 @@ object StrictJson {
     private fun number(text: String): Any =
         if (INTEGER.matches(text)) text.toLongOrNull() ?: BigInteger(text) else text.toDouble()
 
-    /** Compact JSON of maps, lists, strings, integers and null: `json.dumps(…, ensure_ascii=False)` without spaces. */
+    /** Compact JSON of maps, lists, strings, integers and null: `json.dumps` with ensure_ascii=False, no spaces. */
     fun write(value: Any?): String = StringBuilder().also { write(value, it) }.toString()
 
     private fun write(value: Any?, out: StringBuilder) {
@@ -109,7 +109,7 @@ object StrictJson {
         }
     }
 
-    /** A list of strings or of such lists as `json.dumps` writes it by default: ASCII only, and a space after commas. */
+    /** A list of strings, or of such lists, as `json.dumps` writes it by default: ASCII only, spaces after commas. */
     internal fun asciiList(items: List<*>): String = items.joinToString(", ", "[", "]") { item ->
         if (item is List<*>) asciiList(item) else StringBuilder().also { string(item as String, it, isAscii = true) }
     }

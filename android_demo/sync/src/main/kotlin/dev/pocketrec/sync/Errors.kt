@@ -11,7 +11,7 @@ class TrustException(message: String, cause: Throwable? = null) : SyncException(
 /** The network failed. The next refresh resumes the download. */
 open class NetworkException(message: String, cause: Throwable? = null) : SyncException(message, cause)
 
-/** The store cannot be written or read: the disk is full, a permission is missing, or another process is refreshing it. */
+/** The store cannot be written or read: a full disk, a missing permission, or another process that refreshes it. */
 class StoreException(message: String, cause: Throwable? = null) : SyncException(message, cause)
 
 /** The server does not have the file; another attempt would not help. */

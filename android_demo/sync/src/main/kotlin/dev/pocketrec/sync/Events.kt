@@ -51,7 +51,7 @@ enum class How {
 /** The result of a refresh. [bytes] and [requests] count the release's files, without the signed metadata. */
 data class RefreshResult(val changed: Boolean, val release: Long?, val bytes: Long, val requests: Int, val how: How)
 
-/** The state of the store. [bad]: SHA-256 of the manifests that failed here; [error]: of the last background refresh. */
+/** The state of the store. [bad]: SHA-256 of manifests that failed here; [error]: of the last background refresh. */
 data class Status(
     val channel: String,
     val current: String?,

@@ -8,8 +8,8 @@ import dev.pocketrec.internal.sha256
 import java.math.BigInteger
 
 /*
- * Releases in a signed repository. Their files are targets named `<channel>/<release>/<file>`. The target of the manifest
- * carries signed data by which a device chooses a release. A patch is one more target, named
+ * Releases in a signed repository. Their files are targets named `<channel>/<release>/<file>`. The target of the
+ * manifest carries signed data by which a device chooses a release. A patch is one more target, named
  * `<channel>/<release>/<file>.from-<first 16 hex digits of the base's SHA-256>.zst`.
  */
 
@@ -54,7 +54,8 @@ internal data class Release(val info: ReleaseInfo, val manifest: TargetInfo, val
 
 internal fun checkChannel(channel: String): String {
     if (CHANNEL.matches(channel)) return channel
-    throw SyncException("'${channel.take(60)}' is not a channel name; use lower-case letters, digits and dashes, such as stable")
+    val rule = "use lower-case letters, digits and dashes, such as stable"
+    throw SyncException("'${channel.take(60)}' is not a channel name; $rule")
 }
 
 /** The parts of a target's name; null if it has another form. */
@@ -100,12 +101,15 @@ internal fun runtimeOpens(minimum: String, version: String): Boolean {
 
 /** Refuses targets that verified metadata cannot contain, in case an implementation of [TrustedTargets] is careless. */
 internal fun checkTargets(targets: List<TargetInfo>): List<TargetInfo> {
-    val seen = HashSet<String>()
+    val paths = HashSet<String>()
     for (target in targets) {
         if (target.length < 0 || !isSha256(target.sha256)) {
-            throw TrustException("${target.path} is signed without a length or a SHA-256; publish it with `pocketrec publish`")
+            val remedy = "publish it with `pocketrec publish`"
+            throw TrustException("${target.path} is signed without a length or a SHA-256; $remedy")
         }
-        if (!seen.add(target.path)) throw TrustException("${target.path} is listed twice; the repository is not trusted")
+        if (!paths.add(target.path)) {
+            throw TrustException("${target.path} is listed twice; the repository is not trusted")
+        }
     }
     return targets
 }

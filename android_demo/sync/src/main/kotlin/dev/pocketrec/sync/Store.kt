@@ -44,7 +44,8 @@ internal class Store(val folder: File) {
             makeFolder(downloads)
             WriterLock.tryAcquire(File(folder, "lock"))
         } catch (error: IOException) {
-            throw StoreException("$folder cannot be written (${error.message}); choose a folder that the app may write", error)
+            val remedy = "choose a folder that the app may write"
+            throw StoreException("$folder cannot be written (${error.message}); $remedy", error)
         } ?: throw StoreException("another process is refreshing $folder; try again later")
         return lock.use {
             try {

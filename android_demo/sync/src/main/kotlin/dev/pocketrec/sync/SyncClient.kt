@@ -24,8 +24,8 @@ const val RUNTIME_VERSION = "0.1.0"
  * threads are safe, and several processes may share a store.
  *
  * Promises: if the network, the repository or the disk fails, or the process is killed, the last good version stays in
- * use; only signed files are used; calls in flight finish on the version they began with; after [close], nothing that the
- * client opened stays open.
+ * use; only signed files are used; calls in flight finish on the version they began with; after [close], nothing that
+ * the client opened stays open.
  *
  * @param targets gives the signed targets, verified
  * @param store folder for this client only
@@ -218,7 +218,7 @@ class SyncClient @JvmOverloads constructor(
     @JvmOverloads
     fun watch(seconds: Double = 3600.0, vary: Double = 0.2) {
         if (seconds.isNaN() || seconds <= 0 || vary < 0 || vary >= 1) {
-            throw SyncException("seconds is $seconds and vary is $vary; give seconds above 0 and vary from 0 to below 1")
+            throw SyncException("seconds is $seconds and vary is $vary; give seconds above 0, vary from 0 to below 1")
         }
         start {
             fun pause() = (1000 * seconds * Random.nextDouble(1 - vary, 1 + vary + 1e-9)).toLong()

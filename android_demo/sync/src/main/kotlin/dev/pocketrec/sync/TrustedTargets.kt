@@ -1,8 +1,8 @@
 package dev.pocketrec.sync
 
 /**
- * Gives the targets that are signed now, by the rules of The Update Framework. This module does not check signatures: an
- * implementation returns verified targets only, or throws (see docs/decisions/0016-trust-on-the-jvm.md).
+ * Gives the targets that are signed now, by the rules of The Update Framework. This module does not check signatures:
+ * an implementation returns verified targets only, or throws (see docs/decisions/0016-trust-on-the-jvm.md).
  */
 fun interface TrustedTargets {
     /**

@@ -58,7 +58,8 @@ class FaultsTest : InWorld() {
         world.server.plan = { _, _ -> TestServer.well }
         world.server.requests.clear()
         world.client().refresh()
-        assertTrue(world.server.requests.none { it.first.endsWith("encoder.onnx") || it.first.endsWith("recommender.onnx") })
+        val complete = listOf("encoder.onnx", "recommender.onnx")
+        assertTrue(world.server.requests.none { (path, _) -> complete.any(path::endsWith) })
         assertTrue(world.server.requests.single { it.first.endsWith("search.onnx") }.second > 0)
         assertEquals(1, world.recommended())
     }

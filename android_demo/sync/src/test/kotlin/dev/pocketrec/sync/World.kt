@@ -10,7 +10,7 @@ import java.io.File
 
 val QUICK = Limits(attempts = 3, pauseMillis = 1)
 
-/** The targets that the vectors' repository has signed, up to a release; a stand-in for a verifier, with faults on demand. */
+/** A stand-in for a verifier: the signed targets of the vectors' repository up to a release, with faults on demand. */
 class Signed(private val url: String) : TrustedTargets {
     var newest = 3L
     var withdrawn = emptySet<Long>()
