@@ -1,4 +1,4 @@
-"""`pocketrec inspect`: a bundle's files, checked, and its manifest."""
+"""`pocketrec inspect`: a bundle's files, checked, its manifest, and the engine that this installation has for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pocketrec.cli.output import print_json, print_pairs
 
 if TYPE_CHECKING:
     from pocketrec.runtime.bundle.bundle import Bundle as OpenBundle
+    from pocketrec.runtime.compiled import NativeBuild
 
 EXAMPLE = example("pocketrec inspect runs/first/export/bundle --operators")
 
@@ -25,16 +26,24 @@ def inspect(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check every file of a bundle and show its manifest: shape, files, provenance, measures; and the native engine."""
+    """Check every file of a bundle and show its manifest: shape, files, provenance, measures.
+
+    Also shows the engine that runs this bundle by default, and why this installation has no native engine if it is
+    missing.
+    """
     from pocketrec.runtime.bundle.bundle import open_bundle
+    from pocketrec.runtime.compiled import native_build
+    from pocketrec.runtime.engines.registry import fastest_engine
 
     opened = open_bundle(bundle)
     opened.load_trie()
     manifest = opened.manifest.to_dict()
     if operators or ort_config:
         manifest["operators"] = _operators(opened, ort_config)
+    engine, build = fastest_engine(opened), native_build()
     if as_json:
-        print_json(manifest)
+        native = {"available": not build.reason, **build._asdict()}
+        print_json({**manifest, "engine": engine, "native_engine": native})
         return
     print_pairs("model", manifest["model"])
     print_pairs("files", {name: f"{entry['bytes']:,} bytes" for name, entry in manifest["files"].items()})
@@ -42,21 +51,21 @@ def inspect(
     print_pairs("trained from", {k: v for k, v in manifest["provenance"].items() if k != "config"})
     for convention, measured in manifest["metrics"].items():
         print_pairs(f"measured on the test split, {convention}", measured)
-    print_pairs("native engine of this installation", _native_engine())
+    print_pairs("engine", {"of this bundle": engine})
+    print_pairs("native engine of this installation", _native_engine(build))
     if operators:
         print_pairs("operators", {domain: ", ".join(names) for domain, names in manifest["operators"].items()})
 
 
-def _native_engine() -> dict[str, str]:
-    """Return whether this installation has it, and if not why."""
+def _native_engine(build: NativeBuild) -> dict[str, str]:
+    """Return what the table says of it: compiler and instruction sets, or why it is missing."""
     from rich.markup import escape
 
-    from pocketrec.runtime.compiled import native_build
-
-    build = native_build()
     if not build.reason:
-        return {"built": f"yes, by {build.compiler or 'an unknown compiler'}", "kernels": ", ".join(build.kernels)}
-    return {"built": "no", "reason": escape(build.reason), "compiler output": escape("\n".join(build.compiler_output))}
+        compiler = build.compiler or "an unknown compiler"
+        return {"available": f"yes, built by {compiler}", "instruction sets": ", ".join(build.kernels)}
+    output = escape("\n".join(build.compiler_output))
+    return {"available": "no", "reason": escape(build.reason), **({"compiler output": output} if output else {})}
 
 
 def _operators(opened: OpenBundle, ort_config: Path | None) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""`pocketrec inspect`: the manifest, checked, and the operators of the graphs."""
+"""`pocketrec inspect`: the manifest, checked; the native engine, or why there is none; the operators of the graphs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from command import pocketrec
 
-from pocketrec.runtime.compiled import NativeBuild
+from pocketrec.runtime.compiled import NativeBuild, native
 
 
 def test_inspect_shows_the_checked_manifest(trained):
@@ -15,6 +15,8 @@ def test_inspect_shows_the_checked_manifest(trained):
     code, out, _ = pocketrec("inspect", result["bundle"], "--json")
     assert code == 0
     manifest = json.loads(out)
+    assert manifest.pop("engine") == ("native" if native else "onnx")
+    assert manifest.pop("native_engine")["available"] == (native is not None)
     assert manifest == json.loads((Path(result["bundle"]) / "manifest.json").read_text())
     assert manifest["metrics"]["seen kept"]["recall@10"] == result["metrics"]["recall@10"]
     code, out, _ = pocketrec("inspect", result["bundle"])
@@ -31,6 +33,14 @@ def test_inspect_says_why_there_is_no_native_engine(trained, monkeypatch):
     assert code == 0
     assert "gcc could not compile a.c" in out
     assert "[/x] undeclared" in out
+    code, out, _ = pocketrec("inspect", result["bundle"], "--json")
+    assert json.loads(out)["native_engine"] == {
+        "available": False,
+        "kernels": [],
+        "compiler": "",
+        "reason": "gcc could not compile a.c",
+        "compiler_output": ["a.c:1: error: [/x] undeclared"],
+    }
 
 
 def test_inspect_lists_operators_and_writes_them_for_a_reduced_build(trained, tmp_path):
