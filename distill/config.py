@@ -217,7 +217,7 @@ class PruneConfig(_Config, frozen=True):
     def __post_init__(self) -> None:
         """Refuse more than one target (msgspec adds the path to the message)."""
         if sum(target is not None for target in (self.ratio, self.parameters, self.bytes)) > 1:
-            raise ValueError("set only one of ratio, parameters and bytes")
+            raise ValueError("set only one target: ratio, parameters or bytes")
 
     @property
     def wanted(self) -> bool:
