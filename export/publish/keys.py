@@ -65,6 +65,8 @@ def create_keys(folder: str | Path, roles: Sequence[str] = ROLES, passphrase: st
         private = serialization.load_pem_private_key(signer.private_bytes, None)
         pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
         path = folder / f"{role}-{signer.public_key.keyid[:8]}.pem"
+        if path.exists():
+            raise FileExistsError(f"{path} exists already, and keys are not overwritten; create the keys again")
         with atomic_file(path) as temporary:
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
