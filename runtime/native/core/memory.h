@@ -28,6 +28,9 @@ static inline void *aligned_new(size_t bytes, int zeros) {
     size_t all = size_plus(bytes, ALIGNMENT + sizeof(void *));
     char *base = all > PTRDIFF_MAX ? NULL : zeros ? calloc(all, 1) : malloc(all);
     if (!base) return NULL;
+#ifdef POCKETREC_POISON /* signalling NaNs: with traps for invalid operations, arithmetic on memory not yet written ends */
+    for (size_t i = 0; !zeros && i + 4 <= all; i += 4) memcpy(base + i, &(uint32_t){0x7fa00000}, 4);
+#endif
     char *out = base + sizeof(void *);
     out += (ALIGNMENT - (uintptr_t)out % ALIGNMENT) % ALIGNMENT;
     memcpy(out - sizeof(void *), &base, sizeof(void *));

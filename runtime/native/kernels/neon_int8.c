@@ -1,5 +1,8 @@
 /* Kernels for aarch64 with dotprod, products in int8. */
 #if defined(__aarch64__)
+#if defined(__clang__) && !defined(__ARM_FEATURE_DOTPROD)
+#define __ARM_FEATURE_DOTPROD 1 /* without it, arm_neon.h of Clang 15 and earlier does not declare vdotq_s32 */
+#endif
 #include <arm_neon.h>
 #include <math.h>
 #include <stdlib.h>

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +23,8 @@ from pocketrec.runtime.recommendation import Recommendation
 from tiny import CODES, random_rows, tiny_bundle, tiny_student
 
 ITEMS, HIDDEN = 40, 16
+BUNDLES = Path(__file__).parents[2] / "vectors" / "bundles"
+FE_INVALID = 1  # of x86's <fenv.h>
 NONE = np.empty(0, np.int32)
 KERNELS = native.kernels() if native else []
 HUGE = (2**31, 2**32, 2**59, 2**61, 2**62, 2**63 - 1, 2**63, 2**64, 10**30)
@@ -350,3 +355,27 @@ def test_items_are_recommended_from_a_catalogue_of_the_model(bundle, trie):
         model.recommend_items(catalogue, None, hidden[:3], None, NONE, 3, 4, True)
     with pytest.raises(TypeError, match="history_leaves"):
         model.recommend_items(catalogue, None, hidden, None, np.zeros(2, np.float32), 3, 4, True)
+
+
+@pytest.mark.skipif(
+    "POCKETREC_POISON" not in os.environ, reason="runs in .ci/sanitize, whose build fills memory with signalling NaNs"
+)
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", ["plain", "wide", "grouped", "tokens"])
+def test_nothing_is_computed_from_memory_that_was_not_written(name, kernels):
+    """Padding, too: an operation on a signalling NaN ends the process here."""
+    bundle = open_bundle(BUNDLES / name)
+    engine, trie = NativeEngine(bundle, kernels=kernels), bundle.load_trie()
+    longest = bundle.manifest.model.max_history
+    libm = ctypes.CDLL("libm.so.6")
+    for length in {0, 1, 2, longest}:
+        history = trie.rows[np.arange(length) % len(trie)].astype(np.int32)
+        libm.feenableexcept(FE_INVALID)
+        try:
+            engine.search(history, trie, NONE, 20)
+            state = engine.read(history)
+            engine.search_from(state, trie, NONE, 100, np.zeros(trie.n_nodes, np.float32))
+            if 0 < length < longest:
+                engine.search_from(engine.read(history[:1], state), trie, NONE, 5)
+        finally:
+            libm.fedisableexcept(FE_INVALID)
