@@ -91,11 +91,11 @@ export class LiveSession {
   }
 
   /** The session on a version; after a swap it is moved there first. */
-  private async on({ bundle }: Recommender): Promise<Session> {
+  private async on({ loaded }: Recommender): Promise<Session> {
     const before = this.inner;
-    if (before.bundle !== bundle) {
-      const [old, now] = await Promise.all([modelId(before.bundle.manifest), modelId(bundle.manifest)]);
-      if (this.inner === before) this.inner = before.movedTo(bundle, this.observed, old === now);
+    if (before.loaded !== loaded) {
+      const [old, now] = await Promise.all([modelId(before.loaded.manifest), modelId(loaded.manifest)]);
+      if (this.inner === before) this.inner = before.movedTo(loaded, this.observed, old === now);
     }
     return this.inner;
   }

@@ -19,7 +19,7 @@ import { Session, restore } from "./session";
 import type { ItemTrie } from "./trie";
 
 export class Recommender {
-  private constructor(readonly bundle: LoadedBundle) {}
+  private constructor(readonly loaded: LoadedBundle) {}
 
   /**
    * Open a bundle, check the files that are used, and load its model.
@@ -32,56 +32,56 @@ export class Recommender {
   }
 
   get engine(): Engine {
-    return this.bundle.engine;
+    return this.loaded.engine;
   }
 
   get trie(): ItemTrie {
-    return this.bundle.trie;
+    return this.loaded.trie;
   }
 
   get manifest(): Manifest {
-    return this.bundle.manifest;
+    return this.loaded.manifest;
   }
 
   /** Recommend the items most likely to come after a history: item ids, oldest first. */
   async recommend(history: readonly string[], query: Query = {}): Promise<Recommendations> {
-    const { bundle, engine } = this;
-    bundle.checkOpen();
-    const { leaves, unknown } = bundle.findLeaves(history);
-    const sids = this.trie.sids(bundle.window(leaves));
+    const { loaded, engine } = this;
+    loaded.checkOpen();
+    const { leaves, unknown } = loaded.findLeaves(history);
+    const sids = this.trie.sids(loaded.window(leaves));
     const search: Search = async (catalogue, excluded, beam, bias) =>
       bias === null
         ? engine.search(sids, catalogue, excluded, beam)
         : engine.searchFrom(await engine.read(sids), catalogue, excluded, beam, bias);
-    return { items: await bundle.retrieval.evaluate(query, leaves, search), unknown };
+    return { items: await loaded.retrieval.evaluate(query, leaves, search), unknown };
   }
 
   /** Begin a session: a growing history whose read items are kept by the model. */
   session(history: readonly string[] = []): Session {
-    return new Session(this.bundle, history);
+    return new Session(this.loaded, history);
   }
 
   /** Resume a session from the bytes of `Session.toBytes`; items that left the catalogue are in its `unknown`. */
   restoreSession(saved: Uint8Array): Promise<Session> {
-    return restore(this.bundle, saved);
+    return restore(this.loaded, saved);
   }
 
   /** Prepare a sub-catalogue and name it for `within`; ids that the catalogue lacks are ignored. */
   addCatalogue(name: string, ids: readonly string[]): ItemTrie {
-    return this.bundle.retrieval.addCatalogue(name, ids);
+    return this.loaded.retrieval.addCatalogue(name, ids);
   }
 
   /** Check filters, biases and diversity once, for use in any number of calls. */
   control(options: ControlOptions): Control {
-    return prepare(this.trie, this.bundle.retrieval.catalogue(options.within ?? null), options);
+    return prepare(this.trie, this.loaded.retrieval.catalogue(options.within ?? null), options);
   }
 
   /** How much each item of a history changes an item's score; costs one search for each. */
   async explain(history: readonly string[], itemId: string): Promise<Explanation> {
-    const { leaves } = this.bundle.findLeaves(history);
-    const { leaves: wanted, unknown } = this.bundle.findLeaves([itemId]);
+    const { leaves } = this.loaded.findLeaves(history);
+    const { leaves: wanted, unknown } = this.loaded.findLeaves([itemId]);
     if (unknown.length) throw new ConfigError(`the catalogue has no item ${quote(itemId)}; give one of its ids`);
-    return explain(this.engine, this.trie, this.bundle.window(leaves), wanted[0] ?? 0);
+    return explain(this.engine, this.trie, this.loaded.window(leaves), wanted[0] ?? 0);
   }
 
   /**
@@ -93,12 +93,12 @@ export class Recommender {
     itemIds: readonly string[],
     proceed: () => Promise<boolean>,
   ): Promise<Explanation[]> {
-    const window = this.bundle.window(this.bundle.findLeaves(history).leaves);
-    return explainAll(this.engine, this.trie, window, this.bundle.findLeaves(itemIds).leaves, proceed);
+    const window = this.loaded.window(this.loaded.findLeaves(history).leaves);
+    return explainAll(this.engine, this.trie, window, this.loaded.findLeaves(itemIds).leaves, proceed);
   }
 
   /** Free the engine; may be called twice, but not while a call is running. */
   close(): Promise<void> {
-    return this.bundle.close();
+    return this.loaded.close();
   }
 }

@@ -21,7 +21,7 @@ export class Session {
 
   /** Use `Recommender.session`. renewed: the session was saved under another model. */
   constructor(
-    readonly bundle: LoadedBundle,
+    readonly loaded: LoadedBundle,
     history: readonly string[] = [],
     readonly renewed = false,
   ) {
@@ -35,7 +35,7 @@ export class Session {
 
   /** Ids of the known items, oldest first. */
   get history(): string[] {
-    const { trie } = this.bundle;
+    const { trie } = this.loaded;
     return this.leaves.map((leaf) => trie.table.id(trie.tableRow(leaf)));
   }
 
@@ -45,7 +45,7 @@ export class Session {
   }
 
   private extend(ids: readonly string[]): boolean {
-    const { leaves, unknown } = this.bundle.findLeaves(ids);
+    const { leaves, unknown } = this.loaded.findLeaves(ids);
     this.leaves = [...this.leaves, ...leaves];
     for (const id of unknown) this.unknownIds.add(id);
     return unknown.length === 0;
@@ -56,8 +56,8 @@ export class Session {
     const history = Int32Array.from(this.leaves);
     const result = this.turn.then(async () => {
       const state = await this.caughtUp(history);
-      const items = await this.bundle.retrieval.evaluate(query, history, (catalogue, excluded, beam, bias) =>
-        this.bundle.engine.searchFrom(state, catalogue, excluded, beam, bias),
+      const items = await this.loaded.retrieval.evaluate(query, history, (catalogue, excluded, beam, bias) =>
+        this.loaded.engine.searchFrom(state, catalogue, excluded, beam, bias),
       );
       return { items, unknown: [] };
     });
@@ -67,11 +67,11 @@ export class Session {
 
   /** The state after a history; the model reads the items that it has not read yet. */
   private async caughtUp(leaves: Int32Array): Promise<State> {
-    this.bundle.checkOpen();
-    const { engine, trie, manifest } = this.bundle;
+    this.loaded.checkOpen();
+    const { engine, trie, manifest } = this.loaded;
     const moved = this.readCount < leaves.length && leaves.length > manifest.model.maxHistory;
     if (this.state === null || moved) {
-      this.state = await engine.read(trie.sids(this.bundle.window(leaves))); // positions count from the window's start
+      this.state = await engine.read(trie.sids(this.loaded.window(leaves))); // positions count from the window's start
     } else if (this.readCount < leaves.length) {
       this.state = await engine.read(trie.sids(leaves.subarray(this.readCount)), this.state);
     }
@@ -80,10 +80,10 @@ export class Session {
   }
 
   /** The same session on another bundle. The state is kept if the model is the same and no read item has a new SID. */
-  movedTo(bundle: LoadedBundle, observed: readonly string[], sameModel: boolean): Session {
-    const moved = new Session(bundle, observed, !sameModel);
-    const before = this.bundle.trie.sids(this.leaves.slice(0, this.readCount));
-    const after = bundle.trie.sids(moved.leaves.slice(0, this.readCount));
+  movedTo(loaded: LoadedBundle, observed: readonly string[], sameModel: boolean): Session {
+    const moved = new Session(loaded, observed, !sameModel);
+    const before = this.loaded.trie.sids(this.leaves.slice(0, this.readCount));
+    const after = loaded.trie.sids(moved.leaves.slice(0, this.readCount));
     if (sameModel && after.length === before.length && after.every((code, i) => code === before[i])) {
       [moved.state, moved.readCount] = [this.state, this.readCount];
     }
@@ -93,12 +93,12 @@ export class Session {
   /** The item ids and the model's id as bytes. The state is not saved: it is computed again. */
   async toBytes(): Promise<Uint8Array> {
     const items = this.history;
-    return writeSession({ items, model: await modelId(this.bundle.manifest) });
+    return writeSession({ items, model: await modelId(this.loaded.manifest) });
   }
 }
 
 /** Resume a session from its bytes. */
-export async function restore(bundle: LoadedBundle, saved: Uint8Array): Promise<Session> {
+export async function restore(loaded: LoadedBundle, saved: Uint8Array): Promise<Session> {
   const { items, model } = await readSession(saved);
-  return new Session(bundle, items, model !== (await modelId(bundle.manifest)));
+  return new Session(loaded, items, model !== (await modelId(loaded.manifest)));
 }
