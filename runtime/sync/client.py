@@ -151,7 +151,7 @@ class SyncClient:
         trust.refresh()
         self.store.remember(state)  # the device's id decides which releases it may have
         installer = Installer(self.store, fetcher, self._conditions, self._on_event)
-        for release in candidates(trust, self.channel, state, self._runtime):
+        for release in candidates(trust, self.channel, state, self._runtime, self._on_event):
             if release.name == now.current:
                 break
             try:

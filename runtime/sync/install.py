@@ -21,7 +21,7 @@ from pocketrec.runtime.errors import PocketRecError, StoreError, SyncError
 from pocketrec.runtime.files.atomic import link_or_copy
 from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.session import model_id
-from pocketrec.runtime.sync.events import Conditions, Downloading, OnEvent, Verifying
+from pocketrec.runtime.sync.events import Conditions, Downloading, Failed, OnEvent, Verifying
 from pocketrec.runtime.sync.fetcher import Fetcher, matches
 from pocketrec.runtime.sync.patch import apply_patch
 from pocketrec.runtime.sync.release import (
@@ -58,8 +58,11 @@ class Release:
         return version_name(self.info.channel, self.info.release, self.manifest.sha256)
 
 
-def candidates(trust: Trust, channel: str, state: State, runtime: str) -> Iterator[Release]:
-    """The releases of a channel that the device may have, can open and has not found bad, the greatest first."""
+def candidates(trust: Trust, channel: str, state: State, runtime: str, on_event: OnEvent) -> Iterator[Release]:
+    """The releases of a channel that the device may have, can open and has not found bad, the greatest first.
+
+    A release whose signed data cannot be read, such as that of a later pocketrec, is sent as an event and skipped.
+    """
     names: dict[int, set[str]] = {}
     for path in trust.targets():
         split = split_path(path)
@@ -69,9 +72,13 @@ def candidates(trust: Trust, channel: str, state: State, runtime: str) -> Iterat
         manifest = trust.find(target_path(channel, release, MANIFEST_FILE))
         if manifest is None:
             continue
-        info = parse_info(manifest.path, manifest.custom)
+        try:
+            info, sha256 = parse_info(manifest.path, manifest.custom), manifest.sha256
+        except SyncError as error:
+            on_event(Failed(error))
+            continue
         allowed = info.allows(state.device) and runtime_opens(info.minimum_runtime, runtime)
-        if allowed and state.bad.get(manifest.sha256) != runtime:
+        if allowed and state.bad.get(sha256) != runtime:
             found = {name: trust.find(target_path(channel, release, name)) for name in names[release]}
             yield Release(info, manifest, {name: file for name, file in found.items() if file is not None})
 

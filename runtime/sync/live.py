@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from pocketrec.runtime.control import history_ids
 from pocketrec.runtime.explain import Explanation
 from pocketrec.runtime.recommendation import Recommendations
 from pocketrec.runtime.recommender import Recommender
+from pocketrec.runtime.retrieval import QueryOptions
 from pocketrec.runtime.session import Session, model_id, read_saved
 from pocketrec.runtime.sync.live_session import LiveSession
 from pocketrec.runtime.sync.versions import LiveControl, Open, OpenVersions
@@ -98,10 +99,9 @@ class LiveRecommender:
         self, histories: Iterable[Sequence[str]], k: int = 10, **options: Unpack[LiveOptions]
     ) -> list[Recommendations]:
         """Recommend for several histories, all on one version (see `Recommender.recommend_batch`)."""
-        control = options.pop("control", None)
         with self._versions.pinned() as version:
-            prepared = version.prepared(control)
-            return version.recommender.recommend_batch(histories, k, control=prepared, **options)
+            query = cast(QueryOptions, {**options, "control": version.prepared(options.get("control"))})
+            return version.recommender.recommend_batch(histories, k, **query)
 
     def explain(self, history: Sequence[str], item_id: str) -> Explanation:
         """Explain an item's score after a history (see `Recommender.explain`)."""

@@ -113,7 +113,7 @@ class Store:
             name if self._is_version(name) else None for name in (content.get("current"), content.get("previous"))
         )
         if current is None:
-            current = max(filter(self._is_version, self._names()), key=release_of_version, default=None)
+            current = max(filter(self._is_version, self._names()), key=_release, default=None)
         return Current(current, previous if previous != current else None)
 
     def _names(self) -> list[str]:
@@ -205,6 +205,10 @@ class Store:
         free = shutil.disk_usage(self.folder).free
         if free < size + SPARE_BYTES:
             raise StoreError(f"{self.folder} has {free:,} bytes free, and the release needs {size:,}; free some space")
+
+
+def _release(name: str) -> int:
+    return release_of_version(name) or 0
 
 
 def _remove(path: Path) -> None:

@@ -20,9 +20,10 @@ import network_faults as faults
 from file_faults import Killed, fail_at
 from pocketrec import SyncClient
 from pocketrec.export.publish.keys import create_keys, load_key
-from pocketrec.export.publish.repository import Repository
+from pocketrec.export.publish.repository import ONLINE, Repository
 from pocketrec.export.publish.roles import renew, rotate_keys
 from pocketrec.runtime.errors import NetworkError, StoreError, SyncError, TrustError
+from pocketrec.runtime.sync import Failed
 from repository_server import QUICK, URL, World, items_of, still_recommends, unencrypted_keys
 
 FAULTS = {
@@ -299,8 +300,6 @@ def test_a_root_that_is_not_ours_is_refused(behind, tmp_path):
 
 def test_signed_files_that_the_manifest_does_not_list_as_such_are_refused(behind):
     """Somebody with the keys, but without care: the manifest of one bundle beside the trie of another."""
-    from pocketrec.export.publish.repository import ONLINE
-
     repository = Repository(behind.repo)
     state = repository.load()
     targets = state.targets.signed.targets
@@ -311,6 +310,23 @@ def test_signed_files_that_the_manifest_does_not_list_as_such_are_refused(behind
     client = behind.client()
     assert client.refresh().release == 1
     assert len(client.status().bad) == 1
+
+
+def test_a_release_whose_data_this_pocketrec_cannot_read_is_passed_over(behind):
+    """A later pocketrec may sign data of another schema; the older releases of the channel still serve."""
+    repository = Repository(behind.repo)
+    state = repository.load()
+    state.targets.signed.targets["stable/2/manifest.json"].custom["pocketrec"]["schema"] = 2
+    repository.commit(state, behind.keys, ONLINE)
+    events = []
+    client = behind.client(on_event=events.append)
+    assert client.refresh().release == 1
+    assert [str(event.error) for event in events if isinstance(event, Failed)] == [
+        "stable/2/manifest.json has release data of schema 2, and this pocketrec reads 1; update pocketrec"
+    ]
+    events.clear()
+    assert client.refresh().requests == 1  # and it is said once
+    assert behind.client("fresh").refresh().release == 1
 
 
 # --- a device that fails -----------------------------------------------------------------------------------------
