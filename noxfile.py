@@ -1,7 +1,7 @@
 """The checks, each in an environment of its own.
 
-`nox` runs `lint` and `tests`; `nox -s NAME` runs another session, and `.ci/run` runs all of them. `.ci/install`
-installs the programs that some sessions need from Debian's packages. A session that lacks a program is skipped.
+`nox` runs `lint`, `types` and `tests`; `nox -s NAME` runs another session, and `.ci/run` runs all of them.
+`.ci/install` installs the programs that some sessions need from Debian's packages. Without them, they are skipped.
 Counts go to `.nox/reports` as JUnit XML (or to the folder named by POCKETREC_REPORTS).
 """
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import nox
 
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "tests"]
+nox.options.sessions = ["lint", "types", "tests"]
 
 HERE = Path(__file__).parent
 DEMO = HERE / "android_demo"
@@ -90,10 +90,16 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(tags=["ci"])
-def tests(session: nox.Session) -> None:
-    """Types of the installed wheel, and the tests."""
+def types(session: nox.Session) -> None:
+    """Types of the installed wheel."""
     _install(session, "mypy>=1.13")
     session.run("mypy", "-p", "pocketrec")
+
+
+@nox.session(tags=["ci"])
+def tests(session: nox.Session) -> None:
+    """The tests."""
+    _install(session)
     _pytest(session)
 
 
