@@ -232,6 +232,15 @@ class EvaluationConfig(_Config, frozen=True):
     users: NonNegative = 0  # test cases, a random sample; 0: all
 
 
+class ExpertsConfig(_Config, frozen=True):
+    """Crowd and words beside the student, in the bundle."""
+
+    enabled: bool = False
+    neighbours: Annotated[int, Meta(ge=1, le=255)] = 8  # of the crowd's graph, for each item
+    min_users: Annotated[int, Meta(ge=1)] = 1  # pairs of items that fewer people made are dropped
+    terms: Annotated[int, Meta(ge=1, le=255)] = 12  # words kept of each item, the most telling ones
+
+
 class ExportConfig(_Config, frozen=True):
     """The content of the bundle."""
 
@@ -258,4 +267,5 @@ class RunConfig(_Config, frozen=True):
     train: TrainConfig = TrainConfig()
     sasrec: SasrecConfig = SasrecConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    experts: ExpertsConfig = ExpertsConfig()
     export: ExportConfig = ExportConfig()

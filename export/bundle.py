@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.models.student import Student
+from pocketrec.export.experts import BundleExperts
 from pocketrec.export.onnx.write import write_graphs
 from pocketrec.export.weights import model_spec, write_weights
 from pocketrec.runtime.bundle.bundle import (
@@ -29,6 +30,7 @@ from pocketrec.runtime.bundle.bundle import (
     write_manifest,
 )
 from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.experts.weights import FusionWeights
 from pocketrec.runtime.files.atomic import atomic_folder, atomic_write_text
 
 CARD = "README.md"
@@ -93,6 +95,7 @@ class Contents:
     trie: ItemTrie
     graphs: Mapping[str, str]
     provenance: Mapping[str, Any]
+    fusion: FusionWeights | None = None
 
 
 Measure = Callable[[Path], Measured]
@@ -105,12 +108,14 @@ def write_bundle(
     settings: BundleSettings,
     provenance: Mapping[str, Any] | None = None,
     measure: Measure | None = None,
+    experts: BundleExperts | None = None,
 ) -> Manifest:
     """Write a bundle folder; it replaces an older one of the same name when it is complete.
 
     :param provenance: where the model comes from, a JSON object for the manifest.
     :param measure: called with the finished bundle before it gets its name; its result goes into the manifest. If it
         raises, the older folder stays.
+    :param experts: crowd and words beside the model, by row of `items`; None: the model alone.
     :raises ConfigError: on an unknown quantisation.
     :raises MissingExtraError: if the format's packages are not installed.
     :raises TrieError: if SIDs or ids are not unique.
@@ -120,7 +125,9 @@ def write_bundle(
         spec = model_spec(student, items.sid_space, settings.beam, settings.max_branch(trie), settings.quantize)
         trie.save(folder / TRIE_FILE)
         graphs = _write_model(folder, student, spec, settings)
-        contents = Contents(spec, trie, graphs, provenance or {})
+        if experts is not None:
+            experts.write(folder, trie, items.ids)
+        contents = Contents(spec, trie, graphs, provenance or {}, experts.weights if experts else None)
         manifest = finish_bundle(folder, contents)
         if measure is not None:
             manifest = finish_bundle(folder, contents, measure(folder))
@@ -150,6 +157,7 @@ def finish_bundle(folder: Path, contents: Contents, measured: Measured | None = 
         provenance=dict(contents.provenance),
         metrics=dict(measured.metrics),
         gates=tuple(measured.gates),
+        fusion=contents.fusion,
     )
     write_manifest(folder, manifest)
     return manifest

@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.export.bundle import CARD, model_card
+from pocketrec.export.experts import carry_over
 from pocketrec.runtime.bundle.bundle import (
     COLD_FILE,
+    GRAPH_FILE,
     MANIFEST_FILE,
     TRIE_FILE,
+    WORDS_FILE,
     Bundle,
     CatalogueSpec,
     Manifest,
@@ -64,9 +67,10 @@ def write_refreshed(base: Bundle, trie: ItemTrie, out: Path, cold: Resemblances 
     measured = old.provenance.get("measured_before", {"items": old.catalogue.items, "metrics": dict(old.metrics)})
     with atomic_folder(out) as folder:
         for name in old.files:
-            if name not in (TRIE_FILE, COLD_FILE, CARD):
+            if name not in (TRIE_FILE, COLD_FILE, GRAPH_FILE, WORDS_FILE, CARD):
                 shutil.copyfile(base.file(name), folder / name)
         trie.save(folder / TRIE_FILE)
+        carry_over(base, trie, folder)
         if cold is not None:
             write_cold_items(folder / COLD_FILE, cold)
         atomic_write_text(folder / CARD, model_card(old.model, len(trie), {}))

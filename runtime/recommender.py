@@ -22,6 +22,7 @@ from pocketrec.runtime.control import Control, prepare
 from pocketrec.runtime.engines.protocol import Engine, Found
 from pocketrec.runtime.engines.registry import engine_for, fastest_engine, load_engine
 from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.experts.fusion import Experts
 from pocketrec.runtime.explain import Explanation, explain
 from pocketrec.runtime.recommendation import Recommendations
 from pocketrec.runtime.retrieval import Query, QueryOptions, Rows
@@ -39,13 +40,21 @@ class Recommender:
     resemble, if the bundle has any; `retriever`, which joins them.
     """
 
-    def __init__(self, engine: Engine, trie: ItemTrie, manifest: Manifest, cold: ColdItems | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        trie: ItemTrie,
+        manifest: Manifest,
+        cold: ColdItems | None = None,
+        experts: Experts | None = None,
+    ) -> None:
         """Join an engine and a catalogue; most callers want `load`.
 
         :param cold: what cold items resemble; None: they get the model's own scores.
+        :param experts: the crowd and the words beside the model; None: the model alone.
         :raises BundleError: if the catalogue does not fit the model.
         """
-        self.retriever = Retriever(engine, trie, manifest, cold)
+        self.retriever = Retriever(engine, trie, manifest, cold, experts)
         self.engine, self.trie, self.manifest, self.cold = engine, trie, manifest, cold
 
     @classmethod
@@ -56,6 +65,7 @@ class Recommender:
         threads: int = 1,
         providers: Sequence[str] = (),
         cold_items: bool = True,
+        experts: bool = True,
     ) -> Recommender:
         """Open a bundle, check all of it, and load its model.
 
@@ -66,13 +76,16 @@ class Recommender:
         :param providers: ONNX Runtime's execution providers, the preferred first; none: the CPU.
         :param cold_items: score items that nobody has interacted with by the items that they resemble (see
             `pocketrec.runtime.cold_items`); False: they get the model's own scores, which are next to nothing.
+        :param experts: join the model with the crowd and the words that the bundle has (see
+            `pocketrec.runtime.experts.fusion`); False: the model alone.
         :raises BundleError: if the bundle is damaged or its parts do not fit.
         :raises ConfigError: on an unknown engine or provider.
         """
         bundle = open_bundle(path)
         trie = bundle.load_trie()
         loaded = load_engine(engine or _default_engine(bundle, threads, providers), bundle, threads, providers)
-        recommender = cls(loaded, trie, bundle.manifest, bundle.load_cold(len(trie)) if cold_items else None)
+        cold = bundle.load_cold(len(trie)) if cold_items else None
+        recommender = cls(loaded, trie, bundle.manifest, cold, bundle.load_experts(len(trie)) if experts else None)
         bundle.check_unchanged()
         return recommender
 

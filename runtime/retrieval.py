@@ -20,6 +20,7 @@ from pocketrec.runtime.cold_items import ColdItems, best_of_both, recent_rows
 from pocketrec.runtime.control import POOL, Control, diverse
 from pocketrec.runtime.engines.validate import positive_integer
 from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.experts.fusion import Experts
 
 if TYPE_CHECKING:
     from pocketrec.runtime.engines.protocol import Found
@@ -106,11 +107,15 @@ class SubCatalogues:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Retrieval:
-    """The rule for one model and catalogue. beam: the model's own. cold: its cold items; None: there are none."""
+    """The rule for one model and catalogue.
+
+    beam: the model's own. cold: its cold items, experts: the crowd and words beside it; None: there are none.
+    """
 
     catalogues: SubCatalogues
     beam: int
     cold: ColdItems | None = None
+    experts: Experts | None = None
 
     def best(self, search: Search, history: Rows, query: Query) -> Found:
         """Return the table rows, int32, and scores, float32, of the best k items, best first.
@@ -133,13 +138,16 @@ class Retrieval:
         if needed == 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)
         limit = needed if self.cold is None else None  # cold items may resemble anything that the model finds
-        leaves, scores = search(catalogue, exclude, max(beam, needed), limit, control.bias)
+        bias = control.bias
+        if self.experts is not None:
+            bias = self.experts.bias(control, self.catalogues.whole.table_rows_of(history))
+        leaves, scores = search(catalogue, exclude, max(beam, needed), limit, bias)
         # Excluded items can fill a narrow beam. Every prefix in a beam leads to a leaf of its own, so that a beam as
         # wide as the needed and the excluded together has enough left.
         if len(leaves) < needed and max(beam, needed) < needed + len(exclude):
-            leaves, scores = search(catalogue, exclude, needed + len(exclude), limit, control.bias)
+            leaves, scores = search(catalogue, exclude, needed + len(exclude), limit, bias)
         if self.cold is not None:
-            leaves, scores = self._with_cold(self.cold, control, history, exclude, (leaves, scores))
+            leaves, scores = self._with_cold(self.cold, catalogue, bias, history, exclude, (leaves, scores))
         leaves, scores = _within_range(leaves, scores, control.min_score)
         if control.diversity:
             chosen = diverse(scores, catalogue.rows[leaves], k, control.diversity)
@@ -151,10 +159,12 @@ class Retrieval:
         found = catalogue.leaves_of(self.catalogues.whole.table_rows_of(leaves))
         return found[found >= 0]
 
-    def _with_cold(self, cold: ColdItems, control: Control, history: Rows, exclude: Rows, found: Found) -> Found:
+    def _with_cold(
+        self, cold: ColdItems, catalogue: ItemTrie, nodes: Bias | None, history: Rows, exclude: Rows, found: Found
+    ) -> Found:
         """Merge cold items into what was found, in the order of scores."""
-        catalogue, (leaves, scores) = control.catalogue, found
-        bias = None if control.bias is None else control.bias[catalogue.n_internal :]  # by leaf row
+        leaves, scores = found
+        bias = None if nodes is None else nodes[catalogue.n_internal :]  # by leaf row
         without_bias = scores if bias is None else scores - bias[leaves]
         recent = recent_rows(self.catalogues.whole, history)
         rows, cold_scores = cold.scored(recent, catalogue.table_rows_of(leaves), without_bias)

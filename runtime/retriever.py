@@ -19,6 +19,7 @@ from pocketrec.runtime.control import history_ids
 from pocketrec.runtime.engines.protocol import Engine, Found, State
 from pocketrec.runtime.engines.validate import positive_integer
 from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.experts.fusion import Experts
 from pocketrec.runtime.recommendation import Recommendation, Recommendations
 from pocketrec.runtime.retrieval import Bias, Query, Retrieval, Rows, SubCatalogues
 
@@ -26,17 +27,25 @@ from pocketrec.runtime.retrieval import Bias, Query, Retrieval, Rows, SubCatalog
 class Retriever:
     """An engine, a catalogue and the rule between them. It holds no state of any user; calls are thread-safe."""
 
-    def __init__(self, engine: Engine, trie: ItemTrie, manifest: Manifest, cold: ColdItems | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        trie: ItemTrie,
+        manifest: Manifest,
+        cold: ColdItems | None = None,
+        experts: Experts | None = None,
+    ) -> None:
         """Join an engine and a catalogue (see `Recommender`).
 
         :raises BundleError: if the catalogue does not fit the model.
         """
         check_fit(manifest.model, trie)
         self.engine, self.trie, self.manifest, self.cold = engine, trie, manifest, cold
+        self.experts = experts
         self.catalogues = SubCatalogues(trie)
         self.max_history, self._beam, self._items = manifest.model.max_history, manifest.model.beam, len(trie)
-        self._retrieval = Retrieval(self.catalogues, self._beam, cold)
-        fast = engine.fast_path(trie, Recommendation) if cold is None else None
+        self._retrieval = Retrieval(self.catalogues, self._beam, cold, experts)
+        fast = engine.fast_path(trie, Recommendation) if cold is None and experts is None else None
         self._fast: Callable[..., list[Recommendation] | None] | None = fast.recommend if fast else None
         self._fast_leaf_of: Callable[[str], int] | None = fast.leaf_of if fast else None
         self._closed = False

@@ -120,6 +120,7 @@ class TransitionGraph(ItemGraph):
         second_hop: float = 0.1,
         neighbours: int = 20,
         recency: float = 0.5,
+        min_users: int = 1,
     ) -> TransitionGraph:
         """Build the graph: edges = D^trust (P + second_hop · P²), with P = D⁻¹A and D the out-weights of A.
 
@@ -136,11 +137,15 @@ class TransitionGraph(ItemGraph):
         :param second_hop: weight of walks of two steps.
         :param neighbours: edges per item that walks of two steps may use.
         :param recency: weight of an item of the history relative to the next newer one.
+        :param min_users: pairs of items that fewer people made, in either direction, are dropped.
         :raises DataError: if an event is not a row of the catalogue.
         :raises ConfigError: if a constant is out of its range.
         """
         fallback = _by_popularity(train, n_items)
         forward = _transitions(train, n_items, window, distance)
+        if min_users > 1:
+            forward = forward.multiply(_people(train, n_items, window) >= min_users).tocsr()
+            forward.eliminate_zeros()
         adjacent = csr_array(forward + backward * forward.T)
         out_weight = adjacent.sum(axis=1)
         ones = np.ones(n_items)
@@ -218,19 +223,34 @@ def _transitions(train: Sequences, n_items: int, window: int, decay: float) -> c
     return total
 
 
+def _people(train: Sequences, n_items: int, window: int) -> csr_array:
+    """How many people made each pair of items, at most `window` places apart, in either direction; CSR."""
+    events = train.events().astype(np.int64)
+    owner = np.repeat(np.arange(len(train)), train.lengths)
+    keys = np.empty((0, 2), np.int64)
+    for distance in range(1, min(window, len(events) - 1) + 1):
+        low = np.minimum(events[:-distance], events[distance:])
+        high = np.maximum(events[:-distance], events[distance:])
+        pair = (owner[:-distance] == owner[distance:]) & (low != high)
+        made = np.stack((owner[:-distance][pair], low[pair] * n_items + high[pair]), 1)
+        keys = np.unique(np.concatenate((keys, made)), axis=0)
+    half = coo_array((np.ones(len(keys)), (keys[:, 1] // n_items, keys[:, 1] % n_items)), shape=(n_items, n_items))
+    return (half + half.T).tocsr()
+
+
 def _two_steps(walk: csr_array, neighbours: int) -> csr_array:
     """Return walk² without loops, from each row's strongest edges, pruned to five times as many edges per row."""
-    near = _strongest(walk, neighbours)
+    near = strongest(walk, neighbours)
     blocks = []
     for start in range(0, near.shape[0], BLOCK):
         steps = (near[start : start + BLOCK] @ near).tocoo()
         away = steps.row + start != steps.col
         loopless = coo_array((steps.data[away], (steps.row[away], steps.col[away])), shape=steps.shape)
-        blocks.append(_strongest(loopless.tocsr(), 5 * neighbours))
+        blocks.append(strongest(loopless.tocsr(), 5 * neighbours))
     return csr_array(vstack(blocks, format="csr")) if blocks else near
 
 
-def _strongest(matrix: csr_array, k: int) -> csr_array:
+def strongest(matrix: csr_array, k: int) -> csr_array:
     """Keep the k largest entries of each row, ties to the lower column."""
     sizes = np.diff(matrix.indptr)
     row = np.repeat(np.arange(matrix.shape[0]), sizes)

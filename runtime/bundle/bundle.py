@@ -13,15 +13,17 @@ from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
 
+from pocketrec.runtime.bundle.fields import MANIFEST_FILE
 from pocketrec.runtime.bundle.manifest import (
     COLD_FILE,
-    MANIFEST_FILE,
+    GRAPH_FILE,
     MAX_MANIFEST_BYTES,
     MODEL_KIND,
     SCHEMA_VERSION,
     TOKENS_KIND,
     TRIE_FILE,
     WEIGHTS_FILE,
+    WORDS_FILE,
     CatalogueSpec,
     FileEntry,
     Manifest,
@@ -31,16 +33,21 @@ from pocketrec.runtime.bundle.manifest import (
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.cold_items import ColdItems
 from pocketrec.runtime.errors import BundleError, TrieError
+from pocketrec.runtime.experts.crowd import Crowd
+from pocketrec.runtime.experts.fusion import Experts
+from pocketrec.runtime.experts.words import Words
 from pocketrec.runtime.files.atomic import FileState, atomic_write, file_state, open_plain, sha256_of
 
 __all__ = [
     "COLD_FILE",
+    "GRAPH_FILE",
     "MANIFEST_FILE",
     "MODEL_KIND",
     "SCHEMA_VERSION",
     "TOKENS_KIND",
     "TRIE_FILE",
     "WEIGHTS_FILE",
+    "WORDS_FILE",
     "Bundle",
     "CatalogueSpec",
     "FileEntry",
@@ -138,6 +145,18 @@ class Bundle:
         :raises BundleError: if it is malformed, or not of a catalogue of `n_items`.
         """
         return ColdItems.load(self.file(COLD_FILE), n_items) if COLD_FILE in self.manifest.files else None
+
+    def load_experts(self, n_items: int) -> Experts | None:
+        """Load the experts beside the model; None if the bundle has none.
+
+        :raises BundleError: if a file is malformed, or not of a catalogue of `n_items`.
+        """
+        fusion = self.manifest.fusion
+        if fusion is None or not (fusion.crowd or fusion.words):
+            return None
+        crowd = Crowd.load(self.file(GRAPH_FILE), n_items) if fusion.crowd else None
+        words = Words.load(self.file(WORDS_FILE), n_items) if fusion.words else None
+        return Experts(crowd, words, fusion, n_items)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -11,33 +11,31 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
+from pocketrec.runtime.bundle.fields import MANIFEST_FILE, MAX_TEXT, REMEDY, Fields
 from pocketrec.runtime.catalogue.trie_file import MAX_CODES, MAX_FILE_BYTES, MAX_LEVELS
 from pocketrec.runtime.errors import BundleError
+from pocketrec.runtime.experts.weights import FusionWeights
 from pocketrec.runtime.files.names import is_file_name, is_sha256
 from pocketrec.runtime.files.strict_json import parse_json
 
 SCHEMA_VERSION: Final = 2  # 2: Llama blocks have one layout of weights, whatever the kind of model
 MODEL_KIND: Final = "llama-sid"  # our student: a token per item, a decoder of semantic IDs
 TOKENS_KIND: Final = "llama-tokens"  # a converted causal Llama: a token per code, no decoder of its own
-MANIFEST_FILE: Final = "manifest.json"
 TRIE_FILE: Final = "trie.safetensors"
 WEIGHTS_FILE: Final = "model.safetensors"  # of ONNX bundles; GGUF bundles have two files of their own
 COLD_FILE: Final = "cold_items.safetensors"  # optional: which items the cold ones resemble
+GRAPH_FILE: Final = "graph.safetensors"  # optional: the crowd's transitions and popularity
+WORDS_FILE: Final = "words.safetensors"  # optional: an index of the items' words
 MAX_MANIFEST_BYTES: Final = 1 << 20
 MAX_FILES: Final = 64
-MAX_TEXT: Final = 256
-MAX_SIZE: Final = 1 << 24  # far above any count in a model for a device
 MAX_WIDTH: Final = 1 << 18
 MAX_LAYERS: Final = 1 << 10
 MAX_HEADS: Final = 1 << 10
 MAX_HISTORY: Final = 1 << 16
 MAX_BEAM: Final = 1 << 14  # the search allocates room for as many prefixes, whatever the catalogue
 MAX_PAIR_CODES: Final = 1 << 12  # a pair table has an entry for each pair of codes
-MAX_NUMBER: Final = 1e30
-
-_REMEDY: Final = "fetch the bundle again or re-export it"
 
 
 @dataclass(frozen=True)
@@ -102,6 +100,7 @@ class Manifest:
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     metrics: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     gates: Sequence[Mapping[str, Any]] = ()
+    fusion: FusionWeights | None = None  # how crowd and words are joined with the model; None: the model alone
     schema_version: int = SCHEMA_VERSION
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,6 +117,7 @@ class Manifest:
             "provenance": dict(self.provenance),
             "metrics": dict(self.metrics),
             "gates": [dict(row) for row in self.gates],
+            **({"fusion": dataclasses.asdict(self.fusion)} if self.fusion else {}),
         }
 
     def to_json(self) -> bytes:
@@ -142,12 +142,12 @@ def parse_manifest(content: bytes) -> Manifest:
     :raises BundleError: on a missing, wrong or insane field; the message names it.
     """
     if len(content) > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{MANIFEST_FILE} is over the limit of {MAX_MANIFEST_BYTES} bytes; {_REMEDY}")
+        raise BundleError(f"{MANIFEST_FILE} is over the limit of {MAX_MANIFEST_BYTES} bytes; {REMEDY}")
     try:
         data = parse_json(content)
     except ValueError as error:
-        raise BundleError(f"{MANIFEST_FILE} is not valid JSON ({error}); {_REMEDY}") from error
-    top = _Fields(data, "")
+        raise BundleError(f"{MANIFEST_FILE} is not valid JSON ({error}); {REMEDY}") from error
+    top = Fields(data, "")
     version = top.integer("schema_version", 1)
     if version != SCHEMA_VERSION:
         remedy = "export the bundle again" if version < SCHEMA_VERSION else "update pocketrec"
@@ -164,14 +164,17 @@ def parse_manifest(content: bytes) -> Manifest:
         provenance=top.fields("provenance").data,
         metrics=top.fields("metrics").data,
         gates=top.objects("gates") if "gates" in top.data else (),
+        fusion=_parse_fusion(top.fields("fusion")) if "fusion" in top.data else None,
         schema_version=version,
     )
     for what, name in {
         "the trie": TRIE_FILE,
         **{f"graph {r!r}": n for r, n in manifest.graphs.items()},
+        **({"the crowd": GRAPH_FILE} if manifest.fusion and manifest.fusion.crowd else {}),
+        **({"the words": WORDS_FILE} if manifest.fusion and manifest.fusion.words else {}),
     }.items():
         if name not in files:
-            raise BundleError(f"{MANIFEST_FILE} does not list {name!r} ({what}) among its files; {_REMEDY}")
+            raise BundleError(f"{MANIFEST_FILE} does not list {name!r} ({what}) among its files; {REMEDY}")
     if manifest.catalogue.sid_space != manifest.model.sid_space:
         raise BundleError(
             f"{MANIFEST_FILE}: the catalogue's sid_space {manifest.catalogue.sid_space!r} is not the model's "
@@ -180,14 +183,14 @@ def parse_manifest(content: bytes) -> Manifest:
     return manifest
 
 
-def _parse_files(fields: _Fields) -> dict[str, FileEntry]:
+def _parse_files(fields: Fields) -> dict[str, FileEntry]:
     if len(fields.data) > MAX_FILES:
-        raise BundleError(f"{MANIFEST_FILE} lists {len(fields.data)} files, over the limit of {MAX_FILES}; {_REMEDY}")
+        raise BundleError(f"{MANIFEST_FILE} lists {len(fields.data)} files, over the limit of {MAX_FILES}; {REMEDY}")
     files = {}
     for name in fields.data:
         if not is_file_name(name) or name.lower() == MANIFEST_FILE:
             raise BundleError(
-                f"{MANIFEST_FILE} lists a file {name[:MAX_TEXT]!r}, which is not a plain file name; {_REMEDY}"
+                f"{MANIFEST_FILE} lists a file {name[:MAX_TEXT]!r}, which is not a plain file name; {REMEDY}"
             )
         entry = fields.fields(name)
         digest = entry.text("sha256")
@@ -197,11 +200,22 @@ def _parse_files(fields: _Fields) -> dict[str, FileEntry]:
     return files
 
 
-def _parse_catalogue(fields: _Fields) -> CatalogueSpec:
+def _parse_fusion(fields: Fields) -> FusionWeights:
+    names = [field.name for field in dataclasses.fields(FusionWeights)]
+    for name in names:
+        if name not in fields.data:
+            fields.refuse(name, "a number")
+    weights = FusionWeights(**{name: fields.data[name] for name in names})
+    if wrong := weights.fault():
+        raise BundleError(f"{MANIFEST_FILE}: in fusion, {wrong}; {REMEDY}")
+    return weights
+
+
+def _parse_catalogue(fields: Fields) -> CatalogueSpec:
     return CatalogueSpec(items=fields.integer("items", 0), sid_space=fields.text("sid_space"))
 
 
-def _parse_model(fields: _Fields) -> ModelSpec:
+def _parse_model(fields: Fields) -> ModelSpec:
     kind = fields.text("kind")
     if kind not in (MODEL_KIND, TOKENS_KIND):
         raise BundleError(
@@ -240,59 +254,3 @@ def _parse_model(fields: _Fields) -> ModelSpec:
     if spec.blocks > spec.layers:
         fields.refuse("blocks", f"at most the number of layers, {spec.layers},")
     return spec
-
-
-class _Fields:
-    """A JSON object; its methods return fields whose types they have checked."""
-
-    def __init__(self, data: object, where: str) -> None:
-        """Wrap `data`; `where` is the dotted path to it, for messages."""
-        if not isinstance(data, dict):
-            raise BundleError(f"{MANIFEST_FILE} has {where or 'a top level'} that is not an object; {_REMEDY}")
-        self.data: dict[str, Any] = data
-        self._where = f"{where}." if where else ""
-
-    def refuse(self, name: str, needed: str) -> NoReturn:
-        value = self.data.get(name)
-        said = repr(value)[:60] if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
-        found = f"is {said}" if name in self.data else "is missing"
-        raise BundleError(f"{MANIFEST_FILE}: {self._where}{name} {found}, where {needed} is needed; {_REMEDY}")
-
-    def fields(self, name: str) -> _Fields:
-        if not isinstance(self.data.get(name), dict):
-            self.refuse(name, "an object")
-        return _Fields(self.data[name], self._where + name)
-
-    def text(self, name: str) -> str:
-        value = self.data.get(name)
-        if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT:
-            self.refuse(name, f"a text of 1 to {MAX_TEXT} characters")
-        return value
-
-    def integer(self, name: str, low: int, high: int = MAX_SIZE) -> int:
-        value: Any = self.data.get(name)
-        if not _is_integer(value, low, high):
-            self.refuse(name, f"a whole number from {low} to {high}")
-        return int(value)
-
-    def integers(self, name: str, count: int, low: int, high: int) -> tuple[int, ...]:
-        value = self.data.get(name)
-        if not isinstance(value, list) or len(value) != count or not all(_is_integer(v, low, high) for v in value):
-            self.refuse(name, f"a list of {count} whole numbers from {low} to {high}")
-        return tuple(value)
-
-    def objects(self, name: str) -> tuple[dict[str, Any], ...]:
-        value = self.data.get(name)
-        if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-            self.refuse(name, "a list of objects")
-        return tuple(value)
-
-    def number(self, name: str) -> float:
-        value = self.data.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= MAX_NUMBER:
-            self.refuse(name, "a positive number")
-        return float(value)
-
-
-def _is_integer(value: object, low: int, high: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high

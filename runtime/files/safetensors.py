@@ -25,7 +25,7 @@ MAX_DIMENSIONS: Final = 8
 MAX_LENGTH: Final = 1 << 31
 MAX_NAME: Final = 256
 
-_NAMES: Final = {np.dtype(k): n for n, k in {"U8": "u1", "U16": "u2", "I32": "i4", "F16": "f2"}.items()}
+_NAMES: Final = {np.dtype(k): n for n, k in {"U8": "u1", "U16": "u2", "I32": "i4", "F16": "f2", "F32": "f4"}.items()}
 
 
 class TensorPlace(NamedTuple):

@@ -16,7 +16,8 @@ from typing import Final
 
 import numpy as np
 
-from pocketrec.runtime.bundle.manifest import MANIFEST_FILE, MAX_MANIFEST_BYTES, TRIE_FILE, parse_manifest
+from pocketrec.runtime.bundle.fields import MANIFEST_FILE
+from pocketrec.runtime.bundle.manifest import MAX_MANIFEST_BYTES, TRIE_FILE, parse_manifest
 from pocketrec.runtime.errors import PocketRecError, StoreError, SyncError
 from pocketrec.runtime.files.atomic import link_or_copy
 from pocketrec.runtime.recommender import Recommender

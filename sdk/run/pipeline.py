@@ -28,8 +28,10 @@ from pocketrec.run.run import (
     BUNDLE,
     CATALOGUE,
     CONFIG,
+    CROWD,
     CURVE,
     EVENTS,
+    FUSION,
     LABELS,
     PRUNED,
     REPORT,
@@ -142,6 +144,7 @@ class Pipeline:
         training = self._training(work)
         student = tuple(f"{training[-1].name}/{name}" for name in (BEST_WEIGHTS, SHAPE))
         curve = f"{training[-1].name}/{CURVE}"
+        experts = (CROWD, FUSION) if self.config.experts.enabled else ()
         return [
             Stage("data", "read, clean and check the log and the catalogue", ("data",), outside,
                   ("events.safetensors", "catalogue.json", "report.json"), work.data),
@@ -153,9 +156,12 @@ class Pipeline:
             *training,
             Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"), (EVENTS, *sasrec),
                   ("metrics.json",), work.baselines),
+            *([Stage("experts", "build crowd and words, fit their weights", ("experts", "export", "data"),
+                     (EVENTS, CATALOGUE, SIDS, *student), (Path(CROWD).name, Path(FUSION).name), work.experts)]
+              if self.config.experts.enabled else []),
             Stage("export", "write the bundle and measure it through the runtime",
-                  ("export", "evaluation", "student", "data"), (EVENTS, CATALOGUE, SIDS, *student, "bundle schema"),
-                  (BUNDLE,), work.export),
+                  ("export", "evaluation", "student", "data"),
+                  (EVENTS, CATALOGUE, SIDS, *student, *experts, "bundle schema"), (BUNDLE,), work.export),
             Stage("report", "write the report", (),
                   (f"export/{BUNDLE}/manifest.json", "baselines/metrics.json", curve),
                   (REPORT, SUMMARY), lambda folder: work.report(folder, self.runner.seconds())),

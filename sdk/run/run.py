@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pocketrec.distill.semantic_ids.fusion import Sources
     from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
     from pocketrec.export.bundle import Measure
+    from pocketrec.export.experts import BundleExperts
     from pocketrec.runtime.bundle.bundle import Manifest
 
 CONFIG = "config.json"
@@ -41,6 +42,7 @@ CURVE, PRUNED = "curve.json", "prune.json"
 BUNDLE, REPORT, SUMMARY, GATES = "bundle", "report.html", "summary.json", "gates.json"
 EVENTS, CATALOGUE, DATA_REPORT = "data/events.safetensors", "data/catalogue.json", "data/report.json"
 TEXT_VECTORS, IMAGE_VECTORS = "text/vectors.npy", "data/images.npy"
+CROWD, WORDS, FUSION = "experts/graph.safetensors", "experts/words.safetensors", "experts/fusion.json"
 SIDS, CODEBOOKS, LABELS = "sids/sids.npy", "sids/codebooks.safetensors", "soft-labels/labels"
 PACKAGES = ("numpy", "onnx", "onnxruntime", "polars", "scikit-learn", "torch", "transformers")
 
@@ -166,6 +168,22 @@ class Run:
 
         return load_student(self.folder / stage, self.ids, depth)
 
+    def experts(self) -> BundleExperts | None:
+        """Crowd and words beside the student, of the stage `experts`; None if the configuration leaves them out."""
+        if not self.config.experts.enabled:
+            return None
+        from pocketrec.export.experts import BundleExperts
+        from pocketrec.runtime.experts.crowd import Crowd
+        from pocketrec.runtime.experts.weights import FusionWeights
+        from pocketrec.runtime.experts.words import Words
+
+        words, weights = self.folder / WORDS, FusionWeights(**read_json(self.folder / FUSION))
+        return BundleExperts(
+            Crowd.load(self.folder / CROWD, self.n_items),
+            Words.load(words, self.n_items) if words.exists() else None,
+            weights,
+        )
+
     def teachers(self) -> dict[str, Any]:
         """Test measures of the committee and of the teacher LLM: name → convention → measure → value."""
         if not self.config.teacher.enabled:
@@ -181,14 +199,18 @@ class Run:
         quantize: str = "none",
         provenance: Mapping[str, Any] | None = None,
         measure: Measure | None = None,
+        fused: bool = True,
     ) -> Manifest:
-        """Write a student as a bundle with the run's items; parameters as for `export.bundle.write_bundle`."""
+        """Write a student as a bundle with the run's items; parameters as for `export.bundle.write_bundle`.
+
+        :param fused: with the run's experts, if it has any; False: the model alone.
+        """
         from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
 
         ids, catalogue, export = self.ids, self.catalogue, self.config.export
         items = BundleItems(ids.rows, catalogue.item_ids, catalogue.titles if export.titles else None, ids.sid_space)
         settings = BundleSettings(export.beam, export.branch_headroom, format, quantize)
-        return write_bundle(out, student, items, settings, provenance, measure)
+        return write_bundle(out, student, items, settings, provenance, measure, self.experts() if fused else None)
 
     def _item_sources(self) -> Sources:
         from pocketrec.distill.semantic_ids.collaborative import collaborative_vectors

@@ -5,8 +5,9 @@ Every method takes its stage's folder, reads what earlier stages wrote, and writ
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,15 @@ import numpy as np
 from pocketrec.config import config_to_dict
 from pocketrec.distill.progress import Progress
 from pocketrec.processes import Processes
-from pocketrec.run.run import BUNDLE, CURVE, LABELS, REPORT, SUMMARY, Run, versions, write_json
+from pocketrec.run.run import BUNDLE, CROWD, CURVE, FUSION, LABELS, REPORT, SUMMARY, WORDS, Run, versions, write_json
 from pocketrec.runtime.files.atomic import atomic_write_text
 
 if TYPE_CHECKING:
     from pocketrec.distill.models.sasrec import Sasrec
     from pocketrec.distill.models.teacher import Teacher
     from pocketrec.distill.training.trainer import LoopState
+
+FUSION_CASES = 4000  # validation users that the experts' weights are fitted on
 
 
 class StageWork:
@@ -159,6 +162,29 @@ class StageWork:
             folder / "metrics.json",
             measure_baselines(self.run.split, self.run.n_items, sasrec, self.config.evaluation, self.progress),
         )
+
+    def experts(self, folder: Path) -> None:
+        """Build crowd and words, and fit their weights beside the student on validation."""
+        from pocketrec.distill.evaluation.protocol import sample
+        from pocketrec.distill.experts.crowd import build_crowd
+        from pocketrec.distill.experts.words import build_words
+        from pocketrec.export.experts import BundleExperts, fit_fusion
+        from pocketrec.runtime.recommender import Recommender
+
+        run, settings = self.run, self.config.experts
+        texts = run.catalogue.texts
+        crowd = build_crowd(run.split.train, run.n_items, settings.neighbours, settings.min_users)
+        words = build_words(texts, settings.terms) if any(texts) else None
+        with tempfile.TemporaryDirectory() as place:
+            bundle = Path(place) / BUNDLE
+            run.write_bundle(run.student(run.weights_stage, self.config.export.depth), bundle, fused=False)
+            with Recommender.load(bundle) as alone:
+                cases = sample(run.split.valid, FUSION_CASES)
+                fitted = fit_fusion(alone, BundleExperts(crowd, words), run.catalogue.item_ids, cases, self.progress)
+        crowd.save(folder / Path(CROWD).name)
+        if words is not None:
+            words.save(folder / Path(WORDS).name)
+        write_json(folder / Path(FUSION).name, asdict(fitted.weights))
 
     def export(self, folder: Path) -> None:
         """Write the bundle and measure it through the runtime."""

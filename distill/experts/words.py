@@ -1,0 +1,66 @@
+"""The word index for the device: which words an item's texts have, and how telling each is.
+
+Words are runs of letters and digits of any script, in lower case and compatibility form (NFKC); a run of a script that
+is written without spaces (Han, Hiragana, Katakana, Thai, Lao, Khmer, Myanmar) gives its pairs of letters instead.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+import numpy as np
+
+from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.experts.words import MAX_TERMS, Words
+
+TERMS = 12  # words kept an item, the most telling ones
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]+|[^\W_{_UNSPACED}]+")
+_SCRIPT = re.compile(rf"[{_UNSPACED}]")
+
+
+def words_of(text: str) -> list[str]:
+    """Split a text into words, in its order."""
+    out = []
+    for word in _WORD.findall(unicodedata.normalize("NFKC", text).lower()):
+        if _SCRIPT.match(word) and len(word) > 1:
+            out += [word[i : i + 2] for i in range(len(word) - 1)]
+        else:
+            out.append(word)
+    return out
+
+
+def build_words(texts: Sequence[str], terms: int = TERMS) -> Words:
+    """Index texts by their words.
+
+    idf = ln((1 + n) / (1 + df)) + 1, as in scikit-learn's TfidfVectorizer; words of one item alone are left out.
+
+    :param texts: one for each item, in the order of the catalogue; "" where an item has none.
+    :param terms: words kept an item, 1 to 255.
+    :raises ConfigError: if `terms` is out of its range.
+    """
+    if not 1 <= terms <= MAX_TERMS:
+        raise ConfigError(f"experts.terms is {terms}; give a number from 1 to {MAX_TERMS}")
+    number: dict[str, int] = {}  # of a word, by first appearance
+    of_item = [[number.setdefault(w, len(number)) for w in dict.fromkeys(words_of(text))] for text in texts]
+    place = np.fromiter(chain.from_iterable(of_item), np.int64)
+    df = np.bincount(place, minlength=len(number))
+    idf = np.log((1 + len(texts)) / (1 + df)) + 1
+    item = np.repeat(np.arange(len(texts)), [len(w) for w in of_item])
+    shared = df[place] > 1
+    item, place = item[shared], place[shared]
+    order = np.lexsort((place, -idf[place], item))  # most telling first
+    sizes = np.bincount(item, minlength=len(texts))
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    item, place = item[order[rank < terms]], place[order[rank < terms]]
+    used, place = np.unique(place, return_inverse=True)
+    order = np.lexsort((place, item))
+    return Words.build(np.bincount(item, minlength=len(texts)), place[order], idf[used].astype(np.float32))
+
+
+def joined(columns: Iterable[Sequence[str | None]]) -> list[str]:
+    """Join the text columns of each item into one text."""
+    return [" ".join(part for part in row if part) for row in zip(*columns, strict=True)]

@@ -1,0 +1,130 @@
+"""Three experts in one score: score(i) = log P_model(i) + b · log P_crowd(i) + a · words(i).
+
+    P_crowd(i) = (1 − popular) · reached_i / Σ reached + popular · popularity_i
+    words(i)   = Σ over the last items, newest first, of recency^age · cos(words of that item, words of i)
+
+A log-linear mixture, as in a product of experts (Hinton 2002); that an assistant without text steers the decoding is
+D3 (Bao et al. 2024, section 4). The sum is exact inside the beam search, as every bias is (`runtime.control`): a node
+holds the largest gain of the leaves under it. Nearly all items are reached by no expert and keep a fixed floor, b ·
+log(popular · popularity_i), whose nodes are prepared once for each catalogue; a call raises the paths of the some
+hundred items that are reached.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.control import Control, node_bias
+from pocketrec.runtime.experts.crowd import Crowd
+from pocketrec.runtime.experts.weights import FusionWeights
+from pocketrec.runtime.experts.words import Words
+
+FLOORS = 16  # catalogues and controls whose floors are kept
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Floor:
+    """What no history changes, for one catalogue: the gain of every node if nothing is reached, float32 [n_nodes].
+
+    nodes[0] = 0. leaves: float32 [n], the gain of each leaf. parents: int32 [n_nodes], of every node; the root's is 0.
+    """
+
+    leaves: NDArray[np.float32]
+    nodes: NDArray[np.float32]
+    parents: NDArray[np.int32]
+
+
+class Experts:
+    """Crowd and words of one catalogue with their weights."""
+
+    def __init__(self, crowd: Crowd | None, words: Words | None, weights: FusionWeights, n_items: int) -> None:
+        """Join what there is; an expert whose weight is 0 is left out.
+
+        :param n_items: items in the catalogue's table.
+        """
+        self.crowd = crowd if weights.crowd else None
+        self.words = words if weights.words else None
+        self.weights, self.n_items = weights, n_items
+        floor = np.zeros(n_items, np.float32)
+        if self.crowd is not None:
+            floor = np.float32(weights.crowd) * (self.crowd.log_popularity + np.float32(math.log(weights.popular)))
+        self._floor = floor
+        self._floor_of = lru_cache(maxsize=FLOORS)(self._prepare)
+
+    def floor(self, trie: ItemTrie, bias: NDArray[np.float32] | None = None) -> Floor:
+        """Prepare a catalogue.
+
+        :param trie: the whole catalogue or a part of it.
+        :param bias: float32 [len(trie)], added to each leaf's gain; None: nothing.
+        """
+        leaves = self._floor[trie.table_rows]
+        if bias is not None:
+            leaves = leaves + bias
+        parents = np.zeros(trie.n_nodes, np.int32)
+        parents[1:] = np.repeat(np.arange(trie.n_internal, dtype=np.int32), np.diff(trie.first_child))
+        return Floor(leaves, node_bias(trie, leaves), parents)
+
+    def bias(self, control: Control, history: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Gain of every node of a control's catalogue after a history, the control's own bias included.
+
+        :param history: table rows of the whole history, oldest first.
+        :return: float32 [n_nodes], 0 at the root.
+        """
+        catalogue = control.catalogue
+        floor = self._floor_of(catalogue if control.bias is None else control)
+        return self.node_bias(catalogue, floor, history)
+
+    def _prepare(self, of: ItemTrie | Control) -> Floor:
+        """Prepare a catalogue, or a control with a bias. Both are known by identity."""
+        if isinstance(of, ItemTrie):
+            return self.floor(of)
+        assert of.bias is not None
+        return self.floor(of.catalogue, of.bias[of.catalogue.n_internal :])
+
+    def gains(self, history: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Say which items a history reaches, and how much each rises above its floor.
+
+        :param history: table rows, oldest first, of all that the user has seen.
+        :return: items, int32 [r], rising, each once; float32 [r], at least 0.
+        """
+        w = self.weights
+        items, values = np.empty(0, np.int32), np.empty(0, np.float32)
+        if self.crowd is not None:
+            items, arrived = self.crowd.reached(history, w.crowd_recency)
+            total = float(arrived.sum())
+            if total > 0:
+                popular = np.float32(w.popular) * np.exp(self.crowd.log_popularity[items])
+                values = np.float32(w.crowd) * np.log1p(np.float32((1 - w.popular) / total) * arrived / popular)
+        if self.words is None:
+            return items, values
+        others, cosines = self.words.reached(history[-w.words_items :], w.words_recency)
+        both = np.union1d(items, others).astype(np.int32)
+        out = np.zeros(len(both), np.float32)
+        out[np.searchsorted(both, items)] = values
+        out[np.searchsorted(both, others)] += np.float32(w.words) * cosines
+        return both, out
+
+    def node_bias(self, trie: ItemTrie, floor: Floor, history: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Gain of every node after a history, float32 [n_nodes], 0 at the root.
+
+        :param floor: of this catalogue, from `floor`.
+        :param history: table rows, oldest first.
+        """
+        items, gains = self.gains(history)
+        leaves = trie.leaves_of(items)
+        here = leaves >= 0
+        leaves = leaves[here]
+        nodes: NDArray[np.float32] = floor.nodes.copy()
+        values = floor.leaves[leaves] + gains[here]
+        at = leaves + np.int32(trie.n_internal)
+        while len(at) and at.any():
+            np.maximum.at(nodes, at, values)
+            at = floor.parents[at]
+        nodes[0] = 0.0
+        return nodes

@@ -1,0 +1,41 @@
+"""How crowd and words are joined with the model: a few fitted numbers of the manifest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Final
+
+MAX_WEIGHT: Final = 1e3
+MAX_WORDS_ITEMS: Final = 255
+
+
+@dataclass(frozen=True)
+class FusionWeights:
+    """How the experts are joined (see `pocketrec.runtime.experts.fusion`); fitted on validation.
+
+    crowd: b, words: a, both from 0 to MAX_WEIGHT; 0 leaves the expert out. popular: share of the crowd's probability
+    that goes by popularity alone, in (0, 1). crowd_recency, words_recency: weight of an item of the history relative to
+    the one after it, in (0, 1]. words_items: number of newest items whose words count, 1 to MAX_WORDS_ITEMS.
+    """
+
+    crowd: float = 0.0
+    words: float = 0.0
+    popular: float = 0.1
+    crowd_recency: float = 0.5
+    words_recency: float = 0.5
+    words_items: int = 3
+
+    def fault(self) -> str:
+        """Say what is wrong with the numbers; empty: nothing."""
+        for name, value in asdict(self).items():
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                return f"{name} is not a number"
+        if not (0 <= self.crowd <= MAX_WEIGHT and 0 <= self.words <= MAX_WEIGHT):
+            return f"crowd or words is not from 0 to {MAX_WEIGHT:.0f}"
+        if not 0 < self.popular < 1:
+            return "popular is not between 0 and 1"
+        if not (0 < self.crowd_recency <= 1 and 0 < self.words_recency <= 1):
+            return "a recency is not above 0 and at most 1"
+        if not isinstance(self.words_items, int) or not 1 <= self.words_items <= MAX_WORDS_ITEMS:
+            return f"words_items is not a whole number from 1 to {MAX_WORDS_ITEMS}"
+        return ""

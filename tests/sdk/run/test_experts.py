@@ -1,0 +1,56 @@
+"""A run with experts: crowd and words are built, weighed and shipped, and a refresh keeps them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from command import pocketrec, train_ring, write_ring
+
+from pocketrec import Recommender
+
+WITH_EXPERTS = ("--set", "experts.enabled=true", "--set", "train.epochs=1")  # a student that has learnt next to nothing
+
+
+@pytest.fixture(scope="module")
+def ring(tmp_path_factory):
+    folder = write_ring(tmp_path_factory.mktemp("ring"))
+    code, _, errors = train_ring(folder, folder / "run", *WITH_EXPERTS)
+    assert code == 0, errors
+    return folder
+
+
+def test_the_crowd_names_the_next_item_where_the_student_cannot(ring):
+    bundle = ring / "run/export/bundle"
+    with Recommender.load(bundle) as fused, Recommender.load(bundle, experts=False) as alone:
+        hits = [
+            [found.recommend([f"i{i}", f"i{i + 1}"], k=1)[0].item_id == f"i{i + 2}" for i in range(50)]
+            for found in (fused, alone)
+        ]
+    assert sum(hits[0]) > 40 > sum(hits[1])
+
+
+def test_the_bundle_lists_its_experts_and_their_weights(ring):
+    manifest = json.loads((ring / "run/export/bundle/manifest.json").read_text())
+    assert manifest["fusion"]["crowd"] > 0
+    assert "graph.safetensors" in manifest["files"]
+
+
+def test_a_refreshed_catalogue_still_follows_the_crowd(ring, tmp_path):
+    lines = (ring / "items.csv").read_text().splitlines()
+    (tmp_path / "items.csv").write_text("\n".join([*lines[:-5], 'new,"Thing, new",kind 1']) + "\n")
+    code, _, errors = pocketrec(
+        "catalog", "refresh", ring / "run", "--items", tmp_path / "items.csv", "--out", tmp_path / "fresh"
+    )
+    assert code == 0, errors
+    with Recommender.load(tmp_path / "fresh") as fresh:
+        hits = [fresh.recommend([f"i{i}", f"i{i + 1}"], k=1)[0].item_id == f"i{i + 2}" for i in range(50)]
+    assert sum(hits) > 40
+
+
+def test_an_export_of_the_run_has_the_experts_too(ring, tmp_path):
+    code, out, errors = pocketrec(
+        "export", ring / "run", "--quantize", "int8", "--max-drop", "1", "--out", tmp_path / "int8", "--json"
+    )
+    assert code == 0, errors + out
+    assert json.loads((tmp_path / "int8/manifest.json").read_text())["fusion"]["crowd"] > 0
