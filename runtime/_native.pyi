@@ -1,6 +1,6 @@
 """The extension module that runtime/native/ is compiled to; `runtime/native/python/` documents its calls.
 
-Arrays are checked for type (in brackets below), size and alignment: TypeError, ValueError.
+Arrays must not have gaps and must have the type that a comment gives; else TypeError or ValueError.
 """
 
 from typing import Any
@@ -10,20 +10,30 @@ from numpy.typing import NDArray
 Numbers = NDArray[Any]
 
 def kernels() -> list[str]: ...
-def find_rows(ids: list[str], index: Numbers, id_bytes: Numbers, id_offsets: Numbers, rows: Numbers) -> bool: ...
-def texts(rows: Numbers, blob: Numbers, offsets: Numbers) -> list[str]: ...
+def find_rows(
+    ids: list[str],
+    index: Numbers,  # uint64 [n]
+    id_bytes: Numbers,  # uint8
+    id_offsets: Numbers,  # int64 [n + 1]
+    rows: Numbers,  # int32 [len(ids)], written
+) -> bool: ...
+def texts(
+    rows: Numbers,  # int32
+    blob: Numbers,  # uint8
+    offsets: Numbers,  # int64
+) -> list[str]: ...
 
 class Catalogue:
     def __init__(
         self,
-        index: Numbers,
-        id_bytes: Numbers,
-        id_offsets: Numbers,
-        titles: Numbers | None,
-        title_offsets: Numbers | None,
-        rows: Numbers,
-        first_child: Numbers,
-        codes: Numbers,
+        index: Numbers,  # uint64 [n]
+        id_bytes: Numbers,  # uint8
+        id_offsets: Numbers,  # int64 [n + 1]
+        titles: Numbers | None,  # uint8
+        title_offsets: Numbers | None,  # int64 [n + 1]
+        rows: Numbers,  # uint8 or uint16 [n, L]
+        first_child: Numbers,  # int32 [internal nodes + 1]
+        codes: Numbers,  # [nodes], of the type of rows
         item_type: type,
         /,
     ) -> None: ...
@@ -31,16 +41,38 @@ class Catalogue:
 
 class Model:
     def __init__(
-        self, sizes: tuple[int, ...], eps: float, tensors: tuple[Numbers | None, ...], kernels: str | None = None
+        self,
+        sizes: tuple[int, ...],
+        eps: float,
+        tensors: tuple[Numbers | None, ...],  # float32; tokens and keys of pairs int32
+        kernels: str | None = None,
     ) -> None: ...
     @property
     def kernels(self) -> str: ...
-    def encode(self, history: Numbers, past: Numbers | None, hidden: Numbers, present: Numbers | None) -> None: ...
+    def encode(
+        self,
+        history: Numbers,  # int32 [N, L]
+        past: Numbers | None,  # float32 [layers, 2, G, P, d]
+        hidden: Numbers,  # float32 [D], written
+        present: Numbers | None,  # float32 [layers, 2, G, S, d], written
+    ) -> None: ...
     def search(
         self,
-        hidden: Numbers,
-        cache: Numbers | None,
-        first_child: Numbers,
+        hidden: Numbers,  # float32 [D]
+        cache: Numbers | None,  # float32 [layers, 2, G, S, d]
+        first_child: Numbers,  # int32 [internal nodes + 1]
+        codes: Numbers,  # uint8 or uint16 [nodes]
+        exclude: Numbers,  # int32
+        beam: int,
+        bias: Numbers | None,  # float32 [nodes]
+        rows: Numbers,  # int32, written
+        scores: Numbers,  # float32, written
+    ) -> int: ...
+    def encode_and_search(
+        self,
+        history: Numbers,  # int32 [N, L]
+        unused: None,
+        first_child: Numbers,  # from here on as in search
         codes: Numbers,
         exclude: Numbers,
         beam: int,
@@ -52,22 +84,10 @@ class Model:
         self,
         catalogue: Catalogue,
         ids: list[str] | None,
-        hidden: Numbers | None,
-        cache: Numbers | None,
-        history_leaves: Numbers | None,
+        hidden: Numbers | None,  # float32 [D]
+        cache: Numbers | None,  # float32 [layers, 2, G, S, d]
+        history_leaves: Numbers | None,  # int32
         k: int,
         beam: int,
         exclude_seen: bool,
     ) -> list[Any] | None: ...
-    def encode_and_search(
-        self,
-        history: Numbers,
-        unused: None,
-        first_child: Numbers,
-        codes: Numbers,
-        exclude: Numbers,
-        beam: int,
-        bias: Numbers | None,
-        rows: Numbers,
-        scores: Numbers,
-    ) -> int: ...

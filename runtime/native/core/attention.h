@@ -22,14 +22,14 @@ static void rotate(const Model *m, const float *x, size_t position, float *y) {
 static void softmax(float *p, size_t n, size_t end) {
     Ints lane = lane_numbers();
     Vec peaks = all(-INFINITY), sum = {0};
-    size_t whole = n / LANES * LANES, i;
-    Ints rest = lane < (int32_t)(n - whole); /* of the vector that n ends in */
-    for (i = 0; i < whole; i += LANES) peaks = larger(peaks, load(p + i));
-    if (whole < n) peaks = larger(peaks, choose(rest, load(p + whole), peaks));
+    size_t full = n / LANES * LANES, i;
+    Ints rest = lane < (int32_t)(n - full); /* of the vector that n ends in */
+    for (i = 0; i < full; i += LANES) peaks = larger(peaks, load(p + i));
+    if (full < n) peaks = larger(peaks, choose(rest, load(p + full), peaks));
     float peak = largest_of(peaks);
     for (i = 0; i < n; i += LANES) {
         Vec e = exponential(load(p + i) - peak);
-        if (i == whole) e = choose(rest, e, (Vec){0});
+        if (i == full) e = choose(rest, e, (Vec){0});
         store(p + i, e);
         sum += e;
     }

@@ -33,19 +33,19 @@ INLINE void to_bytes(size_t rows, size_t k, const float *restrict x, size_t ldx,
                      float *restrict scale) {
     for (size_t r = 0; r < rows; r++) {
         const float *from = x + r * ldx;
-        size_t whole = k / LANES * LANES, i;
-        float rest[LANES] = {0}; /* behind the whole vectors */
-        memcpy(rest, from + whole, (k - whole) * sizeof(float));
+        size_t full = k / LANES * LANES, i;
+        float rest[LANES] = {0}; /* behind the full vectors */
+        memcpy(rest, from + full, (k - full) * sizeof(float));
         Vec peaks = magnitude(load(rest));
-        for (i = 0; i < whole; i += LANES) peaks = larger(peaks, magnitude(load(from + i)));
+        for (i = 0; i < full; i += LANES) peaks = larger(peaks, magnitude(load(from + i)));
         float peak = largest_of(peaks);
         scale[r] = peak / 127.0f;
         float inverse = peak > 0.0f ? 127.0f / peak : 0.0f;
         const float shift = 12582912.0f + ZERO_BYTE; /* 1.5 · 2^23: adding it rounds; the low byte is then the number */
         uint8_t *to = bytes + r * ldb;
-        for (i = 0; i < whole; i += LANES) *(Bytes *)(to + i) = bytes_of(load(from + i) * inverse + shift);
+        for (i = 0; i < full; i += LANES) *(Bytes *)(to + i) = bytes_of(load(from + i) * inverse + shift);
         Bytes last = bytes_of(load(rest) * inverse + shift);
-        memcpy(to + whole, &last, ldb - whole);
+        memcpy(to + full, &last, ldb - full);
     }
 }
 

@@ -60,7 +60,7 @@ def test_every_instruction_set_gives_what_the_reference_gives(bundle, kernels):
 
 
 @pytest.mark.parametrize("kernels", [name for name in KERNELS if name.endswith("int8")])
-def test_whole_numbers_give_about_the_same(bundle, kernels):
+def test_int8_gives_about_the_same(bundle, kernels):
     trie = bundle.load_trie()
     ours, exact = NativeEngine(bundle, kernels=kernels), NativeEngine(bundle)
     shared, alike = [], []
@@ -74,7 +74,7 @@ def test_whole_numbers_give_about_the_same(bundle, kernels):
     assert 0.99 < np.mean(alike) < 1
 
 
-def test_the_whole_number_engine_says_which_instructions_it_found(plain):
+def test_the_int8_engine_says_which_instructions_it_found(plain):
     engine = load_engine("native-int8", plain)
     assert engine.name == "native-int8"
     assert engine.kernels == next((name for name in KERNELS if name.endswith("int8")), KERNELS[0])
