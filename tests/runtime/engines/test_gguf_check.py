@@ -47,7 +47,7 @@ U32 = [
 def test_a_number_that_is_not_the_manifests_is_refused(good, tmp_path, name, value):
     content, spec = good
     check(tmp_path / "g", content, spec)
-    with pytest.raises(BundleError, match=f"says llama.{name} {value}, and the manifest"):
+    with pytest.raises(BundleError, match=f"says llama.{name} = {value}, but the manifest says"):
         check(tmp_path / "g", said(content, f"llama.{name}", struct.pack("<I", value)), spec)
 
 
