@@ -251,6 +251,8 @@ class StageWork:
             sections += ["soft_labels", "distill", "preference", "sasrec"]
         if self.config.prune.wanted:
             sections.append("prune")
+        if self.config.experts.enabled:
+            sections.append("experts")
         return {
             "interactions_sha256": self.external["interactions"],
             "items_sha256": self.external.get("items", ""),
