@@ -139,13 +139,13 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--publish", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--apply", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.publish or asked.apply:
-        print(json.dumps(apply_newest(asked.apply) if asked.apply else publish_all(asked.publish)))
+    arguments = parser.parse_args()
+    if arguments.publish or arguments.apply:
+        print(json.dumps(apply_newest(arguments.apply) if arguments.apply else publish_all(arguments.publish)))
         return
-    rows = [measure(items, asked.churn, asked.seed) for items in asked.items]
-    if asked.json:
-        print(json.dumps({"churn": asked.churn, "seed": asked.seed, "rows": rows}))
+    rows = [measure(items, arguments.churn, arguments.seed) for items in arguments.items]
+    if arguments.json:
+        print(json.dumps({"churn": arguments.churn, "seed": arguments.seed, "rows": rows}))
         return
     for row in rows:
         shares = ", ".join(f"{100 * share:.2f} %" for share in row["patch_share"])

@@ -2,12 +2,13 @@ r"""Random schedules of faults against the sync client: nothing may be lost, bro
 
     python benchmarks/sync_faults.py --schedules 1000 > sync_faults.json
 
-A schedule is a device, a repository, and a dozen refreshes between publishes and withdrawals. Each refresh meets faults
-drawn at random: answers that are refused, cut, short, too long, endless, corrupt, of a server error or the wrong range,
-old metadata served again, a kill or a full disk at some file call. After each, these must hold, or the schedule counts
-as a fault of ours: the device recommends exactly the items of a release that it was allowed; every file of its current
-version has the signed hash; a refresh that failed changed nothing. At the end a refresh without faults must bring the
-newest release. The server is the tests' own, in memory. JSON goes to stdout.
+A schedule is a device, a repository, and a dozen refreshes between publishes and withdrawals. Each refresh has random
+faults: connections that are refused or cut, responses that are short, too long, endless, corrupt, an HTTP error or the
+wrong range, replayed old metadata, a kill or a full disk at some file call. After each refresh, the device must
+recommend exactly the items of a release that it may have, every file of its current version must have the signed hash,
+and a refresh that failed must have changed nothing. At the end, a refresh without faults must install the newest
+release. A schedule that breaks any of this is listed under `faults`. The server is the tests' own, in memory. JSON goes
+to stdout.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Schedule:
         self.world = World(folder, bundles, keys)
         self.bundle_of: dict[int, int] = {}
         self.had: int | None = None
-        self.told: Counter[str] = Counter()
+        self.ends: Counter[str] = Counter()
 
     def publish(self) -> None:
         """Publish one of the bundles."""
@@ -119,7 +120,7 @@ class Schedule:
                 ended = type(failed).__name__
             except Killed:
                 ended = "killed"
-        self.told[ended] += 1
+        self.ends[ended] += 1
         release = client.status().release
         # The one thing that can still fail after the swap is a file call; every other failure changed nothing.
         assert release == self.had or error is not None or ended == "finished", f"{ended}, but {release} is current"
@@ -144,27 +145,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--schedules", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the first schedule; the others follow")
-    asked = parser.parse_args()
-    begun, told, faults = time.perf_counter(), Counter[str](), []
+    arguments = parser.parse_args()
+    begun, ends, faults = time.perf_counter(), Counter[str](), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         bundles = make_bundles(folder)
         keys = unencrypted_keys(folder / "keys")
-        for seed in range(asked.seed, asked.seed + asked.schedules):
+        for seed in range(arguments.seed, arguments.seed + arguments.schedules):
             (folder / "world").mkdir()
             schedule = Schedule(folder / "world", bundles, keys, seed)
             try:
                 schedule.run()
             except Exception as error:
                 faults.append({"seed": seed, "error": f"{type(error).__name__}: {error}"[:300]})
-            told += schedule.told
+            ends += schedule.ends
             shutil.rmtree(folder / "world")
-            if (seed - asked.seed + 1) % 50 == 0:
-                print(f"{seed - asked.seed + 1} schedules, {len(faults)} faults", file=sys.stderr)
+            if (seed - arguments.seed + 1) % 50 == 0:
+                print(f"{seed - arguments.seed + 1} schedules, {len(faults)} faults", file=sys.stderr)
     result = {
-        "schedules": asked.schedules,
-        "first_seed": asked.seed,
-        "refreshes": dict(told),
+        "schedules": arguments.schedules,
+        "first_seed": arguments.seed,
+        "refreshes": dict(ends),
         "faults": faults,
         "seconds": round(time.perf_counter() - begun, 1),
     }

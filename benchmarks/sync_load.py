@@ -4,7 +4,7 @@ r"""One nginx on one core and many devices: requests and bytes of a refresh, wit
 
 Every device is a `SyncClient` with a store of its own, over HTTP on loopback. Three rounds: the first release, a
 refresh without news, and a release with 1 % of the items replaced. The devices' own work (signatures, hashes, opening
-the bundle) runs on the same machine, so the seconds say little of the server; its processor time is given beside. Needs
+the bundle) runs on the same machine, so the seconds say little about the server; its CPU time is listed as well. Needs
 nginx (Debian's package of that name) and Linux. JSON goes to stdout.
 """
 
@@ -84,30 +84,34 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=1000)
     parser.add_argument("--items", type=int, default=50_000)
     parser.add_argument("--threads", type=int, default=8, help="devices at a time")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     rng = np.random.default_rng(0)
-    changed = asked.items // 100
-    numbers = rng.choice(CODES**LEVELS, asked.items + changed, replace=False)
+    changed = arguments.items // 100
+    numbers = rng.choice(CODES**LEVELS, arguments.items + changed, replace=False)
     rows = np.stack(np.unravel_index(numbers, (CODES,) * LEVELS), 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = make_bundle(folder / "model")
         create_keys(folder / "keys")
         keys, repository = load_keys(folder / "keys", environment={}), Repository(folder / "repo")
-        releases = [write_release(folder / str(n), model, asked.items, n * changed, rows) for n in (0, 1)]
+        releases = [write_release(folder / str(n), model, arguments.items, n * changed, rows) for n in (0, 1)]
         publish(releases[0], repository, keys)
         root = (folder / "repo" / "metadata" / "1.root.json").read_bytes()
         with nginx(folder, folder / "repo") as (url, process):
-            clients = [SyncClient(url, folder / "stores" / str(n), root) for n in range(asked.clients)]
+            clients = [SyncClient(url, folder / "stores" / str(n), root) for n in range(arguments.clients)]
             rounds = {}
             for label in ("first release", "no news", "1 % of the items replaced"):
                 if label.startswith("1 %"):
                     publish(releases[1], repository, keys)
-                rounds[label] = measure(clients, asked.threads, process)
+                rounds[label] = measure(clients, arguments.threads, process)
                 print(label, rounds[label], file=sys.stderr)
         trie = (releases[1] / "trie.safetensors").stat().st_size
         shutil.rmtree(folder / "stores")
-    print(json.dumps({"clients": asked.clients, "items": asked.items, "trie_bytes": trie, "rounds": rounds}, indent=1))
+    print(
+        json.dumps(
+            {"clients": arguments.clients, "items": arguments.items, "trie_bytes": trie, "rounds": rounds}, indent=1
+        )
+    )
 
 
 def measure(clients: list[SyncClient], threads: int, process: int) -> dict[str, Any]:
