@@ -6,18 +6,18 @@ import os
 import threading
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.bundle.bundle import TOKENS_KIND, WEIGHTS_FILE, Bundle, ModelSpec
 from pocketrec.runtime.bundle.weights import parse_weights, read_weights
-from pocketrec.runtime.engines.numpy_llama import NumpyLlamaEngine
-from pocketrec.runtime.engines.numpy_search import NumpySearch
-from pocketrec.runtime.engines.numpy_student import NumpyStudentEngine
 from pocketrec.runtime.errors import BundleError
 from pocketrec.runtime.files.atomic import file_state
+
+if TYPE_CHECKING:
+    from pocketrec.runtime.engines.numpy_search import NumpySearch
 
 
 def load_reference(bundle: Bundle) -> NumpySearch:
@@ -30,7 +30,14 @@ def load_reference(bundle: Bundle) -> NumpySearch:
 
 
 def _engine_of(spec: ModelSpec, weights: Mapping[str, NDArray[Any]]) -> NumpySearch:
-    return NumpyLlamaEngine(spec, weights) if spec.kind == TOKENS_KIND else NumpyStudentEngine(spec, weights)
+    """Make the numpy engine of a model's kind; imported here, since most processes never explain a score."""
+    if spec.kind == TOKENS_KIND:
+        from pocketrec.runtime.engines.numpy_llama import NumpyLlamaEngine
+
+        return NumpyLlamaEngine(spec, weights)
+    from pocketrec.runtime.engines.numpy_student import NumpyStudentEngine
+
+    return NumpyStudentEngine(spec, weights)
 
 
 class LazyReference:

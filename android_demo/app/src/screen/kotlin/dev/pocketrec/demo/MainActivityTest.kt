@@ -46,7 +46,7 @@ class MainActivityTest {
     private fun tap(list: ListView, at: Int) = list.performItemClick(list.getChildAt(at), at, at.toLong())
 
     /** A search that finds some items of any catalogue, but not all: the last word of the first name. */
-    private fun word() = (catalogue.adapter as CatalogueRows).getItem(0).name.substringAfterLast(' ')
+    private fun word() = (catalogue.adapter as CatalogueRows).getItem(0).title!!.substringAfterLast(' ')
 
     private fun settled() = until { (picks.adapter as PickRows).count == 10 && catalogue.adapter.count > 0 }
 

@@ -47,7 +47,7 @@ class World(private val folder: File) : AutoCloseable {
         mode: SyncMode = SyncMode.LATEST,
         channel: String = "stable",
         targets: TrustedTargets = signed,
-        fetcher: Fetcher = HttpFetcher(readMillis = 300),
+        fetcher: Fetcher = HttpFetcher(readMillis = 2000),
         conditions: (Long) -> Boolean = { true },
         limits: Limits = QUICK,
         runtime: String = RUNTIME_VERSION,
