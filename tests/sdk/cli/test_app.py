@@ -41,7 +41,7 @@ def commands(group, *names):
         yield " ".join(names)
 
 
-@pytest.mark.parametrize("command", commands(typer.main.get_command(app)))
+@pytest.mark.parametrize("command", list(commands(typer.main.get_command(app))))
 def test_every_command_has_an_example_of_itself(command):
     code, out, _ = pocketrec(*command.split(), "--help")
     assert code == 0

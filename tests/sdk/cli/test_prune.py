@@ -117,7 +117,7 @@ def test_export_can_stop_at_the_first_layers(run, log, tmp_path):
     ("arguments", "code", "message"),
     [
         (("RUN", "--out", "OUT"), 2, "give --ratio, --parameters or --bytes"),
-        (("RUN", "--ratio", "0.5", "--parameters", "9", "--out", "OUT"), 2, "only one of ratio"),
+        (("RUN", "--ratio", "0.5", "--parameters", "9", "--out", "OUT"), 2, "only one target: ratio"),
         (("RUN", "--ratio", "1.5", "--out", "OUT"), 2, r"prune.ratio"),
         (("RUN", "--parameters", "10", "--out", "OUT"), 2, "smallest student"),
         (("RUN", "--ratio", "0.5", "--out", "RUN"), 2, "no pruned checkpoint"),
