@@ -183,7 +183,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def ask_in_turns(
     systems: dict[str, Callable[[Sequence[int]], Scored]], arguments: argparse.Namespace
 ) -> tuple[dict[str, list[Scored]], dict[str, NDArray[np.float64]]]:
-    """Ask all systems for each history; return their lists, and milliseconds of calls, [calls, 2]: wall and CPU."""
+    """Run all systems on each history; return their lists, and milliseconds of calls, [calls, 2]: wall and CPU."""
     rng = np.random.default_rng(arguments.seed + 1)
     lists: dict[str, list[Scored]] = {name: [] for name in systems}
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in systems}

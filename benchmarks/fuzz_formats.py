@@ -2,9 +2,9 @@ r"""Damages tries, sessions and bundles many times: no crash, no hang, no wrong 
 
     python benchmarks/fuzz_formats.py --runs 100000 --seed 0
 
-Every damaged file must be refused by an error of pocketrec in one sentence, or the answer must still be sound: ids
-that are unique and found again, items of the catalogue, finite scores. Most bundles are vouched for again after the
-damage, so that what lies behind the hashes is reached. Work is done in child processes: one that dies or takes too
+Every damaged file must be refused by an error of pocketrec in one sentence, or the result must still be valid: ids
+that are unique and found again, items of the catalogue, finite scores. Most bundles get new hashes after the damage, so
+that the checks behind the hashes are reached. Work is done in child processes: one that dies or takes too
 long is a failure, and its seed is printed. GGUF bundles are among them where llama-cpp-python is installed. JSON on
 stdout; exit code 1 if anything failed.
 """

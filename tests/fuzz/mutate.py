@@ -67,7 +67,7 @@ def twisted(manifest: dict[str, object], rng: random.Random) -> dict[str, object
 
 
 def sealed(folder: Path) -> None:
-    """Let the manifest vouch for the files as they are, so that what is behind its hashes is reached."""
+    """Write the files' hashes into the manifest as they are now, so that the checks behind the hashes are reached."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     for name, entry in manifest["files"].items():
@@ -93,7 +93,7 @@ def trie_case(good: Path, place: Path, rng: random.Random) -> Callable[[], objec
 
 
 def bundle_case(good: Path, place: Path, rng: random.Random, engine: str) -> Callable[[], object]:
-    """A bundle with one damaged file, mostly vouched for again, and what opens it and asks it."""
+    """Make a bundle with one damaged file, mostly with the right hash, and a function that opens it and recommends."""
     folder = place / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(good, folder)

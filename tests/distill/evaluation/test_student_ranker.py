@@ -22,7 +22,7 @@ def test_the_ranker_gives_the_brute_force_ranking_in_catalogue_rows():
             assert ranked[row].tolist() == expected + [-1] * (25 - len(expected))
 
 
-def test_without_the_trie_the_likeliest_sids_come_back_and_those_of_no_item_are_invalid():
+def test_without_the_trie_the_top_sids_come_back_and_those_of_no_item_are_invalid():
 
     student, rows = tiny_student(), random_rows(25)
     every = np.stack(np.unravel_index(np.arange(CODES**LEVELS), (CODES,) * LEVELS), 1).astype(np.uint8)

@@ -82,16 +82,16 @@ def test_a_file_that_is_not_the_manifests_is_refused(tmp_path):
     (folder / "encoder.gguf").write_bytes((tmp_path / "deep" / "encoder.gguf").read_bytes())
     with pytest.raises(BundleError):
         open_bundle(folder)
-    vouch(folder)
+    rehash(folder)
     with pytest.raises(BundleError, match=r"llama\.block_count = 3, but the manifest says 2"):
         load_engine("gguf", open_bundle(folder))
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUX" + bytes(100), b"GGUF" + bytes(100)])
-def test_rubbish_is_refused_even_if_a_manifest_vouches_for_it(tmp_path, content):
+def test_rubbish_is_refused_even_if_its_hash_is_right(tmp_path, content):
     folder = gguf_bundle(tmp_path / "b", tiny_student())
     (folder / "encoder.gguf").write_bytes(content)
-    vouch(folder)
+    rehash(folder)
     with pytest.raises(BundleError, match=r"encoder\.gguf"):
         load_engine("gguf", open_bundle(folder))
 
@@ -110,7 +110,7 @@ def test_without_the_package_the_error_names_the_extra(tmp_path, monkeypatch):
         load_engine("gguf", bundle)
 
 
-def vouch(folder):
+def rehash(folder):
     """Rewrite the manifest for the files as they are now."""
     manifest = read(folder)
     files = {name: describe_file(folder / name) for name in manifest.files}
