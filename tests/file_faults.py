@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pathlib
 
 
 class Killed(BaseException):
@@ -29,4 +30,10 @@ def fail_at(patch, number, error):
     for name in CALLS:
         patch.setattr(os, name, watched(getattr(os, name)))
     patch.setattr(io, "open", watched(io.open))
+    accessor = getattr(
+        pathlib, "_NormalAccessor", None
+    )  # Python 3.10: paths call what os and io had when it was imported
+    for name in CALLS if accessor else ():
+        if hasattr(accessor, name):
+            patch.setattr(accessor, name, staticmethod(watched(getattr(accessor, name))))
     return count

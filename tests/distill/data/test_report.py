@@ -6,7 +6,7 @@ import csv
 import io
 import json
 
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from pocketrec.distill.data import text as data_text
@@ -38,7 +38,10 @@ class TestReport:
     @given(st.lists(st.lists(cell, min_size=1, max_size=4), max_size=12), st.booleans())
     def test_every_row_of_any_table_is_accounted_for(self, tmp_path, table, with_catalogue):
         text = io.StringIO()
-        csv.writer(text).writerows([["user", "item", "time"], *table])
+        try:
+            csv.writer(text).writerows([["user", "item", "time"], *table])
+        except csv.Error:  # Python 3.10 cannot write NUL
+            reject()
         report = check(tmp_path, text.getvalue().encode("utf-8", "replace"), ITEMS if with_catalogue else None)
         assert_accounted(report)
         if not any("\r" in cell or "\0" in cell for row in table for cell in row):
