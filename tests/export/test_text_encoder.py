@@ -61,7 +61,7 @@ def test_the_exported_files_alone_give_the_vectors_of_the_torch_model(encoder, t
 
 @needs_optimum
 def test_a_difference_over_the_tolerance_leaves_nothing_under_the_final_name(encoder, tmp_path):
-    with pytest.raises(TrainingError, match="over the tolerance"):
+    with pytest.raises(TrainingError, match="more than the tolerance"):
         export_text_encoder(encoder, tmp_path / "out", tolerance=0.0, samples=TEXTS)
     assert not (tmp_path / "out").exists()
 
