@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array
 
 from pocketrec.distill.data.splits import EvalSet
 from pocketrec.distill.evaluation.metrics import gains
@@ -47,10 +47,8 @@ class BundleExperts:
         :param item_ids: ids by catalogue row.
         """
         row = trie.table.find(list(item_ids)).astype(np.int64)  # catalogue row -> table row
-        catalogue_row = np.empty(len(row), np.int64)
-        catalogue_row[row] = np.arange(len(row))
-        crowd = _reordered_crowd(self.crowd, row, catalogue_row)
-        return crowd, None if self.words is None else _reordered_words(self.words, catalogue_row)
+        crowd = _placed_crowd(self.crowd, row, len(row))
+        return crowd, None if self.words is None else _placed_words(self.words, row, len(row))
 
     def write(self, folder: Path, trie: ItemTrie, item_ids: Sequence[str]) -> None:
         """Write the files of the experts that have a weight."""
@@ -81,19 +79,18 @@ def fit_fusion(
     alone = [Experts(crowd, None, replace(experts.weights, crowd=1.0, words=0.0), n)]
     if words is not None:
         alone.append(Experts(None, words, replace(experts.weights, crowd=0.0, words=1.0), n))
-    floor = experts.weights.popular * np.exp(crowd.log_popularity)
+    floor = np.log(experts.weights.popular * np.exp(crowd.log_popularity))
     with progress.track("fitting the experts' weights", len(cases)) as advance:
         for history, target in zip(cases.histories, cases.targets.tolist(), strict=True):
             seen = table[history]
             items, own = recommender.recommend_rows(seen, k=CANDIDATES, beam=CANDIDATES)
             scores = np.full(n, (own.min() if len(own) else 0.0) - 1.0, np.float32)
             scores[items] = own
-            parts = [np.log(floor)] + [np.zeros(n, np.float32)] * (words is not None)
+            near, parts = items, [floor.copy(), np.zeros(n, np.float32)]  # of crowd and words
             for place, expert in enumerate(alone):
                 reached, gain = expert.gains(seen)
-                parts[place] = parts[place].copy()
                 parts[place][reached] += gain
-            near = np.union1d(items, np.concatenate([e.gains(seen)[0] for e in alone])).astype(np.int64)
+                near = np.union1d(near, reached)
             near = near[~np.isin(near, seen)]
             totals += _gains(grid, scores[near], [part[near] for part in parts], near == table[target])
             advance(1)
@@ -108,8 +105,7 @@ def _gains(
     """Gain of one case under each pair of weights."""
     if not is_target.any():
         return np.zeros(len(grid))
-    weights = np.array(grid, np.float32)[:, : len(parts)]
-    fused = own[None] + weights @ np.stack(parts)
+    fused = own[None] + np.array(grid, np.float32) @ np.stack(parts)
     ranks = (fused > fused[:, is_target]).sum(1).astype(np.int32)
     return gains(ranks, METRIC)
 
@@ -126,60 +122,26 @@ def carry_over(base: Bundle, trie: ItemTrie, folder: Path) -> None:
         return
     ids = base.load_trie().table.ids(np.arange(old.n_items))
     row = trie.table.find(ids).astype(np.int64)  # old table row -> new one, -1: gone
-    stays, n = np.flatnonzero(row >= 0), len(trie.table)
     if old.crowd is not None:
-        _carried_crowd(old.crowd, row, stays, n).save(folder / GRAPH_FILE)
+        _placed_crowd(old.crowd, row, len(trie.table)).save(folder / GRAPH_FILE)
     if old.words is not None:
-        terms = _matrix(old.words.first, old.words.terms, np.ones(len(old.words.terms)), (len(row), len(old.words.idf)))
-        moved = _moved(terms, row, stays, n)
-        Words.build(np.diff(moved.indptr), moved.indices, old.words.idf).save(folder / WORDS_FILE)
+        _placed_words(old.words, row, len(trie.table)).save(folder / WORDS_FILE)
 
 
-def _carried_crowd(crowd: Crowd, row: NDArray[np.int64], stays: NDArray[np.int64], n: int) -> Crowd:
-    sizes = np.diff(crowd.first)
-    kept = (row[crowd.neighbours] >= 0) & np.repeat(row >= 0, sizes)
-    item = np.repeat(np.arange(len(row)), sizes)[kept]
-    edges = coo_array((crowd.weights[kept], (row[item], row[crowd.neighbours[kept]])), shape=(n, n)).tocsr()
+def _placed_crowd(crowd: Crowd, row: NDArray[np.int64], n: int) -> Crowd:
+    """Move items to new rows, int64 [len(crowd)], -1: gone; rows left free have no edges and the least popularity."""
+    item = np.repeat(np.arange(len(row)), np.diff(crowd.first))
+    kept = (row[crowd.neighbours] >= 0) & (row[item] >= 0)
+    edges = coo_array((crowd.weights[kept], (row[item[kept]], row[crowd.neighbours[kept]])), shape=(n, n)).tocsr()
     edges.sort_indices()
     popularity = np.full(n, crowd.log_popularity.min(initial=0.0), np.float32)
-    popularity[row[stays]] = crowd.log_popularity[stays]
+    popularity[row[row >= 0]] = crowd.log_popularity[row >= 0]
     return Crowd(edges.indptr.astype(np.int64), edges.indices.astype(np.int32), edges.data, popularity)
 
 
-def _matrix(
-    first: NDArray[np.int64], columns: NDArray[np.int32], values: NDArray[np.floating], shape: tuple[int, int]
-) -> csr_array:
-    return csr_array((values, columns, first), shape)
-
-
-def _moved(matrix: csr_array, row: NDArray[np.int64], stays: NDArray[np.int64], n: int) -> csr_array:
-    """Rows of a matrix at new places, [n, columns]; rows that have none are empty."""
-    source = np.full(n, -1, np.int64)
-    source[row[stays]] = stays
-    taken = matrix[np.maximum(source, 0)]
-    sizes = np.where(source >= 0, np.diff(taken.indptr), 0)
-    kept = np.repeat(source >= 0, np.diff(taken.indptr))
-    out = csr_array(
-        (taken.data[kept], taken.indices[kept], np.concatenate(([0], np.cumsum(sizes)))), (n, matrix.shape[1])
-    )
-    out.sort_indices()
-    return out
-
-
-def _reordered_crowd(crowd: Crowd, row: NDArray[np.int64], catalogue_row: NDArray[np.int64]) -> Crowd:
-    n = len(crowd)
-    edges = csr_array((crowd.weights, row[crowd.neighbours], crowd.first), (n, n))[catalogue_row]
-    edges.sort_indices()
-    return Crowd(
-        edges.indptr.astype(np.int64),
-        edges.indices.astype(np.int32),
-        edges.data.astype(np.float32),
-        crowd.log_popularity[catalogue_row],
-    )
-
-
-def _reordered_words(words: Words, catalogue_row: NDArray[np.int64]) -> Words:
-    shape = len(words), len(words.idf)
-    terms = csr_array((np.ones(len(words.terms)), words.terms, words.first), shape)[catalogue_row]
-    terms.sort_indices()
-    return Words.build(np.diff(terms.indptr), terms.indices, words.idf)
+def _placed_words(words: Words, row: NDArray[np.int64], n: int) -> Words:
+    """Move items to new rows, as `_placed_crowd` does; rows left free have no words."""
+    item = row[np.repeat(np.arange(len(row)), np.diff(words.first))]
+    order = np.argsort(item, kind="stable")  # the words of an item stay in their order
+    order = order[item[order] >= 0]
+    return Words.build(np.bincount(item[order], minlength=n), words.terms[order], words.idf)
