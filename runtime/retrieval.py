@@ -140,7 +140,7 @@ class Retrieval:
         limit = needed if self.cold is None else None  # cold items may resemble anything that the model finds
         bias = control.bias
         if self.experts is not None:
-            bias = self.experts.bias(control, self.catalogues.whole.table_rows_of(history))
+            bias = self.experts.bias(control, self.catalogues.whole.table_rows_of(history), query.exclude_seen)
         leaves, scores = search(catalogue, exclude, max(beam, needed), limit, bias)
         # Excluded items can fill a narrow beam. Every prefix in a beam leads to a leaf of its own, so that a beam as
         # wide as the needed and the excluded together has enough left.

@@ -152,7 +152,7 @@ class Bundle:
         :raises BundleError: if a file is malformed, or not of a catalogue of `n_items`.
         """
         fusion = self.manifest.fusion
-        if fusion is None or not (fusion.crowd or fusion.words):
+        if fusion is None or not fusion.active:
             return None
         crowd = Crowd.load(self.file(GRAPH_FILE), n_items) if fusion.crowd else None
         words = Words.load(self.file(WORDS_FILE), n_items) if fusion.words else None

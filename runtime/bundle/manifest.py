@@ -201,11 +201,13 @@ def _parse_files(fields: Fields) -> dict[str, FileEntry]:
 
 
 def _parse_fusion(fields: Fields) -> FusionWeights:
-    names = [field.name for field in dataclasses.fields(FusionWeights)]
-    for name in names:
-        if name not in fields.data:
+    given = {}
+    for name in (field.name for field in dataclasses.fields(FusionWeights)):
+        if name in fields.data:
+            given[name] = fields.data[name]
+        elif name != "seen":  # older manifests do not have it
             fields.refuse(name, "a number")
-    weights = FusionWeights(**{name: fields.data[name] for name in names})
+    weights = FusionWeights(**given)
     if wrong := weights.fault():
         raise BundleError(f"{MANIFEST_FILE}: in fusion, {wrong}; {REMEDY}")
     return weights

@@ -3,6 +3,9 @@
     P_crowd(i) = (1 − popular) · reached_i / Σ reached + popular · popularity_i
     words(i)   = Σ over the last items, newest first, of recency^age · cos(words of that item, words of i)
 
+Where items of the history may come back, each of them gains `seen` once. Where they may not, they gain nothing, so that
+no prefix rises for an item that is left out.
+
 A log-linear mixture, as in a product of experts (Hinton 2002); that an assistant without text steers the decoding is
 D3 (Bao et al. 2024, section 4). The sum is exact inside the beam search, as every bias is (`runtime.control`): a node
 holds the largest gain of the leaves under it. Nearly all items are reached by no expert and keep a fixed floor, b ·
@@ -70,15 +73,16 @@ class Experts:
         parents[1:] = np.repeat(np.arange(trie.n_internal, dtype=np.int32), np.diff(trie.first_child))
         return Floor(leaves, node_bias(trie, leaves), parents)
 
-    def bias(self, control: Control, history: NDArray[np.int32]) -> NDArray[np.float32]:
+    def bias(self, control: Control, history: NDArray[np.int32], exclude_seen: bool = False) -> NDArray[np.float32]:
         """Gain of every node of a control's catalogue after a history, the control's own bias included.
 
         :param history: table rows of the whole history, oldest first.
+        :param exclude_seen: the history's items are left out of the list.
         :return: float32 [n_nodes], 0 at the root.
         """
         catalogue = control.catalogue
         floor = self._floor_of(catalogue if control.bias is None else control)
-        return self.node_bias(catalogue, floor, history)
+        return self.node_bias(catalogue, floor, history, exclude_seen)
 
     def _prepare(self, of: ItemTrie | Control) -> Floor:
         """Prepare a catalogue, or a control with a bias. Both are known by identity."""
@@ -110,21 +114,42 @@ class Experts:
         out[np.searchsorted(both, others)] += np.float32(w.words) * cosines
         return both, out
 
-    def node_bias(self, trie: ItemTrie, floor: Floor, history: NDArray[np.int32]) -> NDArray[np.float32]:
+    def node_bias(
+        self, trie: ItemTrie, floor: Floor, history: NDArray[np.int32], exclude_seen: bool = False
+    ) -> NDArray[np.float32]:
         """Gain of every node after a history, float32 [n_nodes], 0 at the root.
+
+        A leaf has its own gain, a node at least the largest below it and at least its floor.
 
         :param floor: of this catalogue, from `floor`.
         :param history: table rows, oldest first.
+        :param exclude_seen: the history's items are left out of the list; they keep their floor.
         """
-        items, gains = self.gains(history)
+        items, gains = self._lifted(history, exclude_seen)
         leaves = trie.leaves_of(items)
         here = leaves >= 0
         leaves = leaves[here]
         nodes: NDArray[np.float32] = floor.nodes.copy()
         values = floor.leaves[leaves] + gains[here]
         at = leaves + np.int32(trie.n_internal)
+        nodes[at] = values
+        at = floor.parents[at]
         while len(at) and at.any():
             np.maximum.at(nodes, at, values)
             at = floor.parents[at]
         nodes[0] = 0.0
         return nodes
+
+    def _lifted(self, history: NDArray[np.int32], exclude_seen: bool) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Return `gains` less the history's items or, where they may come back, with `seen` added to theirs."""
+        items, gains = self.gains(history)
+        if exclude_seen:
+            others = ~np.isin(items, history)
+            return items[others], gains[others]
+        if not self.weights.seen or len(history) == 0:
+            return items, gains
+        both = np.union1d(items, history).astype(np.int32)
+        out = np.zeros(len(both), np.float32)
+        out[np.searchsorted(both, items)] = gains
+        out[np.searchsorted(both, history)] += np.float32(self.weights.seen)  # once, also for an item that repeats
+        return both, out

@@ -15,7 +15,8 @@ class FusionWeights:
 
     crowd: b, words: a, both from 0 to MAX_WEIGHT; 0 leaves the expert out. popular: share of the crowd's probability
     that goes by popularity alone, in (0, 1). crowd_recency, words_recency: weight of an item of the history relative to
-    the one after it, in (0, 1]. words_items: number of newest items whose words count, 1 to MAX_WORDS_ITEMS.
+    the one after it, in (0, 1]. words_items: number of newest items whose words count, 1 to MAX_WORDS_ITEMS. seen: from
+    -MAX_WEIGHT to MAX_WEIGHT, added to the score of every item of the whole history where these may come back.
     """
 
     crowd: float = 0.0
@@ -24,6 +25,12 @@ class FusionWeights:
     crowd_recency: float = 0.5
     words_recency: float = 0.5
     words_items: int = 3
+    seen: float = 0.0
+
+    @property
+    def active(self) -> bool:
+        """Whether they change any score."""
+        return bool(self.crowd or self.words or self.seen)
 
     def fault(self) -> str:
         """Say what is wrong with the numbers; empty: nothing."""
@@ -32,6 +39,8 @@ class FusionWeights:
                 return f"{name} is not a number"
         if not (0 <= self.crowd <= MAX_WEIGHT and 0 <= self.words <= MAX_WEIGHT):
             return f"crowd or words is not from 0 to {MAX_WEIGHT:.0f}"
+        if not abs(self.seen) <= MAX_WEIGHT:
+            return f"seen is not from -{MAX_WEIGHT:.0f} to {MAX_WEIGHT:.0f}"
         if not 0 < self.popular < 1:
             return "popular is not between 0 and 1"
         if not (0 < self.crowd_recency <= 1 and 0 < self.words_recency <= 1):

@@ -143,14 +143,62 @@ def test_a_bundle_whose_expert_is_missing_is_refused(tmp_path, bundle):
         open_bundle(tmp_path / "b")
 
 
+def with_fusion(bundle, folder, change, without=()):
+    """A copy of a bundle whose manifest has other weights."""
+    shutil.copytree(bundle, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["fusion"].update(change)
+    for name in without:
+        del manifest["fusion"][name]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.mark.parametrize("engine", DEVICE_ENGINES)
+@pytest.mark.parametrize("change", [{"seen": -4.0}, {"seen": 2.5}, {"seen": -4.0, "crowd": 0.0, "words": 0.0}])
+def test_items_of_the_history_gain_seen_where_they_may_come_back(tmp_path, bundle, engine, change):
+    """8 items, of which the model reads 6; `seen` counts for all of them."""
+    history = [5, 1, 9, 30, 5, 2, 7, 8, 11]
+    ids = [IDS[i] for i in history]
+    with (
+        Recommender.load(with_fusion(bundle, tmp_path / "0", {**change, "seen": 0.0}), engine=engine) as without,
+        Recommender.load(with_fusion(bundle, tmp_path / "b", change), engine=engine) as recommender,
+    ):
+        expected = {item.item_id: item.score for item in without.recommend(ids, k=N, exclude_seen=False)}
+        for item_id in set(ids):
+            expected[item_id] += change["seen"]
+        for found in (
+            recommender.recommend(ids, k=N, exclude_seen=False),
+            recommender.session(ids).recommend(k=N, exclude_seen=False),
+        ):
+            assert len(found) == N
+            np.testing.assert_allclose([i.score for i in found], [expected[i.item_id] for i in found], atol=1e-4)
+            assert [i.score for i in found] == sorted((i.score for i in found), reverse=True)
+        excluded = recommender.recommend(ids, k=N)
+        assert [i.item_id for i in excluded] == [i.item_id for i in without.recommend(ids, k=N)]
+
+
+def test_a_manifest_from_before_seen_opens_without_it(tmp_path, bundle):
+    fusion = open_bundle(with_fusion(bundle, tmp_path / "b", {}, without=("seen",))).manifest.fusion
+    assert fusion.seen == 0.0
+
+
 @pytest.mark.parametrize(
-    "change", [{"crowd": -1}, {"popular": 0}, {"words_recency": 2}, {"words_items": 0.5}, {"words": "x"}]
+    "change",
+    [
+        {"crowd": -1},
+        {"popular": 0},
+        {"words_recency": 2},
+        {"words_items": 0.5},
+        {"words": "x"},
+        {"seen": 1001},
+        {"seen": -1001},
+        {"seen": None},
+        {"seen": True},
+    ],
 )
 def test_weights_out_of_range_are_refused(tmp_path, bundle, change):
-    shutil.copytree(bundle, tmp_path / "b")
-    manifest = json.loads((tmp_path / "b/manifest.json").read_text())
-    manifest["fusion"].update(change)
-    (tmp_path / "b/manifest.json").write_text(json.dumps(manifest))
+    with_fusion(bundle, tmp_path / "b", change)
     with pytest.raises(BundleError, match="fusion"):
         open_bundle(tmp_path / "b")
-    assert GRAPH_FILE in manifest["files"]
+    assert GRAPH_FILE in open_bundle(bundle).manifest.files

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from experts import crowd_of, random_crowd, random_words
 from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.control import node_bias
 from pocketrec.runtime.experts.fusion import Experts
 from pocketrec.runtime.experts.weights import FusionWeights
 from tiny import CODES, random_rows
@@ -77,3 +78,46 @@ def test_without_edges_popularity_alone_decides():
     leaves = nodes[trie.n_internal :]
     assert trie.table_rows[np.argmax(leaves)] == N - 1
     assert math.isclose(float(leaves.max()), math.log(0.1 * N / (N * (N + 1) / 2)), rel_tol=1e-4)
+
+
+def brute_gains(experts, history):
+    """Gain of every item without `seen`, float64 [n]."""
+    out = experts.floor(whole_trie()).leaves.astype(np.float64)
+    items, gains = experts.gains(history)
+    out[items] += gains
+    return out
+
+
+@given(
+    st.integers(0, 100),
+    st.lists(st.integers(0, N - 1), max_size=12),
+    st.sampled_from([-1000.0, -2.0, 0.0, 1.5]),
+    st.sampled_from([(0.7, 3.0), (0.0, 0.0), (0.0, 2.0)]),
+)
+def test_an_item_of_the_history_that_may_come_back_gains_seen_once(seed, history, seen, both):
+    crowd, words, trie = random_crowd(N, seed), random_words(N, seed), whole_trie()
+    experts = Experts(crowd, words, FusionWeights(crowd=both[0], words=both[1], seen=seen), N)
+    history = np.array(history, np.int32)
+    expected = brute_gains(experts, history)
+    expected[np.unique(history)] += seen
+    floor = experts.floor(trie)
+    nodes = experts.node_bias(trie, floor, history)
+    np.testing.assert_allclose(nodes[trie.n_internal :], expected[trie.table_rows], atol=1e-4)
+    for node in range(1, trie.n_internal):
+        below = nodes[trie.first_child[node] : trie.first_child[node + 1]].max()
+        assert nodes[node] >= below
+        assert nodes[node] == max(below, floor.nodes[node])
+
+
+@given(st.integers(0, 100), st.lists(st.integers(0, N - 1), max_size=12), st.sampled_from([-1.0, 0.0, 50.0]))
+def test_items_that_are_left_out_lift_no_prefix(seed, history, seen):
+    crowd, words, trie = random_crowd(N, seed), random_words(N, seed), whole_trie()
+    experts = Experts(crowd, words, FusionWeights(crowd=0.7, words=3.0, seen=seen), N)
+    history = np.array(history, np.int32)
+    floor = experts.floor(trie)
+    nodes = experts.node_bias(trie, floor, history, exclude_seen=True)
+    leaves = floor.leaves.copy()
+    expected = brute_gains(experts, history)[trie.table_rows]
+    others = ~np.isin(trie.table_rows, history)
+    leaves[others] = expected[others]
+    np.testing.assert_allclose(nodes, node_bias(trie, leaves), atol=1e-4)
