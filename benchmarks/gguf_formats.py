@@ -72,8 +72,7 @@ def measured(
         ranker.on_call = advance
         for convention, exclude in CONVENTIONS.items():
             lists[convention] = ranked_lists(
-                ranker, cases, n_items=len(item_ids), max_history=recommender.manifest.model.max_history,
-                exclude_seen=exclude, list_length=SHOWN, batch_size=1024, progress=SILENT,
+                ranker, cases, n_items=len(item_ids), exclude_seen=exclude, list_length=SHOWN, progress=SILENT,
             )  # fmt: skip
             found = metrics_from_ranks(ranks_of(lists[convention], cases.targets)).to_dict()
             row[convention] = {m: found[m] for m in ("recall@10", "ndcg@10")}

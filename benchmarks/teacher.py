@@ -110,7 +110,7 @@ class Bench:
             "best_epoch": state.best_epoch,
             "validations": state.validations,
         }
-        out |= measure(model, self.split, self.n_items, self.history, self.users)
+        out |= measure(model, self.split, self.n_items, self.users)
         out["seconds"] = round(time.monotonic() - begun, 1)
         shutil.rmtree(folder)
         return out
@@ -127,14 +127,12 @@ class Bench:
         return np.load(path)
 
 
-def measure(model: Teacher, split: Split, n_items: int, history: int, users: int) -> dict[str, Any]:
+def measure(model: Teacher, split: Split, n_items: int, users: int) -> dict[str, Any]:
     """Measure a teacher on test cases, by both conventions."""
     ranker, cases = TeacherRanker(model), sample(split.test, users)
     out = {}
     for convention, exclude in CONVENTIONS.items():
-        found = evaluate(
-            ranker, cases, n_items=n_items, item_counts=None, max_history=history, exclude_seen=exclude
-        ).to_dict()
+        found = evaluate(ranker, cases, n_items=n_items, item_counts=None, exclude_seen=exclude).to_dict()
         out[convention] = {name: found[name] for name in ("recall@10", "ndcg@10")}
     return out
 

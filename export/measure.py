@@ -43,7 +43,10 @@ class BundleRanker:
         self.on_call: Callable[[], None] = lambda: None
 
     def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the best k rows after each history, int32 [n, k], -1: no item left; records the time of each call."""
+        """Return the best k rows after each whole history, int32 [n, k], -1: no item left; records each call's time.
+
+        The runtime cuts a history to what the model reads, and excludes all of it.
+        """
         out = np.full((len(histories), k), -1, np.int32)
         for row, history in enumerate(histories):
             known = self._to_bundle[history]
@@ -61,7 +64,6 @@ def evaluate_bundle(
     item_ids: Sequence[str],
     questions: EvalSet,
     *,
-    max_history: int = 20,
     beam: int | None = None,
     exclude_seen: bool = False,
     item_counts: NDArray[np.int64] | None = None,
@@ -79,10 +81,7 @@ def evaluate_bundle(
     ranker.milliseconds.clear()
     with progress.track(label, len(questions)) as advance:
         ranker.on_call = advance
-        metrics = evaluate(
-            ranker, questions, n_items=len(item_ids), item_counts=item_counts, max_history=max_history,
-            exclude_seen=exclude_seen,
-        )  # fmt: skip
+        metrics = evaluate(ranker, questions, n_items=len(item_ids), item_counts=item_counts, exclude_seen=exclude_seen)
     p50, p95 = np.percentile(ranker.milliseconds, [50, 95])
     return {**metrics.to_dict(), "p50_ms": round(float(p50), 4), "p95_ms": round(float(p95), 4)}
 
@@ -115,8 +114,8 @@ def measure_bundle(
         for convention, exclude_seen in CONVENTIONS.items():
             label = f"measuring the bundle, {convention}"
             measured = evaluate_bundle(
-                recommender, item_ids, questions, max_history=evaluation.max_history,
-                exclude_seen=exclude_seen, item_counts=counts, progress=progress, label=label,
+                recommender, item_ids, questions, exclude_seen=exclude_seen, item_counts=counts, progress=progress,
+                label=label,
             )  # fmt: skip
             out[convention] = {k: v for k, v in measured.items() if not k.endswith("_ms")}
     return out
@@ -129,7 +128,6 @@ def evaluate_log(
     data: DataConfig,
     *,
     split: str = "test",
-    max_history: int = 20,
     beam: int | None = None,
     exclude_seen: bool = False,
     progress: Progress = SILENT,
@@ -152,7 +150,7 @@ def evaluate_log(
     rest = [i for i in table.ids(recommender.trie.table_rows) if i not in known]
     item_ids = logged + rest
     measured = evaluate_bundle(
-        recommender, item_ids, questions, max_history=max_history, beam=beam, exclude_seen=exclude_seen,
+        recommender, item_ids, questions, beam=beam, exclude_seen=exclude_seen,
         item_counts=item_counts(parts.train, len(item_ids)), progress=progress,
     )  # fmt: skip
     return {

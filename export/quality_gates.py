@@ -144,7 +144,6 @@ def _measure(
     with progress.track(f"measuring {name}", len(questions)) as advance:
         ranker.on_call = advance
         lists = ranked_lists(
-            ranker, questions, n_items=len(item_ids), max_history=recommender.manifest.model.max_history,
-            exclude_seen=False, list_length=LIST_LENGTH, batch_size=1024, progress=SILENT,
+            ranker, questions, n_items=len(item_ids), exclude_seen=False, list_length=LIST_LENGTH, progress=SILENT,
         )  # fmt: skip
     return lists, float(np.median(ranker.milliseconds))

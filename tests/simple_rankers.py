@@ -21,12 +21,15 @@ class ByLastItem:
 
 
 class SumOfHistory:
-    """Recommends from (sum of what it was shown) upwards, without the items it was shown if these are excluded."""
+    """Recommends from (sum of the newest items) upwards; seen items may be excluded, of the whole history."""
+
+    def __init__(self, max_history=20):
+        self.max_history = max_history
 
     def rank(self, histories, k, exclude_seen):
         out = np.full((len(histories), k), EMPTY, np.int32)
         for row, history in enumerate(histories):
-            items = [(int(history.sum()) + step) % N_ITEMS for step in range(N_ITEMS)]
+            items = [(int(history[-self.max_history :].sum()) + step) % N_ITEMS for step in range(N_ITEMS)]
             items = [i for i in items if not (exclude_seen and i in history)][:k]
             out[row, : len(items)] = items
         return out

@@ -1,8 +1,7 @@
 """Rankings of a committee and of its members in one pass: every member scores a history once.
 
 The forward pass of a language model is expensive, and an evaluation needs four rankings: of the committee and of the
-model alone, with seen items kept and excluded. All four come from the same scores; seen items are excluded from a list
-by removing them.
+model alone, with seen items kept and excluded. All four come from the same scores.
 """
 
 from __future__ import annotations
@@ -15,27 +14,30 @@ from numpy.typing import NDArray
 
 from pocketrec.distill.committee.committee import Committee
 from pocketrec.distill.data.splits import Sequences
-from pocketrec.distill.evaluation.ranking import EMPTY
-from pocketrec.distill.models.item_model import BATCH, history_batch
+from pocketrec.distill.models.item_model import BATCH, best_items, history_batch
 
 COMMITTEE = "committee"
 
 
 class SharedLists:
-    """Long lists of the committee and of some members, cached by block of histories."""
+    """Lists of the committee and of some members by both conventions, cached by block of histories."""
 
     def __init__(self, committee: Committee, members: Sequence[str], max_history: int, list_length: int = 20) -> None:
         """Prepare; nothing is scored yet.
 
         :param members: members that get lists of their own.
+        :param max_history: newest items of a history that the members read.
         :param list_length: length of the longest list that `SharedRanker.rank` will return.
         """
         self.committee, self.members, self.max_history = committee, tuple(members), max_history
-        self.depth = list_length + max_history
-        self._kept: dict[bytes, dict[str, NDArray[np.int32]]] = {}
+        self.list_length = list_length
+        self._kept: dict[bytes, dict[tuple[str, bool], NDArray[np.int32]]] = {}
 
-    def of(self, histories: Sequences) -> dict[str, NDArray[np.int32]]:
-        """Return the lists of the committee and of each member, seen items kept, int32 [n, depth] by name."""
+    def of(self, histories: Sequences) -> dict[tuple[str, bool], NDArray[np.int32]]:
+        """Return the lists of the committee and of each member, int32 [n, list_length], by name and `exclude_seen`.
+
+        :param histories: whole histories; none of their items is in a list that excludes seen ones.
+        """
         key = histories.events().tobytes() + histories.lengths.tobytes()
         if key not in self._kept:
             blocks = [self._rank(histories.take(slice(i, i + BATCH))) for i in range(0, len(histories), BATCH)]
@@ -43,15 +45,15 @@ class SharedLists:
         return self._kept[key]
 
     @torch.inference_mode()
-    def _rank(self, histories: Sequences) -> dict[str, NDArray[np.int32]]:
+    def _rank(self, histories: Sequences) -> dict[tuple[str, bool], NDArray[np.int32]]:
         batch = history_batch(histories, self.max_history)
         each = self.committee.member_scores(batch)
         scores = {COMMITTEE: self.committee.combine(each, batch), **{name: each[name] for name in self.members}}
-        out = {}
-        for name, score in scores.items():
-            found = score.topk(min(self.depth, score.shape[1]), 1).indices.int().numpy()
-            out[name] = np.pad(found, ((0, 0), (0, self.depth - found.shape[1])), constant_values=EMPTY)
-        return out
+        return {
+            (name, exclude_seen): best_items(score, self.list_length, histories if exclude_seen else None)
+            for name, score in scores.items()
+            for exclude_seen in (False, True)
+        }
 
 
 class SharedRanker:
@@ -66,9 +68,4 @@ class SharedRanker:
 
         :param k: at most the `list_length` of the shared lists.
         """
-        lists = self.shared.of(histories)[self.name]
-        if exclude_seen:
-            seen = (lists[:, :, None] == histories.padded()[:, None]).any(2)
-            order = np.argsort(seen, axis=1, kind="stable")
-            lists = np.take_along_axis(np.where(seen, EMPTY, lists), order, 1)
-        return lists[:, :k]
+        return self.shared.of(histories)[self.name, exclude_seen][:, :k]

@@ -33,11 +33,13 @@ class ItemGraph:
     edges: CSR float64 [n_items, n_items]; edges[i, j] ≥ 0 is the weight of j as a successor of i.
     recency: weight of an item of the history relative to the next newer one, in (0, 1].
     fallback: float32 [n_items], negative scores of the items that no edge reaches.
+    max_history: newest items of a history whose edges count.
     """
 
     edges: csr_array
     recency: float
     fallback: NDArray[np.float32]
+    max_history: int = 20
 
     def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
         """Return the best k rows for each history, int32 [n, k]; see `Ranker`."""
@@ -46,7 +48,7 @@ class ItemGraph:
         step = max(1, CELLS // max(n_items, 1))
         for start in range(0, len(histories), step):
             chunk = histories.take(slice(start, start + step))
-            reached = _history_weights(chunk, n_items, self.recency) @ self.edges  # [n, n_items]
+            reached = _history_weights(chunk.last(self.max_history), n_items, self.recency) @ self.edges  # [n, n_items]
             scores = np.tile(self.fallback, (len(chunk), 1))
             scores[np.repeat(np.arange(len(chunk)), np.diff(reached.indptr)), reached.indices] = reached.data
             if exclude_seen:

@@ -1,14 +1,15 @@
 """The one evaluation protocol: every model, baseline and exported bundle is measured by these functions.
 
 On the path of the data: after anything that can rank, before the run report. Promises: full ranking over all items;
-histories are cut as the device cuts them; lists are checked before they are measured (`distill.evaluation.ranking`).
-Results are reported by two conventions: items of the history may be recommended again ("seen kept"), or not ("seen
-excluded").
+a model reads the newest items of a history, as on the device, and exclusion covers the whole history; lists are checked
+before they are measured (`distill.evaluation.ranking`). Results are reported by two conventions: items of the history
+may be recommended again ("seen kept"), or not ("seen excluded").
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,6 @@ def evaluate(
     *,
     n_items: int,
     item_counts: NDArray[np.integer[Any]] | None,
-    max_history: int = 20,
     exclude_seen: bool = False,
     list_length: int = 20,
     batch_size: int = 1024,
@@ -43,9 +43,9 @@ def evaluate(
 ) -> Metrics:
     """Rank for all cases and measure the lists.
 
-    The ranker sees the newest `max_history` items, as on the device, and `exclude_seen` excludes these. A target among
-    them cannot be recommended then and counts as a miss. MRR is of the list of `list_length` items: a target outside it
-    counts 0.
+    The ranker gets whole histories and reads as much of them as on the device. With `exclude_seen`, no item of the
+    whole history is recommended; a target among them counts as a miss. MRR is of the list of `list_length` items: a
+    target outside it counts 0.
 
     :param n_items: size of the catalogue; every item is ranked.
     :param item_counts: training events of each item, [n_items], for the popularity percentile; None: not measured.
@@ -56,7 +56,7 @@ def evaluate(
     if item_counts is not None and len(item_counts) != n_items:
         raise DataError(f"item_counts has {len(item_counts)} entries for {n_items} items; give one per item")
     lists = ranked_lists(
-        ranker, cases, n_items=n_items, max_history=max_history, exclude_seen=exclude_seen,
+        ranker, cases, n_items=n_items, exclude_seen=exclude_seen,
         list_length=list_length, batch_size=batch_size, progress=progress,
     )  # fmt: skip
     shown = lists[:, :SHOWN]
@@ -75,7 +75,6 @@ def hits(
     cases: EvalSet,
     *,
     n_items: int,
-    max_history: int = 20,
     exclude_seen: bool = False,
     list_length: int = 20,
     batch_size: int = 1024,
@@ -86,7 +85,7 @@ def hits(
     `paired_difference` compares two systems by their ranks on the same cases. Arguments and errors as in `evaluate`.
     """
     lists = ranked_lists(
-        ranker, cases, n_items=n_items, max_history=max_history, exclude_seen=exclude_seen,
+        ranker, cases, n_items=n_items, exclude_seen=exclude_seen,
         list_length=list_length, batch_size=batch_size, progress=progress,
     )  # fmt: skip
     return ranks_of(lists, cases.targets)
@@ -107,10 +106,7 @@ def measure(
         for name, ranker in rankers.items():
             metrics[name] = {}
             for convention, exclude_seen in CONVENTIONS.items():
-                measured = evaluate(
-                    ranker, cases, n_items=n_items, item_counts=counts,
-                    max_history=evaluation.max_history, exclude_seen=exclude_seen,
-                )  # fmt: skip
+                measured = evaluate(ranker, cases, n_items=n_items, item_counts=counts, exclude_seen=exclude_seen)
                 metrics[name][convention] = measured.to_dict()
                 advance(1, name)
     return metrics
@@ -130,26 +126,24 @@ def measure_baselines(
     """
     rankers: dict[str, Ranker] = {
         "popularity": Popularity.fit(split.train, n_items),
-        "co-occurrence": CoOccurrence.fit(split.train, n_items),
-        "transition graph": TransitionGraph.fit(split.train, n_items),
+        "co-occurrence": replace(CoOccurrence.fit(split.train, n_items), max_history=evaluation.max_history),
+        "transition graph": replace(TransitionGraph.fit(split.train, n_items), max_history=evaluation.max_history),
     }
     if sasrec is not None:
         rankers["SASRec-CE"] = SasrecRanker(sasrec)
     return measure(rankers, split, n_items, evaluation, progress)
 
 
-def validation_scores(ranker: Ranker, cases: EvalSet, n_items: int, max_history: int) -> dict[str, float]:
+def validation_scores(ranker: Ranker, cases: EvalSet, n_items: int) -> dict[str, float]:
     """Return recall@10 and ndcg@10 on validation cases, seen items kept."""
-    measured: Mapping[str, float] = evaluate(
-        ranker, cases, n_items=n_items, item_counts=None, max_history=max_history
-    ).to_dict()
+    measured: Mapping[str, float] = evaluate(ranker, cases, n_items=n_items, item_counts=None).to_dict()
     return {name: measured[name] for name in ("recall@10", "ndcg@10")}
 
 
 def student_scores(student: Student, split: Split, ids: SemanticIds, settings: TrainConfig) -> dict[str, float]:
     """Return a student's `validation_scores` on the sample of validation cases that the settings name."""
     cases = sample(split.valid, settings.validate_users, settings.seed)
-    return validation_scores(StudentRanker(student, ids.rows), cases, len(ids.rows), student.config.max_history)
+    return validation_scores(StudentRanker(student, ids.rows), cases, len(ids.rows))
 
 
 def sample(cases: EvalSet, users: int, seed: int = 0) -> EvalSet:

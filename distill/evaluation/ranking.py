@@ -1,8 +1,8 @@
 """What a ranker must return, and the check that it did before its lists are measured.
 
 On the path of the data: between anything that recommends (a trained model, a baseline, a bundle opened by the
-runtime) and the metrics. Histories are cut as the device cuts them; a malformed list raises `RankingError`, so that no
-metric is computed from one.
+runtime) and the metrics. A ranker gets whole histories, as `Recommender.recommend` does on the device; a malformed list
+raises `RankingError`, so that no metric is computed from one.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ class Ranker(Protocol):
     def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
         """Return the best `k` items for each history.
 
-        :param histories: catalogue rows, oldest first; a history may be empty.
+        :param histories: whole histories, catalogue rows, oldest first; a history may be empty. A model reads as many
+            of the newest items as on the device.
         :param k: length of the lists.
-        :param exclude_seen: leave out every item of the history.
+        :param exclude_seen: leave out every item of the whole history, also items that the model does not read.
         :returns: int32 [n, k], catalogue rows, best first, none twice; EMPTY (-1) after the last item, INVALID (-2) for
             a semantic ID that no item has.
         """
@@ -44,7 +45,6 @@ def ranked_lists(
     cases: EvalSet,
     *,
     n_items: int,
-    max_history: int,
     exclude_seen: bool,
     list_length: int,
     batch_size: int = 1024,
@@ -53,18 +53,16 @@ def ranked_lists(
     """Return the ranker's lists for the histories of all cases, checked, int32 [n, list_length].
 
     :param n_items: size of the catalogue.
-    :param max_history: the ranker sees the newest `max_history` items of each history.
-    :param exclude_seen: leave out the items that the ranker sees.
+    :param exclude_seen: leave out the items of the whole history.
     :param batch_size: histories per call of the ranker.
     :raises DataError: if there are no cases, or a target is not a row of the catalogue.
-    :raises ConfigError: if `list_length` is shorter than the longest cutoff of the metrics, or `max_history` or
-        `batch_size` is below 1.
+    :raises ConfigError: if `list_length` is shorter than the longest cutoff of the metrics, or `batch_size` is below 1.
     :raises RankingError: if a list breaks the contract of `Ranker`.
     """
     if list_length < max(CUTOFFS):
         raise ConfigError(f"list_length is {list_length}; the cutoffs need at least {max(CUTOFFS)}")
-    if max_history < 1 or batch_size < 1:
-        raise ConfigError(f"max_history ({max_history}) and batch_size ({batch_size}) must be at least 1")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; it must be at least 1")
     if len(cases) == 0:
         raise DataError("there are no evaluation cases; check the split")
     low, high = cases.targets.min(), cases.targets.max()
@@ -73,11 +71,10 @@ def ranked_lists(
             f"targets are catalogue rows {low} to {high}, but this catalogue has rows 0 to {n_items - 1}; "
             "use the catalogue that the split was made with"
         )
-    histories = cases.histories.last(max_history)
     lists = np.empty((len(cases), list_length), np.int32)
     with progress.track("evaluating", len(cases)) as advance:
         for start in range(0, len(cases), batch_size):
-            batch = histories.take(slice(start, start + batch_size))
+            batch = cases.histories.take(slice(start, start + batch_size))
             found = ranker.rank(batch, list_length, exclude_seen)
             _check_lists(found, (len(batch), list_length), n_items, type(ranker).__name__)
             if exclude_seen:

@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 from pocketrec.distill.data.splits import Sequences
-from pocketrec.distill.evaluation.ranking import INVALID
+from pocketrec.distill.evaluation.ranking import EMPTY, INVALID
 from pocketrec.distill.models.student import Student
 from pocketrec.runtime.catalogue.beam import LevelScorer, beam_search
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.engines.numpy_search import NumpySearch
+
+AGAIN = 32  # histories that are searched again at once, by a wide beam
 
 
 class TorchEngine(NumpySearch):
@@ -72,18 +74,34 @@ class StudentRanker:
         self._leaf[self._catalogue_row] = np.arange(len(sids), dtype=np.int32)
 
     def rank(self, histories: Sequences, k: int, exclude_seen: bool) -> NDArray[np.int32]:
-        """Return the best k rows for each history, int32 [n, k], EMPTY (-1) where no item is left."""
+        """Return the best k rows for each whole history, int32 [n, k], EMPTY (-1) where no item is left.
+
+        As in the runtime, excluded items can fill a narrow beam; such histories are searched again with a beam as wide
+        as the list and the excluded items together.
+        """
         cut = histories.last(self.engine.student.config.max_history)
-        padded = cut.padded()  # [B, N]
-        hidden = self.engine.encode(self.sids[np.maximum(padded, 0)], cut.lengths)
-        exclude = None
-        if exclude_seen:
-            seen = histories.padded()
-            exclude = np.where(seen >= 0, self._leaf[seen], -1).astype(np.int32)
-        found = beam_search(hidden, self.engine.score_level, self.trie, max(self.beam, k), exclude)
+        hidden = self.engine.encode(self.sids[np.maximum(cut.padded(), 0)], cut.lengths)
+        if not exclude_seen:
+            return self._search(hidden, k, max(self.beam, k), None)
+        ranked = self._search(hidden, k, max(self.beam, k), histories)
+        short = np.flatnonzero((ranked == EMPTY).any(1) & (max(self.beam, k) < k + histories.lengths))
+        short = short[np.argsort(histories.lengths[short], kind="stable")]  # searches of like widths together
+        for start in range(0, len(short), AGAIN):
+            rows = short[start : start + AGAIN]
+            again = histories.take(rows)
+            ranked[rows] = self._search(hidden[rows], k, min(k + int(again.lengths.max()), len(self.sids)), again)
+        return ranked
+
+    def _search(self, hidden: NDArray[np.float32], k: int, beam: int, exclude: Sequences | None) -> NDArray[np.int32]:
+        """Return the best k catalogue rows after hidden states, without the items of `exclude`, int32 [n, k]."""
+        leaves = None
+        if exclude is not None:
+            seen = exclude.padded()
+            leaves = np.where(seen >= 0, self._leaf[seen], -1).astype(np.int32)
+        found = beam_search(hidden, self.engine.score_level, self.trie, beam, leaves)
         rows = found.rows[:, :k]
-        ranked = np.where(rows >= 0, self._catalogue_row[rows], -1).astype(np.int32)
-        return np.pad(ranked, ((0, 0), (0, k - ranked.shape[1])), constant_values=-1)
+        ranked = np.where(rows >= 0, self._catalogue_row[rows], EMPTY).astype(np.int32)
+        return np.pad(ranked, ((0, 0), (0, k - ranked.shape[1])), constant_values=EMPTY)
 
 
 def rows_trie(sids: NDArray[np.integer], codes: int) -> ItemTrie:

@@ -57,11 +57,23 @@ class ItemRanker:
         found = []
         for first in range(0, len(histories), BATCH):
             chunk = histories.take(slice(first, first + BATCH))
-            scores = self.model.item_logits(history_batch(chunk, self.max_history)).clone()
-            if exclude_seen:
-                for row, history in enumerate(chunk):
-                    scores[row, torch.from_numpy(history.astype(np.int64))] = -torch.inf
-            best = scores.topk(min(k, scores.shape[1]), 1)
-            found.append(torch.where(torch.isfinite(best.values), best.indices, EMPTY).int().cpu().numpy())
-        ranked = np.concatenate(found) if found else np.empty((0, k), np.int32)
-        return np.pad(ranked, ((0, 0), (0, k - ranked.shape[1])), constant_values=EMPTY)
+            scores = self.model.item_logits(history_batch(chunk, self.max_history))
+            found.append(best_items(scores, k, chunk if exclude_seen else None))
+        return np.concatenate(found) if found else np.empty((0, k), np.int32)
+
+
+def best_items(scores: Tensor, k: int, exclude: Sequences | None) -> NDArray[np.int32]:
+    """Return the rows of each case's `k` best items, int32 [n, k], EMPTY (-1) where no item is left.
+
+    :param scores: float [n, n_items]; they are not changed.
+    :param exclude: n histories whose items may not be listed; None: every item may.
+    """
+    if exclude is not None:
+        case = torch.from_numpy(np.repeat(np.arange(len(exclude)), exclude.lengths))
+        scores = scores.clone()
+        scores[
+            case.to(scores.device), torch.from_numpy(exclude.events().astype(np.int64)).to(scores.device)
+        ] = -torch.inf
+    best = scores.topk(min(k, scores.shape[1]), 1)
+    ranked = torch.where(torch.isfinite(best.values), best.indices, EMPTY).int().cpu().numpy()
+    return np.pad(ranked, ((0, 0), (0, k - ranked.shape[1])), constant_values=EMPTY)

@@ -49,7 +49,7 @@ def train_sasrec(
 
     def validate(kept: nn.Module) -> dict[str, float]:
         assert isinstance(kept, Sasrec)
-        return validation_scores(SasrecRanker(kept), cases, n_items, max_history)
+        return validation_scores(SasrecRanker(kept), cases, n_items)
 
     batches = window_batches(split.train, max_history, settings)
     state = fit(model, batches, validate, settings, folder, progress, "training SASRec")

@@ -77,7 +77,7 @@ def train_teacher(
 
     def validate(kept: nn.Module) -> dict[str, float]:
         assert isinstance(kept, Teacher)
-        return validation_scores(TeacherRanker(kept), cases, n_items, max_history)
+        return validation_scores(TeacherRanker(kept), cases, n_items)
 
     with PartialState(cpu=settings.cpu).main_process_first():  # it selects, the others read its selection
         train = _selected(split.train, model, surrogate, config, folder, progress)

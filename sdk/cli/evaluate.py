@@ -30,7 +30,6 @@ def evaluate(
     bundle: Bundle,
     interactions: Interactions,
     split: Annotated[str, typer.Option(help="test or valid.")] = "test",
-    max_history: Annotated[int, typer.Option(min=1, help="Number of newest items of a history that are used.")] = 20,
     beam: BeamWidth = None,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Never recommend items of the history.")] = False,
     engine: Engine = None,
@@ -57,7 +56,7 @@ def evaluate(
         defaults = {"data": {**trained.get("data", {}), "images": None}}
         config = load_config(None, [*columns(user, item, timestamp, position), *(settings or ())], defaults)
         measured = evaluate_log(
-            recommender, bundle, interactions, config.data, split=split, max_history=max_history, beam=beam,
+            recommender, bundle, interactions, config.data, split=split, beam=beam,
             exclude_seen=exclude_seen, progress=progress(),
         )  # fmt: skip
     if as_json:

@@ -35,15 +35,14 @@ case_lists = st.lists(
 @given(case_lists, st.integers(1, 6), st.booleans(), st.integers(1, 7))
 def test_figures_equal_a_loop_over_the_definitions(pairs, max_history, exclude_seen, batch_size):
     got = evaluate(
-        SumOfHistory(), cases(*pairs), n_items=N_ITEMS, item_counts=None,
-        max_history=max_history, exclude_seen=exclude_seen, batch_size=batch_size,
+        SumOfHistory(max_history), cases(*pairs), n_items=N_ITEMS, item_counts=None, exclude_seen=exclude_seen,
+        batch_size=batch_size,
     )  # fmt: skip
     recall = ndcg = mrr = 0.0
     shown = set()
     for history, target in pairs:
-        seen = history[-max_history:]
-        items = [(sum(seen) + step) % N_ITEMS for step in range(N_ITEMS)]
-        items = [i for i in items if not (exclude_seen and i in seen)][:20]
+        items = [(sum(history[-max_history:]) + step) % N_ITEMS for step in range(N_ITEMS)]
+        items = [i for i in items if not (exclude_seen and i in history)][:20]
         shown.update(items[:10])
         if target in items:
             place = items.index(target) + 1
@@ -72,9 +71,10 @@ def test_a_seen_target_counts_as_a_miss_when_seen_items_are_excluded():
     assert hits(SumOfHistory(), some, n_items=N_ITEMS, exclude_seen=True).tolist() == [-1]
 
 
-def test_items_beyond_the_cut_history_may_be_recommended_again():
-    some = cases(([4, 3], 4))
-    assert hits(SumOfHistory(), some, n_items=N_ITEMS, exclude_seen=True, max_history=1).tolist() == [0]
+def test_an_item_that_the_model_no_longer_reads_is_not_recommended_again():
+    some = cases(([4, 3], 5), ([4, 3], 4))
+    assert hits(SumOfHistory(1), some, n_items=N_ITEMS, exclude_seen=False).tolist() == [2, 1]
+    assert hits(SumOfHistory(1), some, n_items=N_ITEMS, exclude_seen=True).tolist() == [0, -1]
 
 
 def test_popularity_is_the_mean_mid_rank_percentile_of_the_first_ten():
@@ -116,8 +116,8 @@ def test_cases_counts_and_settings_which_make_no_sense_are_refused():
         evaluate(SumOfHistory(), some, n_items=N_ITEMS, item_counts=np.ones(3, int))
     with pytest.raises(ConfigError, match="list_length is 9"):
         evaluate(SumOfHistory(), some, n_items=N_ITEMS, item_counts=None, list_length=9)
-    with pytest.raises(ConfigError, match="at least 1"):
-        evaluate(SumOfHistory(), some, n_items=N_ITEMS, item_counts=None, max_history=0)
+    with pytest.raises(ConfigError, match="batch_size is 0; it must be at least 1"):
+        evaluate(SumOfHistory(), some, n_items=N_ITEMS, item_counts=None, batch_size=0)
 
 
 def ring_split():
@@ -127,11 +127,11 @@ def ring_split():
 
 def test_systems_are_measured_by_both_conventions_on_the_test_cases():
     split = ring_split()
-    measured = measure({"sum": SumOfHistory()}, split, N_ITEMS, EvaluationConfig(max_history=3))
+    measured = measure({"sum": SumOfHistory()}, split, N_ITEMS, EvaluationConfig())
     for convention, exclude_seen in (("seen kept", False), ("seen excluded", True)):
         expected = evaluate(
             SumOfHistory(), split.test, n_items=N_ITEMS, item_counts=item_counts(split.train, N_ITEMS),
-            max_history=3, exclude_seen=exclude_seen,
+            exclude_seen=exclude_seen,
         )  # fmt: skip
         assert measured["sum"][convention] == expected.to_dict()
 
