@@ -29,6 +29,8 @@ class PairTable(nn.Module):
     """Embeddings of pairs of first codes."""
 
     row: Tensor
+    branch: Tensor
+    seconds: Tensor
 
     def __init__(self, dim: int, width: int, codes: int, sids: NDArray[np.integer], dropout: float) -> None:
         """Build a table for the pairs of a catalogue.
@@ -45,6 +47,9 @@ class PairTable(nn.Module):
         row = np.zeros((codes, codes), np.int64)
         row[pairs[:, 0], pairs[:, 1]] = np.arange(1, len(pairs) + 1)
         self.register_buffer("row", torch.from_numpy(row), persistent=False)  # [K, K]; 0: no item has the pair
+        branch, seconds = _branches(pairs, codes)
+        self.register_buffer("branch", torch.from_numpy(branch), persistent=False)  # [K, M]
+        self.register_buffer("seconds", torch.from_numpy(seconds), persistent=False)  # [K, M]
         self.table = nn.Embedding(len(pairs) + 1, width, padding_idx=0)  # row 0 stays zero
         self.into = nn.Linear(width, dim, bias=False)
         self.query = nn.Linear(dim, width, bias=False)
@@ -81,6 +86,28 @@ class PairTable(nn.Module):
     def logits(self, hidden: Tensor, first: Tensor) -> Tensor:
         """Return what pairs add to the logits of the second code: hidden [n, D], first codes [n, W] -> [n, W, K]."""
         weight: Tensor = self.table.weight  # not `get_parameter`: pruning replaces the parameter by a product
-        scores = F.pad(self.query(self.dropout(hidden)) @ weight[1:].T, (1, 0))  # [n, 1 + R]
+        query = self.query(self.dropout(hidden))
+        if first.shape[1] == 1 and self.branch.shape[1] * weight.shape[1] < len(weight):
+            return self._branch_logits(query, first[:, 0], weight)
+        scores = F.pad(query @ weight[1:].T, (1, 0))  # [n, 1 + R]
         rows = self.row[first]  # [n, W, K]
         return scores.gather(1, rows.flatten(1)).view(rows.shape)
+
+    def _branch_logits(self, query: Tensor, first: Tensor, weight: Tensor) -> Tensor:
+        """The same for one first code each, [n] -> [n, 1, K], from the rows of its own pairs alone: faster training."""
+        rows = F.embedding(self.branch[first], weight, padding_idx=0)  # [n, M, P]
+        scores = torch.bmm(rows, query[:, :, None])[..., 0]  # [n, M], 0 where a branch has no more pairs
+        out = scores.new_zeros(len(scores), self.row.shape[1])
+        return out.scatter_add(1, self.seconds[first], scores)[:, None]
+
+
+def _branches(pairs: NDArray[np.int64], codes: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return rows and second codes of the pairs of each first code, int64 [K, M]; row 0 and code 0 fill up.
+
+    :param pairs: int64 [R, 2], rising; pair i has row i + 1.
+    """
+    size = np.bincount(pairs[:, 0], minlength=codes)
+    place = np.arange(len(pairs)) - np.repeat(np.cumsum(size) - size, size)
+    branch, seconds = (np.zeros((codes, max(1, size.max(initial=0))), np.int64) for _ in range(2))
+    branch[pairs[:, 0], place], seconds[pairs[:, 0], place] = np.arange(1, len(pairs) + 1), pairs[:, 1]
+    return branch, seconds

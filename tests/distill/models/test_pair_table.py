@@ -41,6 +41,23 @@ def test_logits_are_the_query_times_the_embedding_and_zero_for_unknown_pairs():
         assert float(logits[row, column, second]) == pytest.approx(expected, abs=1e-6)
 
 
+def test_the_logits_of_one_first_code_are_those_of_all_columns_and_train_the_same_rows():
+    generator = np.random.default_rng(0)
+    sids = np.unique(generator.integers(0, 16, (120, 2)), axis=0)
+    torch.manual_seed(0)
+    pairs = PairTable(6, 2, 16, sids, dropout=0.0)
+    pairs.initialise()
+    assert pairs.branch.shape[1] * 2 < pairs.table.num_embeddings  # so that one first code takes its own pairs alone
+    hidden, first = torch.randn(9, 6), torch.arange(0, 9)[:, None]
+    weights, found = torch.randn(9, 1, 16), []
+    for logits in (pairs.logits(hidden, first), pairs.logits(hidden, first.repeat(1, 2))[:, :1]):
+        pairs.zero_grad()
+        (logits * weights).sum().backward()
+        found.append((logits.detach(), pairs.table.weight.grad.clone()))
+    torch.testing.assert_close(*(logits for logits, _ in found))
+    torch.testing.assert_close(*(gradient for _, gradient in found))
+
+
 def test_embeddings_begin_as_the_mean_of_their_items_vectors():
     pairs = table()
     before = pairs.table.weight.detach().clone()
