@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.bundle.bundle import Manifest
-from pocketrec.runtime.bundle.manifest import COLD_FILE, TRIE_FILE
+from pocketrec.runtime.bundle.manifest import REFRESHED_FILES
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.control import Control
 from pocketrec.runtime.engines.protocol import State
@@ -144,9 +144,12 @@ def read_saved(source: bytes | str | Path) -> tuple[list[str], str]:
 
 
 def model_id(manifest: Manifest) -> str:
-    """Identify a model by a hash of its files' hashes; the catalogue and the model card do not count."""
-    others = (TRIE_FILE, COLD_FILE)
-    files = {name: e.sha256 for name, e in manifest.files.items() if name not in others and not name.endswith(".md")}
+    """Identify a model by a hash of its files' hashes; what a refresh changes and the model card do not count."""
+    files = {
+        name: entry.sha256
+        for name, entry in manifest.files.items()
+        if name not in REFRESHED_FILES and not name.endswith(".md")
+    }
     return hashlib.sha256(json.dumps(sorted(files.items())).encode()).hexdigest()
 
 

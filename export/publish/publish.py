@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,7 +17,7 @@ from pocketrec.export.publish.keys import SigningKey
 from pocketrec.export.publish.patches import make_patch
 from pocketrec.export.publish.repository import ONLINE, Repository
 from pocketrec.runtime.bundle.bundle import MANIFEST_FILE, Bundle, describe_file, open_bundle
-from pocketrec.runtime.bundle.manifest import TRIE_FILE
+from pocketrec.runtime.bundle.manifest import REFRESHED_FILES
 from pocketrec.runtime.errors import ConfigError, SyncError
 from pocketrec.runtime.files.atomic import (
     atomic_write,
@@ -52,8 +52,8 @@ class PublishSettings:
     """How to publish.
 
     Attributes: `share`, of the devices that may have the release, in [0, 1]; `minimum_runtime`, the least version of
-    pocketrec that opens it; `keep`, how many releases of the channel stay; `patches`, from how many older tries a patch
-    is made.
+    pocketrec that opens it; `keep`, how many releases of the channel stay; `patches`, from how many older versions of
+    a file a patch is made.
     """
 
     channel: str = "stable"
@@ -83,7 +83,7 @@ class Published:
     """What publishing did.
 
     Attributes: `changed`, whether the repository was; `bytes`, of the files that were new, patches included; `patches`,
-    base release -> bytes of the patch.
+    base release -> bytes of the patches from its files.
     """
 
     release: int
@@ -103,7 +103,9 @@ def publish(
     """
     settings = settings or PublishSettings()
     checked = open_bundle(bundle)
-    checked.load_trie()
+    items = len(checked.load_trie())
+    checked.load_cold(items)
+    checked.load_experts(items)
     with repository.change():
         before = repository.load() if repository.exists else repository.create(keys)
         state = repository.load()
@@ -199,14 +201,30 @@ def _copy(source: Path, place: Path, sha256: str) -> None:
 
 
 def _add_patches(repository: Repository, targets: Targets, settings: PublishSettings, release: int) -> dict[int, int]:
-    """Add patches that make the trie from the channel's last tries; return base release -> bytes."""
-    new = targets.targets[target_path(settings.channel, release, TRIE_FILE)]
-    content = repository.place(new).read_bytes()
+    """Add patches of the files that a refresh changes; return base release -> bytes of the patches from it."""
     made: dict[int, int] = {}
-    seen = {new.hashes["sha256"]}
-    for number in sorted(releases(targets).get(settings.channel, {}), reverse=True):
-        base = targets.targets.get(target_path(settings.channel, number, TRIE_FILE))
-        if len(made) == settings.patches:
+    older = sorted(set(releases(targets).get(settings.channel, {})) - {release}, reverse=True)
+    for file in REFRESHED_FILES:
+        for number, size in _add_patches_of(file, repository, targets, settings, release, older):
+            made[number] = made.get(number, 0) + size
+    return dict(sorted(made.items(), reverse=True))
+
+
+def _add_patches_of(
+    file: str, repository: Repository, targets: Targets, settings: PublishSettings, release: int, older: Sequence[int]
+) -> Iterator[tuple[int, int]]:
+    """Add patches that make a file from its last versions in the channel; yield the base release and the bytes.
+
+    :param older: the channel's other releases, the newest first.
+    """
+    new = targets.targets.get(target_path(settings.channel, release, file))
+    if new is None:
+        return
+    content = repository.place(new).read_bytes()
+    made, seen = 0, {new.hashes["sha256"]}
+    for number in older:
+        base = targets.targets.get(target_path(settings.channel, number, file))
+        if made == settings.patches:
             break
         if base is None or base.hashes["sha256"] in seen:
             continue
@@ -215,9 +233,9 @@ def _add_patches(repository: Repository, targets: Targets, settings: PublishSett
             continue
         patch = make_patch(repository.place(base).read_bytes(), content)
         if len(patch) <= MAX_PATCH_SHARE * len(content):
-            path = patch_path(settings.channel, release, TRIE_FILE, base.hashes["sha256"])
-            made[number] = _add_patch(repository, targets, path, patch)
-    return made
+            path = patch_path(settings.channel, release, file, base.hashes["sha256"])
+            yield number, _add_patch(repository, targets, path, patch)
+            made += 1
 
 
 def _add_patch(repository: Repository, targets: Targets, path: str, patch: bytes) -> int:

@@ -28,6 +28,7 @@ WEIGHTS_FILE: Final = "model.safetensors"  # of ONNX bundles; GGUF bundles have 
 COLD_FILE: Final = "cold_items.safetensors"  # optional: which items the cold ones resemble
 GRAPH_FILE: Final = "graph.safetensors"  # optional: the crowd's transitions and popularity
 WORDS_FILE: Final = "words.safetensors"  # optional: an index of the items' words
+REFRESHED_FILES: Final = (TRIE_FILE, COLD_FILE, GRAPH_FILE, WORDS_FILE)  # a refresh changes these, not the model
 MAX_MANIFEST_BYTES: Final = 1 << 20
 MAX_FILES: Final = 64
 MAX_WIDTH: Final = 1 << 18

@@ -53,8 +53,8 @@ class Refreshed:
     """What a refresh did.
 
     Attributes: `changed`, whether another version is current; `release`, the current one, None if there is none;
-    `bytes` and `requests`, over the network; `how`: "unchanged", "files" (whole files), "patch" (the catalogue came as
-    a patch), "kept" (all files were here already), or "postponed" (the conditions returned False).
+    `bytes` and `requests`, over the network; `how`: "unchanged", "files" (whole files), "patch" (at least one file
+    came as a patch), "kept" (all files were here already), or "postponed" (the conditions returned False).
     """
 
     changed: bool

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from pocketrec.runtime.bundle.fields import MANIFEST_FILE
-from pocketrec.runtime.bundle.manifest import MAX_MANIFEST_BYTES, TRIE_FILE, parse_manifest
+from pocketrec.runtime.bundle.manifest import MAX_MANIFEST_BYTES, parse_manifest
 from pocketrec.runtime.errors import PocketRecError, StoreError, SyncError
 from pocketrec.runtime.files.atomic import link_or_copy
 from pocketrec.runtime.recommender import Recommender
@@ -112,14 +112,14 @@ class Installer:
         partial = self.store.begin(release.name)
         self._put(release.manifest, MANIFEST_FILE, partial)
         wanted = _wanted(release, partial / MANIFEST_FILE)
-        patch = self._patch_for(release, wanted)
         missing = {name: file for name, file in wanted.items() if file.sha256 not in self._local}
-        cost = sum(patch[1].length if patch and name == TRIE_FILE else file.length for name, file in missing.items())
+        patches = self._patches_for(release, missing)
+        cost = sum((patches[name][1] if name in patches else file).length for name, file in missing.items())
         if missing and self.conditions is not None and not self.conditions(cost):
             return False
         self.store.require_space(sum(file.length for file in missing.values()) + cost)
         for name, file in sorted(wanted.items()):
-            if name == TRIE_FILE and patch and name in missing and self._patched(patch, file, partial / name):
+            if name in patches and self._patched(patches[name], file, partial / name):
                 continue
             self._put(file, name, partial)
         self.on_event(Verifying(release.info.release))
@@ -139,14 +139,14 @@ class Installer:
                 continue
             self._local |= {entry.sha256: folder / file for file, entry in manifest.files.items()}
 
-    def _patch_for(self, release: Release, wanted: Mapping[str, SignedFile]) -> tuple[Path, SignedFile] | None:
-        """A stored trie, and the release's patch from it to its own trie, if there is one."""
-        info = release.info
+    def _patches_for(self, release: Release, missing: Mapping[str, SignedFile]) -> dict[str, tuple[Path, SignedFile]]:
+        """For each missing file that the release has a patch of: a stored older version of it, and the patch."""
+        info, found = release.info, dict[str, tuple[Path, SignedFile]]()
         for sha256, path in self._local.items():
-            name = patch_path(info.channel, info.release, TRIE_FILE, sha256).rpartition("/")[2]
-            if path.name == TRIE_FILE and name in release.files and TRIE_FILE in wanted:
-                return path, release.files[name]
-        return None
+            patch = patch_path(info.channel, info.release, path.name, sha256).rpartition("/")[2]
+            if path.name in missing and patch in release.files and path.name not in found:
+                found[path.name] = path, release.files[patch]
+        return found
 
     def _put(self, file: SignedFile, name: str, folder: Path) -> None:
         """Put a signed file into a folder: a stored one, or one that is downloaded."""
@@ -169,7 +169,7 @@ class Installer:
         return part
 
     def _patched(self, patch: tuple[Path, SignedFile], file: SignedFile, place: Path) -> bool:
-        """Make the trie from a stored one. Returns False if that fails; the whole file is then downloaded."""
+        """Make a file from a stored older one. Returns False if that fails; the whole file is then downloaded."""
         base, signed = patch
         try:
             part = self._download(signed, place.name)

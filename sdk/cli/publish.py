@@ -25,7 +25,7 @@ def publish(
     share: Annotated[float, typer.Option(help="Share of the devices that get the release, 0 to 1.")] = 1.0,
     minimum_runtime: Annotated[str, typer.Option(help="Oldest version of pocketrec that can open it.")] = "0",
     keep: Annotated[int, typer.Option(help="Releases of the channel to keep.")] = 5,
-    patches: Annotated[int, typer.Option(help="Number of older catalogues to make patches from.")] = 5,
+    patches: Annotated[int, typer.Option(help="Number of older versions of a file to make patches from.")] = 5,
     as_json: Json = False,
 ) -> None:
     """Publish a bundle as the next release of a channel. The same bundle with another --share changes its share."""

@@ -10,6 +10,7 @@ import { TRIE_FILE } from "./trie_limits";
 
 const FORMAT = "pocketrec-session";
 const VERSION = 1;
+const REFRESHED_FILES = [TRIE_FILE, COLD_FILE, "graph.safetensors", "words.safetensors"]; // not of the model
 const MAX_BYTES = 1 << 24;
 const REMEDY = "start a new session";
 
@@ -55,10 +56,10 @@ export async function readSession(data: Uint8Array): Promise<SavedSession> {
   return { items, model };
 }
 
-/** The id of a model: a hash over the hashes of its files, without the catalogue and the model card. */
+/** The id of a model: a hash over the hashes of its files, without those that a refresh changes and the model card. */
 export async function modelId(manifest: Manifest): Promise<string> {
   const files = [...manifest.files]
-    .filter(([name]) => name !== TRIE_FILE && name !== COLD_FILE && !name.endsWith(".md"))
+    .filter(([name]) => !REFRESHED_FILES.includes(name) && !name.endsWith(".md"))
     .map(([name, entry]) => [name, entry.sha256] as const)
     .sort(([a], [b]) => (a < b ? -1 : 1));
   const text = files.map(([name, hash]) => `[${ascii(name)}, ${ascii(hash)}]`).join(", ");

@@ -14,9 +14,9 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, priva
     /** Size of all its files. */
     val bytes: Long = manifest.files.values.sumOf { it.bytes }
 
-    /** The id of the model: a hash over the hashes of its files, without the catalogue and the model card. */
+    /** The id of the model: a hash over the hashes of its files, without those that a refresh changes and the model card. */
     val modelId: String by lazy {
-        val files = manifest.files.filterKeys { it != TRIE_FILE && it != COLD_FILE && !it.endsWith(".md") }
+        val files = manifest.files.filterKeys { it !in REFRESHED_FILES && !it.endsWith(".md") }
         val hashes = files.toSortedMap().map { (name, entry) -> listOf(name, entry.sha256) }
         sha256Hex(StrictJson.asciiList(hashes).toByteArray())
     }

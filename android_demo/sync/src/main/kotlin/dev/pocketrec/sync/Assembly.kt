@@ -1,7 +1,6 @@
 package dev.pocketrec.sync
 
 import dev.pocketrec.internal.MANIFEST_FILE
-import dev.pocketrec.internal.TRIE_FILE
 import dev.pocketrec.internal.sha256Hex
 import java.io.File
 import java.io.IOException
@@ -30,16 +29,14 @@ internal class Assembly(
         listStored(store.current())
         val partial = store.begin(release.name)
         val wanted = wanted(release, manifestOf(release, partial))
-        val patch = patchFor(release)?.takeIf { wanted[TRIE_FILE]?.sha256 !in stored }
         val missing = wanted.filterValues { it.sha256 !in stored }
-        val cost = missing.entries.sumOf { (name, file) ->
-            if (patch != null && name == TRIE_FILE) patch.second.length else file.length
-        }
+        val patches = patchesFor(release, missing.keys)
+        val cost = missing.entries.sumOf { (name, file) -> (patches[name]?.second ?: file).length }
         if (missing.isNotEmpty() && !conditions(cost)) return false
         store.roomFor(wanted.values.sumOf { it.length } + cost)
         val parts = wanted.filterNot { (name, file) ->
             val place = File(partial, name)
-            (name == TRIE_FILE && patch != null && apply(patch, file, place)) || keep(file, place)
+            patches[name]?.let { apply(it, file, place) } == true || keep(file, place)
         }.mapValues { (name, file) -> download(file, name) }
         place(parts, partial)
         onEvent(SyncEvent.Verifying(release.info.release))
@@ -81,11 +78,15 @@ internal class Assembly(
         }
     }
 
-    /** A stored catalogue and the patch from it to the new one; null if either is missing. */
-    private fun patchFor(release: Release): Pair<File, TargetInfo>? =
-        stored.entries.filter { it.value.name == TRIE_FILE }.firstNotNullOfOrNull { (sha256, file) ->
-            release.patchFrom(sha256)?.let { file to it }
+    /** For each missing file that the release has a patch of: a stored older version of it, and the patch. */
+    private fun patchesFor(release: Release, missing: Set<String>): Map<String, Pair<File, TargetInfo>> {
+        val found = HashMap<String, Pair<File, TargetInfo>>()
+        for ((sha256, file) in stored) {
+            val patch = if (file.name in missing) release.patchFrom(file.name, sha256) else null
+            if (patch != null) found.putIfAbsent(file.name, file to patch)
         }
+        return found
+    }
 
     /** Copies a stored file if it still has the signed hash. (API 24 has no hard links.) */
     private fun keep(file: TargetInfo, place: File): Boolean {
@@ -114,7 +115,7 @@ internal class Assembly(
         }
     }
 
-    /** Makes the new catalogue from a stored one; false if that fails, and the whole file has to be fetched. */
+    /** Makes a file from a stored older one; false if that fails, and the whole file has to be fetched. */
     private fun apply(patch: Pair<File, TargetInfo>, file: TargetInfo, place: File): Boolean {
         val (base, signed) = patch
         try {

@@ -38,7 +38,7 @@ enum class How {
     /** Whole files were fetched. */
     FILES,
 
-    /** The catalogue came as a patch. */
+    /** At least one file came as a patch. */
     PATCH,
 
     /** All files were stored already. */

@@ -1,7 +1,6 @@
 package dev.pocketrec.sync
 
 import dev.pocketrec.internal.MANIFEST_FILE
-import dev.pocketrec.internal.TRIE_FILE
 import dev.pocketrec.internal.isFileName
 import dev.pocketrec.internal.isSha256
 import dev.pocketrec.internal.sha256
@@ -48,8 +47,8 @@ internal data class Release(val info: ReleaseInfo, val manifest: TargetInfo, val
     /** The name of the version in the store. */
     val name = "${info.channel}-${info.release}-${manifest.sha256.take(16)}"
 
-    /** The patch from the catalogue with a hash to the new one. */
-    fun patchFrom(sha256: String): TargetInfo? = files["$TRIE_FILE.from-${sha256.take(BASE_DIGITS)}.zst"]
+    /** The patch that makes a file from its older version with a hash. */
+    fun patchFrom(file: String, sha256: String): TargetInfo? = files["$file.from-${sha256.take(BASE_DIGITS)}.zst"]
 }
 
 internal fun checkChannel(channel: String): String {
