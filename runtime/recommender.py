@@ -200,14 +200,17 @@ class Recommender:
         catalogue = self.retriever.catalogues.find(within)
         return prepare(self.trie, catalogue, allow, deny, bias, segments, min_score, diversity)
 
-    def explain(self, history: Sequence[str], item_id: str) -> Explanation:
-        """Explain an item's score after a history: what its codes and the history's items contribute.
+    def explain(self, history: Sequence[str], item_id: str, control: Control | None = None) -> Explanation:
+        """Explain an item's score after a history: what the model, the crowd, the words and the history contribute.
 
-        Costs a call for each item of the history, in numpy; the first one loads the numpy model.
+        Costs a call for each item of the history, in numpy; the first one loads the numpy model. An item's score is the
+        same in the whole catalogue and in each of its sub-catalogues.
 
-        :raises ConfigError: if the catalogue lacks the item, or on a history of wrong type.
+        :param control: made by `control`, whose bias counts; None: without one.
+        :raises ConfigError: if the catalogue lacks the item or the control does not allow it, or on a history of wrong
+            type.
         """
-        return explain(self.retriever, history, item_id)
+        return explain(self.retriever, history, item_id, control)
 
     def close(self) -> None:
         """Free the engine; may be called twice, but not while a call is running."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pocketrec.runtime.bundle.bundle import Manifest, check_fit
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.cold_items import ColdItems
-from pocketrec.runtime.control import history_ids
+from pocketrec.runtime.control import Control, history_ids
 from pocketrec.runtime.engines.protocol import Engine, Found, State
 from pocketrec.runtime.engines.validate import positive_integer
 from pocketrec.runtime.errors import ConfigError
@@ -103,6 +103,20 @@ class Retriever:
             return self.engine.search_from(state, trie, exclude, beam, bias, limit)
 
         return self._retrieval.best(search, leaves, query)
+
+    def scored(self, leaves: Rows) -> Found:
+        """Return the leaf rows that a search after a history finds, and the model's own log-probabilities of them.
+
+        The history's items are left out, and the beam is as wide as in `recommend`; experts steer the search.
+
+        :param leaves: int32 [N], leaf rows of the history, oldest first.
+        """
+        trie, recent, exclude = self.trie, self.sids(leaves[-self.max_history :]), np.unique(leaves)
+        if self.experts is None:
+            return self.engine.search(recent, trie, exclude, self._beam)
+        bias = self.experts.bias(Control(trie), trie.table_rows_of(leaves), exclude_seen=True)
+        found, scores = self.engine.search_from(self.engine.read(recent), trie, exclude, self._beam, bias)
+        return found, scores - bias[found + trie.n_internal]
 
     def named(self, found: Found, unknown: tuple[str, ...] = ()) -> Recommendations:
         """Give table rows their ids and titles."""

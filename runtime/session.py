@@ -23,6 +23,7 @@ from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.control import Control
 from pocketrec.runtime.engines.protocol import State
 from pocketrec.runtime.errors import SessionError
+from pocketrec.runtime.explain import Explanation, explain_leaves
 from pocketrec.runtime.files.atomic import atomic_write, open_plain
 from pocketrec.runtime.files.strict_json import parse_json
 from pocketrec.runtime.recommendation import Recommendations
@@ -81,6 +82,12 @@ class Session:
                 if found is not None:
                     return found
             return retriever.named(retriever.after_state(state, leaves, Query(k, exclude_seen, within, beam, control)))
+
+    def explain(self, item_id: str, control: Control | None = None) -> Explanation:
+        """Explain an item's score after the history so far; as `Recommender.explain`."""
+        with self._lock:
+            leaves = np.array(self._leaves, np.int32)
+        return explain_leaves(self.retriever, leaves, item_id, control)
 
     def _caught_up(self, leaves: NDArray[np.int32]) -> State:
         """Let the model read the items that it has not read yet."""

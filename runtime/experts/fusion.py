@@ -16,7 +16,7 @@ hundred items that are reached.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -113,6 +113,25 @@ class Experts:
         out[np.searchsorted(both, items)] = values
         out[np.searchsorted(both, others)] += np.float32(w.words) * cosines
         return both, out
+
+    def term(self, history: NDArray[np.int32], item: int) -> float:
+        """What the experts add to one item's score after a history: its floor and its gain, without `seen`.
+
+        :param history: table rows, oldest first. item: a table row.
+        """
+        items, gains = self.gains(history)
+        place = int(np.searchsorted(items, item))
+        reached = place < len(items) and int(items[place]) == item
+        return float(self._floor[item]) + (float(gains[place]) if reached else 0.0)
+
+    def single(self) -> dict[str, Experts]:
+        """The crowd and the words each by itself, by the names "crowd" and "words"; their terms sum to those of all."""
+        out = {}
+        if self.crowd is not None:
+            out["crowd"] = Experts(self.crowd, None, replace(self.weights, words=0.0), self.n_items)
+        if self.words is not None:
+            out["words"] = Experts(None, self.words, replace(self.weights, crowd=0.0), self.n_items)
+        return out
 
     def node_bias(
         self, trie: ItemTrie, floor: Floor, history: NDArray[np.int32], exclude_seen: bool = False

@@ -103,10 +103,10 @@ class LiveRecommender:
             query = cast(QueryOptions, {**options, "control": version.prepared(options.get("control"))})
             return version.recommender.recommend_batch(histories, k, **query)
 
-    def explain(self, history: Sequence[str], item_id: str) -> Explanation:
+    def explain(self, history: Sequence[str], item_id: str, control: LiveControl | None = None) -> Explanation:
         """Explain an item's score after a history (see `Recommender.explain`)."""
-        with self.using() as recommender:
-            return recommender.explain(history, item_id)
+        with self._versions.pinned() as version:
+            return version.recommender.explain(history, item_id, version.prepared(control))
 
     def add_catalogue(self, name: str, items: Iterable[str]) -> None:
         """Name a sub-catalogue that `within` takes; it is made again for every version.

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pocketrec.runtime.explain import Explanation
 from pocketrec.runtime.recommendation import Recommendations
 from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.session import Session, model_id
@@ -52,6 +53,11 @@ class LiveSession:
         with self._lock, self._versions.pinned() as version:
             session = self._on(version.recommender)
             return session.recommend(k, exclude_seen, within, beam, version.prepared(control))
+
+    def explain(self, item_id: str, control: LiveControl | None = None) -> Explanation:
+        """Explain an item's score after the history so far (see `Session.explain`)."""
+        with self._lock, self._versions.pinned() as version:
+            return self._on(version.recommender).explain(item_id, version.prepared(control))
 
     @contextmanager
     def _current(self) -> Iterator[Session]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
 from command import pocketrec
 
 
@@ -19,6 +20,17 @@ def test_recommend_gives_items_with_titles_and_names_the_unknown(trained):
     assert not {"i1", "i2"} & {i["item_id"] for i in found["items"]}
     code, out, _ = pocketrec("recommend", result["bundle"], "--history", "", "-k", "1000", "--json")
     assert len(json.loads(out)["items"]) == 60
+
+
+def test_explain_says_why_in_a_sentence_and_in_shares(trained):
+    _, result = trained
+    ask = ("recommend", result["bundle"], "--history", "i1,i2", "-k", "2", "--explain")
+    code, out, _ = pocketrec(*ask, "--json")
+    assert code == 0
+    for item in json.loads(out)["items"]:
+        assert sum(item["shares"].values()) == pytest.approx(1)
+        assert set(item["history"]) == {"i1", "i2"}
+        assert item["why"] in pocketrec(*ask)[1]
 
 
 def test_a_damaged_bundle_is_refused(trained, tmp_path):
