@@ -5,15 +5,15 @@ On the path of the data: after the teacher LLM and SASRec are trained, before th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from pocketrec.distill.committee.committee import Committee, fit_committee
+from pocketrec.distill.committee.committee import Committee
+from pocketrec.distill.committee.fitting import fit_committee
 from pocketrec.distill.committee.rankings import COMMITTEE, SharedLists, SharedRanker
 from pocketrec.distill.committee.soft_labels import write_soft_labels
 from pocketrec.distill.config import RunConfig, SoftLabelConfig
@@ -47,24 +47,24 @@ def write_labels(
     :param members: trained models by their names in `soft_labels.members`.
     :param split: its training histories, and their copies (`labelled`), get labels.
     :param shares: (rank, world); with several processes all fit, the first evaluates, each writes its share of labels.
-    :returns: "weights"; "valid_nll", negative log-likelihoods on validation (nats); "test", metrics of the committee
-        and of the teacher LLM (system → convention → metric → value); "labels", number, bytes and seconds.
+    :returns: what `FittedCommittee.to_dict` says; "test", metrics of the committee and of the teacher LLM (system →
+        convention → metric → value); "labels", number, bytes and seconds.
     """
     history, tap = config.evaluation.max_history, _tap(members, config)
     with progress.track("fitting the committee", 1) as advance:
-        weights, quality = fit_committee(members, split.valid, n_items, history, config.soft_labels.combine)
+        fitted = fit_committee(members, split.valid, n_items, history, config.soft_labels.combine)
         advance(1)
-    committee = Committee(members, weights)
-    labeller = Committee({**members, "llm": tap}, weights) if tap else committee
+    committee = Committee(members, fitted.weights)
+    labeller = Committee({**members, "llm": tap}, fitted.weights) if tap else committee
     shared = SharedLists(committee, [name for name in members if name == "llm"], history)
     rankers = {TITLES.get(name, name): SharedRanker(shared, name) for name in (COMMITTEE, *shared.members)}
     test = measure(rankers, split, n_items, config.evaluation, progress) if shares[0] == 0 else {}
     train = labelled(split.train, config.soft_labels)
     labels = write_soft_labels(
         folder / LABELS, labeller.item_logits, train, n_items, history, config.soft_labels, progress,
-        shares, tap.features if tap else None,
+        shares, _features(tap, "llm" in fitted.weights.used) if tap else None,
     )  # fmt: skip
-    return {"weights": asdict(weights), "valid_nll": quality, "test": test, "labels": labels}
+    return {**fitted.to_dict(), "test": test, "labels": labels}
 
 
 def labelled(train: Sequences, config: SoftLabelConfig) -> Sequences:
@@ -95,6 +95,16 @@ class FeatureTap:
         if self._last is None or self._last[0] is not batch:
             raise TrainingError("features are kept for the last batch only; call item_logits with this batch first")
         return self._last[1]
+
+
+def _features(tap: FeatureTap, scored: bool) -> Callable[[Batch], Tensor]:
+    """Return what gives a batch's features. scored: whether the committee has the teacher read each batch already."""
+
+    def read(batch: Batch) -> Tensor:
+        tap.item_logits(batch)
+        return tap.features(batch)
+
+    return tap.features if scored else read
 
 
 def _tap(members: Mapping[str, ItemModel], config: RunConfig) -> FeatureTap | None:

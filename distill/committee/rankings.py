@@ -47,7 +47,7 @@ class SharedLists:
     @torch.inference_mode()
     def _rank(self, histories: Sequences) -> dict[tuple[str, bool], NDArray[np.int32]]:
         batch = history_batch(histories, self.max_history)
-        each = self.committee.member_scores(batch)
+        each = self.committee.member_scores(batch, {*self.committee.weights.used, *self.members})
         scores = {COMMITTEE: self.committee.combine(each, batch), **{name: each[name] for name in self.members}}
         return {
             (name, exclude_seen): best_items(score, self.list_length, histories if exclude_seen else None)

@@ -215,8 +215,8 @@ class StageWork:
 
     def _members(self) -> dict[str, Any]:
         """The committee's members, trained."""
-        from pocketrec.distill.committee.committee import cross_fitted_graph
         from pocketrec.distill.committee.labelling import labelled
+        from pocketrec.distill.committee.members import cross_fitted_graph
         from pocketrec.distill.training.sasrec_training import cross_fitted_sasrec
 
         run, settings, split = self.run, self.config.soft_labels, self.run.split

@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from pocketrec.distill.committee.committee import (
-    Committee,
-    CommitteeWeights,
-    cross_fitted_graph,
-    fit_committee,
-    histories_of,
-)
+from pocketrec.distill.committee.committee import Committee, CommitteeWeights
+from pocketrec.distill.committee.fitting import fit_likelihood
+from pocketrec.distill.committee.members import cross_fitted_graph, histories_of
 from pocketrec.distill.data.batches import WindowBatches
 from pocketrec.distill.data.splits import EvalSet, Sequences
 from pocketrec.distill.models.item_model import ItemRanker, history_batch
@@ -91,7 +87,7 @@ def test_validation_cases_are_scored_by_the_whole_graph():
 @pytest.mark.parametrize("combine", ["geometric", "arithmetic"])
 def test_weights_go_to_the_member_that_knows(combine):
     members = {"knows": Next(), "noise": Fixed(np.random.default_rng(0).normal(size=N_ITEMS))}
-    weights, quality = fit_committee(members, cases(ring()), N_ITEMS, 20, combine)
+    weights, quality = fit_likelihood(members, cases(ring()), N_ITEMS, 20, combine)
     assert quality["committee"] < min(quality["knows"], quality["noise"]) + 1e-4
     if combine == "geometric":
         assert weights.exponents["knows"] > 10 * abs(weights.exponents["noise"]) / 8
@@ -120,7 +116,7 @@ def test_the_arithmetic_mean_is_the_sum_of_the_members():
 def test_people_who_never_come_back_teach_the_committee_not_to_repeat():
     train = ring()
     repeats = Fixed(np.zeros(N_ITEMS))
-    weights, _ = fit_committee({"flat": repeats}, cases(train), N_ITEMS, 20)
+    weights, _ = fit_likelihood({"flat": repeats}, cases(train), N_ITEMS, 20)
     assert weights.seen < -3
     ranked = ItemRanker(Committee({"flat": repeats}, weights), 20).rank(train.last(3), 7, exclude_seen=False)
     for row, history in zip(ranked, train.last(3), strict=True):
