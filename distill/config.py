@@ -29,6 +29,9 @@ class DataConfig(_Config, frozen=True):
     position: str | None = None
     event: str | None = None
     rating: str | None = None
+    weight: str | None = None  # the log's column of event weights, numbers of at least 0
+    event_weights: dict[str, Weight] | str = {}  # of event types, "buy=8, cart=4" or a mapping; others weigh 1
+    half_life: Annotated[float, Meta(gt=0.0)] | None = None  # days in which the weight of an event halves
     item_id: str | None = None  # the catalogue's id column
     title: str | None = None
     text: tuple[str, ...] = ()  # catalogue columns to read as text; empty: all text columns
@@ -45,6 +48,31 @@ class DataConfig(_Config, frozen=True):
     split: Literal["leave-one-out", "global-time"] = "leave-one-out"
     valid_share: Share = 0.1  # global-time only
     test_share: Share = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse malformed weights of event types (msgspec adds the path to the message)."""
+        _ = self.type_weights
+
+    @property
+    def type_weights(self) -> dict[str, float]:
+        """The weights of event types as a mapping.
+
+        :raises ValueError: if their text is malformed.
+        """
+        if isinstance(self.event_weights, dict):
+            return dict(self.event_weights)
+        out = {}
+        for part in filter(str.strip, self.event_weights.split(",")):
+            name, equals, number = part.partition("=")
+            try:
+                out[name.strip()] = float(number)
+            except ValueError:
+                equals = ""
+            if not (equals and name.strip() and 0 <= out[name.strip()] < float("inf")):
+                raise ValueError(
+                    f'event_weights: {part.strip()!r} is not of the form type=weight, as in "buy=8, cart=4"'
+                )
+        return out
 
 
 class TextConfig(_Config, frozen=True):

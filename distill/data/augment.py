@@ -26,7 +26,7 @@ def augment(train: Sequences, copies: int, drop: float, swap: float, seed: int =
     generator = np.random.default_rng(seed)
     events, lengths = train.events(), train.lengths
     owner = np.repeat(np.arange(len(train)), lengths)
-    items, sizes = [events], [lengths]
+    origin, sizes = [np.arange(len(events))], [lengths]  # of each event: its place in the training histories
     for _ in range(copies):
         # The two events with the largest draws of each history always stay.
         draw = generator.random(len(events))
@@ -34,12 +34,13 @@ def augment(train: Sequences, copies: int, drop: float, swap: float, seed: int =
         rank = np.empty(len(events), np.int64)
         rank[order] = np.arange(len(events)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         kept = (draw >= drop) | (rank < 2)
-        mine, copy = owner[kept], events[kept].copy()
+        mine, copy = owner[kept], np.flatnonzero(kept)
         first = np.flatnonzero((mine[1:] == mine[:-1]) & (generator.random(max(len(mine) - 1, 0)) < swap))
         first = first[np.diff(first, prepend=-2) > 1]  # no event moves twice
         copy[first], copy[first + 1] = copy[first + 1], copy[first]
-        items.append(copy)
+        origin.append(copy)
         sizes.append(np.bincount(mine, minlength=len(train)))
     ends = np.cumsum(np.concatenate(sizes), dtype=np.int64)
     starts = np.concatenate((np.zeros(1, np.int64), ends[:-1]))
-    return Sequences(np.concatenate(items).astype(np.int32), starts, ends)
+    place, weights = np.concatenate(origin), train.event_weights()
+    return Sequences(events[place], starts, ends, None if weights is None else weights[place])

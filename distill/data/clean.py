@@ -21,13 +21,15 @@ from pocketrec.distill.data.report import FindingLog, Places, Row
 class SortedEvents:
     """Events sorted by user, then time, ties in file order. users, items: int32 [n]; times: int64 [n], or None.
 
-    origin: int32 or int64 [n], each event's index before sorting. duplicates, below_core: numbers of dropped events.
+    origin: int32 or int64 [n], each event's index before sorting. weights: float32 [n], or None.
+    duplicates, below_core: numbers of dropped events.
     """
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
     times: NDArray[np.int64] | None
     origin: NDArray[np.integer]
+    weights: NDArray[np.float32] | None = None
     duplicates: int = 0
     below_core: int = 0
 
@@ -36,7 +38,10 @@ class SortedEvents:
         if rows.all():
             return self
         times = None if self.times is None else self.times[rows]
-        return replace(self, users=self.users[rows], items=self.items[rows], times=times, origin=self.origin[rows])
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(
+            self, users=self.users[rows], items=self.items[rows], times=times, origin=self.origin[rows], weights=weights
+        )
 
     def places(self, rows: NDArray[np.int64], places: Places) -> Iterator[Row]:
         """Yield the places of chosen events, in file order."""
@@ -45,16 +50,17 @@ class SortedEvents:
 
 def sort_events(events: Events) -> SortedEvents:
     """Sort by user and time; events at the same time, or without times, keep file order."""
-    users, times = events.users, events.times
+    users, times, weights = events.users, events.times, events.weights
     small = np.int32 if len(users) <= np.iinfo(np.int32).max else np.int64
     same = users[1:] == users[:-1]
     rising = (users[1:] > users[:-1]) | (same if times is None else same & (times[1:] >= times[:-1]))
     if rising.all():
-        return SortedEvents(users, events.items, times, np.arange(len(users), dtype=small))
+        return SortedEvents(users, events.items, times, np.arange(len(users), dtype=small), weights)
     order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
     origin = order.astype(small)
     del order
-    return SortedEvents(users[origin], events.items[origin], None if times is None else times[origin], origin)
+    times, weights = (None if values is None else values[origin] for values in (times, weights))
+    return SortedEvents(users[origin], events.items[origin], times, origin, weights)
 
 
 def clean(events: SortedEvents, places: Places, config: DataConfig, findings: FindingLog) -> SortedEvents:

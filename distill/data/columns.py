@@ -39,11 +39,13 @@ class LogColumns:
     order: ColumnChoice | None
     event: ColumnChoice | None
     rating: ColumnChoice | None
+    weight: ColumnChoice | None = None
 
     @property
     def chosen(self) -> tuple[ColumnChoice, ...]:
         """Return the columns that are read."""
-        return tuple(c for c in (self.user, self.item, self.order, self.event, self.rating) if c is not None)
+        every = (self.user, self.item, self.order, self.event, self.rating, self.weight)
+        return tuple(choice for choice in every if choice is not None)
 
     @property
     def names(self) -> list[str]:
@@ -52,7 +54,7 @@ class LogColumns:
 
 
 def log_columns(table: TableFile, config: DataConfig) -> LogColumns:
-    """Choose the log's columns; the event and rating columns only if a setting needs them.
+    """Choose the log's columns; those of events, ratings and weights only if a setting needs them.
 
     :raises DataError: if a column is missing or ambiguous.
     """
@@ -62,10 +64,13 @@ def log_columns(table: TableFile, config: DataConfig) -> LogColumns:
         _required(table, "interactions", "user", config.user, "data.user"),
         _required(table, "interactions", "item", config.item, "data.item"),
         _order(table, config),
-        _required(table, "interactions", "event", config.event, "data.event") if config.keep_events else None,
+        _required(table, "interactions", "event", config.event, "data.event")
+        if config.keep_events or config.type_weights
+        else None,
         _required(table, "interactions", "rating", config.rating, "data.rating")
         if config.min_rating is not None
         else None,
+        None if config.weight is None else given_column(table, "interactions", "weight", config.weight, "data.weight"),
     )
 
 

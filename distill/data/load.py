@@ -38,7 +38,8 @@ QUANTILES = {"min": 0.0, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "max
 class Dataset:
     """Clean histories and the catalogue whose rows they contain.
 
-    user_ids: String [n_users], ids of the rows of `users`. users: every history, oldest first, catalogue rows. times:
+    user_ids: String [n_users], ids of the rows of `users`. users: every history, oldest first, catalogue rows; with
+    weights of events where the configuration gives any (`half_life` is not in them yet: training decides it). times:
     int64 [n_events], aligned with `users.items`, microseconds since 1970 UTC, or the log's own numbers if these are not
     points in time; None if the log has only positions or file order.
     """
@@ -118,7 +119,7 @@ def _prepare(
     catalogue, items_of_events = _number_items(read, index, ordered.items)
     starts = np.flatnonzero(np.diff(ordered.users, prepend=-1)).astype(np.int64)
     ends = np.append(starts[1:], len(ordered.users)).astype(np.int64)[: len(starts)]
-    users = Sequences(items_of_events, starts, ends)
+    users = Sequences(items_of_events, starts, ends, ordered.weights)
     _judge_histories(users, catalogue, config, findings)
     if strict:
         _refuse(findings)
@@ -148,6 +149,8 @@ def _judge_log(log: LogSummary, columns: LogColumns | None, config: DataConfig, 
         share = f"{log.rows_rejected / log.rows_read:.1%} of {log.rows_read:,} rows"
         rule = f"refused (max_bad_share = {config.max_bad_share:g}; {share})"
         findings.add("D314", log.rows_rejected, rule, "error")
+    if config.half_life is not None and not log.dated:
+        findings.add("D317", 1, "refused; set data.timestamp to a column of dates or epoch times", "error")
 
 
 def _number_items(
@@ -165,6 +168,8 @@ def _number_items(
 def _judge_histories(users: Sequences, catalogue: Catalogue, config: DataConfig, findings: FindingLog) -> None:
     if len(users) == 0:
         findings.add("D406", 1, "refused", "error")
+    elif users.weights is not None and not users.weights.any():
+        findings.add("D407", 1, "refused", "error")
     if config.split == "leave-one-out":
         findings.add("D404", int((users.lengths < 3).sum()), "kept for training")
     findings.add("D405", len(catalogue) - _distinct(users.items), "kept", "ok")

@@ -1,7 +1,7 @@
 """The interaction log: every row is checked, and the valid rows become events of numbers.
 
 On the path of the data: between the files and cleaning (`distill.data.clean`). Every row is valid or is rejected for
-exactly one reason. An event takes 16 bytes: two numbers for its ids, and a time.
+exactly one reason. An event takes 16 bytes: two numbers for its ids, and a time; its weight, if it has one, takes 4.
 """
 
 from __future__ import annotations
@@ -19,17 +19,22 @@ from pocketrec.distill.data.files import TableFile, read_batches
 from pocketrec.distill.data.parse import RowBatch
 from pocketrec.distill.data.report import ColumnChoice, FindingLog, Places, Row
 from pocketrec.distill.data.values import MISSING, IdIndex, Unit, as_ids, as_numbers, find_unit, read_times
+from pocketrec.distill.data.weights import row_weights
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.runtime.errors import DataError
 
 
 @dataclass(frozen=True)
 class Events:
-    """The valid rows, in file order. users, items: int32 [n], numbers of ids; times: int64 [n], or None."""
+    """The valid rows, in file order. users, items: int32 [n], numbers of ids; times: int64 [n], or None.
+
+    weights: float32 [n], at least 0; None if the configuration gives events none.
+    """
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
     times: NDArray[np.int64] | None
+    weights: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,13 @@ class LogSummary:
     """Facts about the log besides its events.
 
     user_ids: String, user k at index k. places: places of the events, in file order. clock: whether their times are
-    timestamps, not positions.
+    timestamps, not positions. dated: whether these are points in time, not plain numbers.
     """
 
     user_ids: pl.Series
     places: Places
     clock: bool
+    dated: bool
     rows_read: int
     rows_rejected: int
     rows_filtered: int
@@ -50,8 +56,8 @@ class LogSummary:
 
 # Why a row is not an event; the first reason found counts. Damaged rows are counted where they are parsed.
 VALID, DAMAGED, WRONG_EVENT, LOW_RATING, UNKNOWN_ITEM = 0, 1, 2, 3, 4
-BAD_ROWS = {5: "D301", 6: "D302", 7: "D303", 8: "D304", 9: "D305", 10: "D306"}
-NO_USER, NO_ITEM, NO_TIME, MALFORMED_TIME, IMPLAUSIBLE_TIME, NO_RATING = BAD_ROWS
+BAD_ROWS = {5: "D301", 6: "D302", 7: "D303", 8: "D304", 9: "D305", 10: "D306", 11: "D315"}
+NO_USER, NO_ITEM, NO_TIME, MALFORMED_TIME, IMPLAUSIBLE_TIME, NO_RATING, NO_WEIGHT = BAD_ROWS
 
 
 def read_log(
@@ -105,7 +111,9 @@ class _Collector:
         self.users, self.places, self.units = IdIndex(), Places(), dict[str, Unit]()
         self.rows_read = self.rows_rejected = self.rows_filtered = 0
         self.kept_users, self.kept_items = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
-        self.kept_times = [np.zeros(0, np.int64)]
+        self.kept_times, self.kept_weights = [np.zeros(0, np.int64)], [np.zeros(0, np.float32)]
+        self.by_type = config.type_weights
+        self.weighted = bool(config.weight or self.by_type)
 
     def batches(self, table: TableFile) -> Iterator[RowBatch]:
         if self.columns is None or not table.columns:
@@ -125,6 +133,7 @@ class _Collector:
         _mark(reasons, NO_ITEM, items == MISSING)
         times = self._times(file, batch.frame, columns.order, reasons)
         self._filter(batch.frame, columns, reasons)
+        weights, unnamed = self._weights(batch.frame, columns, reasons)
         if self.known is not None:
             _mark(reasons, UNKNOWN_ITEM, items >= self.known)
         self._count(file, batch, reasons)
@@ -133,6 +142,9 @@ class _Collector:
         self.kept_items.append(items[valid])
         if columns.order is not None:
             self.kept_times.append(times[valid])
+        if self.weighted:
+            self.kept_weights.append(weights[valid])
+            self._note_unnamed(file, batch, unnamed & valid)
         self.places.add(file, batch.rows if valid.all() else batch.row_numbers()[valid])
 
     def _times(
@@ -152,13 +164,32 @@ class _Collector:
         return times.values
 
     def _filter(self, frame: pl.DataFrame, columns: LogColumns, reasons: NDArray[np.uint8]) -> None:
-        if columns.event is not None:
+        if columns.event is not None and self.config.keep_events:
             kept = as_ids(frame[columns.event.column]).is_in(list(self.config.keep_events)).fill_null(False)
             _mark(reasons, WRONG_EVENT, ~kept.to_numpy())
         if columns.rating is not None and self.config.min_rating is not None:
             ratings = as_numbers(frame[columns.rating.column])
             _mark(reasons, NO_RATING, ~np.isfinite(ratings))
             _mark(reasons, LOW_RATING, ratings < self.config.min_rating)
+
+    def _weights(
+        self, frame: pl.DataFrame, columns: LogColumns, reasons: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return a batch's weights and which rows have a type without one; both [0] if events have no weights."""
+        weights, malformed, unnamed = row_weights(
+            frame[columns.weight.column] if columns.weight else None,
+            frame[columns.event.column] if columns.event and self.by_type else None,
+            self.by_type,
+        )
+        if self.weighted:
+            _mark(reasons, NO_WEIGHT, malformed)
+        return weights, unnamed
+
+    def _note_unnamed(self, file: str, batch: RowBatch, rows: NDArray[np.bool_]) -> None:
+        places = Places()
+        places.add(file, batch.rows)
+        found = np.flatnonzero(rows)
+        self.findings.add("D316", len(found), "kept, with weight 1", rows=places.rows(found))
 
     def _count(self, file: str, batch: RowBatch, reasons: NDArray[np.uint8]) -> None:
         places = Places()
@@ -186,7 +217,9 @@ class _Collector:
         self.kept_items.clear()
         times = np.concatenate(self.kept_times) if ordered else None
         self.kept_times.clear()
-        return Events(users, items, times)
+        weights = np.concatenate(self.kept_weights) if self.weighted else None
+        self.kept_weights.clear()
+        return Events(users, items, times, weights)
 
     def summary(self) -> LogSummary:
         """Return the facts about the log.
@@ -194,7 +227,9 @@ class _Collector:
         :raises DataError: if the files have different kinds of time.
         """
         read = (self.rows_read, self.rows_rejected, self.rows_filtered)
-        return LogSummary(self.users.names, self.places, self._settle_clock(), *read)
+        clock = self._settle_clock()
+        dated = clock and "number" not in self.units.values()
+        return LogSummary(self.users.names, self.places, clock, dated, *read)
 
     def _settle_clock(self) -> bool:
         """Return whether times are timestamps; numbers that are not points in time are recorded as a finding.

@@ -49,12 +49,16 @@ CODES: Mapping[str, str] = {
     "D312": "log without a timestamp or position column; events are in file order",
     "D313": "files whose timestamps are plain numbers, not epoch times; they only give the order",
     "D314": "log rows rejected, above the limit",
+    "D315": "rows whose weight is no number of at least 0",
+    "D316": "rows of an event type that event_weights does not name",
+    "D317": "log without points in time, which half_life needs",
     "D401": "users dropped, with fewer events than the larger of user_core and min_history",
     "D402": "items dropped from the log, with fewer events than item_core",
     "D403": "events dropped with those users and items",
     "D404": "users with fewer than 3 events; leave-one-out uses them for training only",
     "D405": "catalogue items without an event; they can be recommended all the same",
     "D406": "log without any valid event",
+    "D407": "log whose events all have weight 0",
 }
 
 

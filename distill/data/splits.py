@@ -7,12 +7,13 @@ part is a pair of (start, end) arrays into the same `items` array.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.config import DataConfig
+from pocketrec.distill.data.weights import aged
 from pocketrec.runtime.errors import ConfigError, DataError
 
 
@@ -21,11 +22,13 @@ class Sequences:
     """Item histories, oldest first. Row i is `items[starts[i]:ends[i]]`.
 
     items: int32 [n_events], catalogue rows; starts, ends: int64 [n_sequences].
+    weights: float32 [n_events], aligned with `items`: how much an event counts, at least 0; None: all alike.
     """
 
     items: NDArray[np.int32]
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
+    weights: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of sequences."""
@@ -46,15 +49,19 @@ class Sequences:
 
     def take(self, rows: NDArray[np.integer] | slice) -> Sequences:
         """Return the chosen sequences, still views into the same events."""
-        return Sequences(self.items, self.starts[rows], self.ends[rows])
+        return replace(self, starts=self.starts[rows], ends=self.ends[rows])
 
     def last(self, length: int) -> Sequences:
         """Return each history cut to its newest `length` events."""
-        return Sequences(self.items, np.maximum(self.starts, self.ends - length), self.ends)
+        return replace(self, starts=np.maximum(self.starts, self.ends - length))
 
     def events(self) -> NDArray[np.int32]:
         """Return the events of all sequences, concatenated, int32 [sum of lengths] (a copy)."""
         return self.items[self.event_positions()]
+
+    def event_weights(self) -> NDArray[np.float32] | None:
+        """Return the weights of the events of `events`, float32 [sum of lengths], None where all count alike."""
+        return None if self.weights is None else self.weights[self.event_positions()]
 
     def event_positions(self) -> NDArray[np.int64]:
         """Return the position in `items` of every event of every sequence, int64 [sum of lengths]."""
@@ -104,20 +111,31 @@ class Split:
 
 
 def split_users(users: Sequences, times: NDArray[np.int64] | None, config: DataConfig) -> Split:
-    """Split histories by the configured rule.
+    """Split histories by the configured rule; with `data.half_life`, training events lose weight with their age.
 
     :param times: int64 [n_events], aligned with `users.items`; None where the log has only an order.
     :raises ConfigError: if the rule is "global-time" and the log has no times.
     :raises DataError: if there would be no validation or no test case.
     """
     if config.split == "leave-one-out":
-        return leave_one_out(users)
+        return _with_age(leave_one_out(users), times, config.half_life)
     if times is None:
         raise ConfigError(
             "data.split = 'global-time' needs timestamps, and this log has none; set data.timestamp, "
             "or data.split = 'leave-one-out'"
         )
-    return global_time(users, times, config.valid_share, config.test_share)
+    return _with_age(global_time(users, times, config.valid_share, config.test_share), times, config.half_life)
+
+
+def _with_age(split: Split, times: NDArray[np.int64] | None, half_life: float | None) -> Split:
+    """Let the weights of training events halve with every `half_life` days of their age."""
+    if half_life is None:
+        return split
+    if times is None:
+        raise ConfigError("data.half_life needs timestamps, and this log has none; set data.timestamp")
+    train = split.train
+    newest = int(times[train.event_positions()].max())
+    return replace(split, train=replace(train, weights=aged(train.weights, times, newest, half_life)))
 
 
 def leave_one_out(users: Sequences) -> Split:
@@ -133,7 +151,7 @@ def leave_one_out(users: Sequences) -> Split:
         raise DataError("no user has 3 events or more; leave-one-out needs one each for training, validation and test")
     held = np.where(users.lengths >= 3, 2, 0)
     return Split(
-        train=Sequences(users.items, users.starts, users.ends - held),
+        train=replace(users, ends=users.ends - held),
         valid=_cases(evaluated, 2),
         test=_cases(evaluated, 1),
         rule="leave-one-out: last item test, the one before it validation, the rest training",
@@ -143,7 +161,7 @@ def leave_one_out(users: Sequences) -> Split:
 def _cases(users: Sequences, from_end: int) -> EvalSet:
     """Return one case per user: the target is the `from_end`-th item from the end."""
     cut = users.ends - from_end
-    return EvalSet(Sequences(users.items, users.starts, cut), users.items[cut])
+    return EvalSet(replace(users, ends=cut), users.items[cut])
 
 
 def global_time(users: Sequences, times: NDArray[np.int64], valid_share: float = 0.1, test_share: float = 0.1) -> Split:
@@ -173,7 +191,7 @@ def global_time(users: Sequences, times: NDArray[np.int64], valid_share: float =
                 f"no user has events both in the {name} window of the global-time split and before it; raise "
                 "data.valid_share or data.test_share, or set data.split = 'leave-one-out'"
             )
-    train = Sequences(users.items, users.starts, users.starts + before_valid)
+    train = replace(users, ends=users.starts + before_valid)
     rule = f"global time: training before {first}, validation from there to {second}, test after"
     return Split(train.take(np.flatnonzero(train.lengths > 0)), valid, test, rule)
 
@@ -186,4 +204,4 @@ def _count_before(users: Sequences, times: NDArray[np.int64], moment: int) -> ND
 def _window(users: Sequences, begin: NDArray[np.int64], end: NDArray[np.int64]) -> EvalSet:
     rows = np.flatnonzero((begin > 0) & (end > begin))
     cut = users.starts[rows] + begin[rows]
-    return EvalSet(Sequences(users.items, users.starts[rows], cut), users.items[cut])
+    return EvalSet(replace(users, starts=users.starts[rows], ends=cut), users.items[cut])

@@ -1,6 +1,7 @@
 """A cleaned dataset on disk: written by the data stage, read by the stages after it.
 
-`events.safetensors`: items int32, starts, ends int64, times int64 (absent where there is no clock).
+`events.safetensors`: items int32, starts, ends int64, times int64 (absent where there is no clock),
+weights float32 (absent where all events count alike; age is not in them).
 `catalogue.json`: ids, titles and texts in catalogue order. `report.json`: what cleaning found. `images.npy` if given.
 """
 
@@ -26,6 +27,8 @@ def save_dataset(dataset: Dataset, folder: Path) -> None:
     arrays: dict[str, NDArray[Any]] = {"items": users.items, "starts": users.starts, "ends": users.ends}
     if dataset.times is not None:
         arrays["times"] = dataset.times
+    if users.weights is not None:
+        arrays["weights"] = users.weights
     save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "events.safetensors")
     catalogue = dataset.catalogue
     names = {
@@ -48,5 +51,5 @@ def load_catalogue(folder: Path) -> Catalogue:
 def load_split(folder: Path, config: DataConfig) -> Split:
     """Read the events that `save_dataset` wrote and split them by the configured rule."""
     arrays = load_file(folder / "events.safetensors")
-    users = Sequences(arrays["items"], arrays["starts"], arrays["ends"])
+    users = Sequences(arrays["items"], arrays["starts"], arrays["ends"], arrays.get("weights"))
     return split_users(users, arrays.get("times"), config)

@@ -158,7 +158,7 @@ def _selected(
             scores = history_scores(train, model, surrogate, config.train.seed, progress)
         save_selection(select_histories(train, config.select, scores, seed=config.train.seed), folder)
     kept = load_arrays(path)
-    return Sequences(train.items, kept["starts"], kept["ends"])
+    return Sequences(train.items, kept["starts"], kept["ends"], train.weights)
 
 
 def history_scores(

@@ -50,6 +50,12 @@ def test_what_is_written_out_reads_back_the_same(tmp_path):
         ("train.epochs=many", r"\$\.train\.epochs"),
         ("train.epochs=0", r"\$\.train\.epochs"),
         ("student.dropout=1.5", r"\$\.student\.dropout"),
+        ("data.half_life=0", r"\$\.data\.half_life"),
+        ("data.event_weights=buy", r"'buy' is not of the form type=weight.*\$\.data"),
+        ("data.event_weights=buy=-1", r"'buy=-1' is not of the form"),
+        ("data.event_weights=buy=nan", r"'buy=nan' is not of the form"),
+        ("data.event_weights==3", r"'=3' is not of the form"),
+        ('data.event_weights={"buy": -1}', r"\$\.data\.event_weights"),
         ("data.split=random", r"\$\.data\.split"),
         ("train.epochs", "section.name=value"),
         ("=3", "section.name=value"),
@@ -69,6 +75,15 @@ def test_an_unreadable_file_is_refused_by_its_name(tmp_path, content):
         load_config(file)
     with pytest.raises(ConfigError, match=r"gone\.toml"):
         load_config(tmp_path / "gone.toml")
+
+
+@pytest.mark.parametrize("setting", ["data.event_weights=buy=8, cart = 4,", 'data.event_weights={"buy": 8, "cart": 4}'])
+def test_weights_of_event_types_are_a_mapping_or_text(setting, tmp_path):
+    config = load_config(None, [setting])
+    assert config.data.type_weights == {"buy": 8, "cart": 4}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config_to_dict(config)))
+    assert load_config(file).data.type_weights == {"buy": 8, "cart": 4}
 
 
 def test_training_without_a_teacher_can_be_said():

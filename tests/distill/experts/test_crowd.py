@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pocketrec.distill.data.splits import Sequences
 from pocketrec.distill.evaluation.baselines import TransitionGraph
+from pocketrec.distill.experts import transitions
 from pocketrec.distill.experts.crowd import build_crowd
-from pocketrec.runtime.errors import ConfigError
+from pocketrec.runtime.errors import ConfigError, DataError
 
 
-def sequences(*histories):
-    ends = np.cumsum([len(history) for history in histories]).astype(np.int64)
-    items = np.array([item for history in histories for item in history], np.int32)
-    return Sequences(items, np.concatenate(([0], ends[:-1])), ends)
+def sequences(*histories, weights=None):
+    log = Sequences.from_lists([list(history) for history in histories])
+    return log if weights is None else replace(log, weights=np.array(weights, np.float32))
+
+
+def edges_of(crowd):
+    """Weights by pair of items."""
+    item = np.repeat(np.arange(len(crowd)), np.diff(crowd.first))
+    return {(int(a), int(b)): float(w) for a, b, w in zip(item, crowd.neighbours, crowd.weights, strict=True)}
 
 
 @pytest.fixture
@@ -33,6 +41,54 @@ def test_the_strongest_edges_of_the_transition_graph_are_kept(log):
         np.testing.assert_allclose(crowd.weights[kept], whole[item, crowd.neighbours[kept]], rtol=1e-6)
 
 
+@pytest.mark.parametrize("min_users", [1, 2, 4])
+def test_the_blocks_of_items_do_not_change_the_graph(log, monkeypatch, min_users):
+    whole = build_crowd(log, 15, neighbours=4, min_users=min_users)
+    monkeypatch.setattr(transitions, "BLOCK_EVENTS", 30)
+    monkeypatch.setattr(transitions, "BLOCK_ITEMS", 2)
+    in_blocks = build_crowd(log, 15, neighbours=4, min_users=min_users)
+    for name in ("first", "neighbours", "weights", "log_popularity"):
+        np.testing.assert_array_equal(getattr(in_blocks, name), getattr(whole, name))
+    assert len(whole.neighbours)
+
+
+@pytest.mark.parametrize("min_users", [1, 2, 3, 5])
+def test_edges_are_those_of_the_baseline_whatever_the_number_of_people(log, min_users):
+    whole = TransitionGraph.fit(log, 12, min_users=min_users).edges.toarray()
+    edges = edges_of(build_crowd(log, 12, neighbours=12, min_users=min_users))
+    assert set(edges) == set(zip(*(axis.tolist() for axis in whole.nonzero()), strict=True))
+    for (item, other), weight in edges.items():
+        assert weight == pytest.approx(whole[item, other], rel=1e-6)
+
+
+def test_events_count_by_their_weights():
+    histories = [0, 1], [0, 2]
+    alike = edges_of(build_crowd(sequences(*histories), 3))
+    assert alike[0, 1] == alike[0, 2]
+    crowd = build_crowd(sequences(*histories, weights=[1, 1, 3, 3]), 3)
+    weighted = edges_of(crowd)
+    assert weighted[0, 2] == pytest.approx(3 * weighted[0, 1])
+    assert np.exp(crowd.log_popularity[2] - crowd.log_popularity[1]) == pytest.approx((1.5 + 1) / (0.5 + 1))
+
+
+def test_the_scale_of_weights_does_not_matter(log):
+    weights = np.random.default_rng(1).random(len(log.items)).astype(np.float32)
+    one, thousand = (build_crowd(replace(log, weights=weights * by), 12, neighbours=3) for by in (1, 1024))
+    np.testing.assert_array_equal(one.neighbours, thousand.neighbours)
+    np.testing.assert_allclose(one.log_popularity, thousand.log_popularity, rtol=1e-6)
+
+
+def test_an_event_without_weight_makes_no_pair_and_counts_for_nobody():
+    log = sequences([0, 1], [0, 1], [0, 1], weights=[1, 1, 1, 0, 0, 1])
+    assert set(edges_of(build_crowd(log, 2))) == {(0, 1), (1, 0)}
+    assert not edges_of(build_crowd(log, 2, min_users=2))
+
+
+def test_events_of_another_catalogue_are_refused(log):
+    with pytest.raises(DataError, match="catalogue rows 0 to 11, but the catalogue has 5"):
+        build_crowd(log, 5)
+
+
 def test_popularity_is_a_probability_and_nobody_has_none(log):
     crowd = build_crowd(log, 13, neighbours=3)  # item 12 is in no history
     assert np.exp(crowd.log_popularity).sum() == pytest.approx(1, rel=1e-5)
@@ -43,9 +99,7 @@ def test_pairs_that_few_people_made_leave_no_edge():
     log = sequences([0, 1], [0, 1], [2, 3], [4, 5, 4, 5])  # one person went from 4 to 5 twice
 
     def edges(min_users):
-        crowd = build_crowd(log, 6, neighbours=5, min_users=min_users)
-        item = np.repeat(np.arange(6), np.diff(crowd.first))
-        return {(int(a), int(b)) for a, b in zip(item, crowd.neighbours, strict=True)}
+        return set(edges_of(build_crowd(log, 6, neighbours=5, min_users=min_users)))
 
     assert {(0, 1), (2, 3), (4, 5)} <= edges(1)
     assert {(0, 1)} <= edges(2)
