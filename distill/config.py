@@ -141,7 +141,7 @@ class TrainConfig(_Config, frozen=True):
     unlikelihood: Weight = 0.0  # weight of a penalty on items of the history, where users do not return to items
     ema: Share = 0.0  # decay of the averaged weights, which are evaluated and kept; 0: off
     clip_norm: Weight = 1.0
-    patience: Positive = 5  # stop after this many validations without a better score
+    patience: Positive = 5  # validations without a better score that end the run, once the learning rate is low
     validate_every: Positive = 2  # epochs
     validate_users: NonNegative = 4000  # validation cases per validation, a random sample; 0: all
     metric: Literal["ndcg@10", "recall@10"] = "ndcg@10"
@@ -161,7 +161,7 @@ class SasrecConfig(_Config, frozen=True):
     heads: Positive = 2
     dropout: Share = 0.4
     start: Literal["collaborative", "random"] = "collaborative"  # initial item embeddings
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig = TrainConfig(validate_users=10_000)  # more than of a student, since it ranks them faster
 
 
 class TeacherConfig(_Config, frozen=True):

@@ -15,16 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pocketrec.distill.config import EvaluationConfig, TrainConfig
+from pocketrec.distill.config import EvaluationConfig
 from pocketrec.distill.data.splits import EvalSet, Sequences, Split
 from pocketrec.distill.evaluation.baselines import CoOccurrence, Popularity, TransitionGraph
 from pocketrec.distill.evaluation.metrics import SHOWN, Metrics, mean_percentile, metrics_from_ranks, ranks_of
 from pocketrec.distill.evaluation.ranking import EMPTY, INVALID, Ranker, ranked_lists
-from pocketrec.distill.evaluation.student_ranker import StudentRanker
 from pocketrec.distill.models.sasrec import Sasrec, SasrecRanker
-from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import SILENT, Progress
-from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.runtime.errors import DataError
 
 CONVENTIONS = {"seen kept": False, "seen excluded": True}  # name → exclude_seen
@@ -132,18 +129,6 @@ def measure_baselines(
     if sasrec is not None:
         rankers["SASRec-CE"] = SasrecRanker(sasrec)
     return measure(rankers, split, n_items, evaluation, progress)
-
-
-def validation_scores(ranker: Ranker, cases: EvalSet, n_items: int) -> dict[str, float]:
-    """Return recall@10 and ndcg@10 on validation cases, seen items kept."""
-    measured: Mapping[str, float] = evaluate(ranker, cases, n_items=n_items, item_counts=None).to_dict()
-    return {name: measured[name] for name in ("recall@10", "ndcg@10")}
-
-
-def student_scores(student: Student, split: Split, ids: SemanticIds, settings: TrainConfig) -> dict[str, float]:
-    """Return a student's `validation_scores` on the sample of validation cases that the settings name."""
-    cases = sample(split.valid, settings.validate_users, settings.seed)
-    return validation_scores(StudentRanker(student, ids.rows), cases, len(ids.rows))
 
 
 def sample(cases: EvalSet, users: int, seed: int = 0) -> EvalSet:

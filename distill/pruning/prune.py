@@ -36,7 +36,7 @@ from pocketrec.distill.committee.soft_labels import SoftLabels
 from pocketrec.distill.config import DistillConfig, PruneConfig, StudentConfig, TrainConfig
 from pocketrec.distill.data.batches import window_batches
 from pocketrec.distill.data.splits import Split
-from pocketrec.distill.evaluation.protocol import student_scores
+from pocketrec.distill.evaluation.validation import Validation
 from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.pruning.cutting import Pruning, first_scores, mean_loss
@@ -105,8 +105,9 @@ def prune_student(
         recovery = _fit(loss, split, ids, remaining, folder, progress, "recovering the student")
     if PartialState(cpu=settings.cpu).is_main_process:
         save_student(student, folder)
-    after = student_scores(student.eval(), split, ids, settings)
-    before = student_scores(start, split, ids, settings)
+    validation = Validation.of(split, len(ids.rows), settings)
+    after = validation.student_scores(student.eval(), ids)
+    before = validation.student_scores(start, ids)
     return student, Pruned(start.config, student.config, curves, cutting, recovery, before, after)
 
 
@@ -166,10 +167,12 @@ def _fit(
     progress: Progress,
     label: str,
 ) -> LoopState:
+    validation = Validation.of(split, len(ids.rows), settings)
+
     def validate(kept: nn.Module) -> dict[str, float]:
         assert isinstance(kept, (Pruning, HardLabels, Distillation))
         student = kept.masked_student().eval() if isinstance(kept, Pruning) else kept.student
-        return student_scores(student, split, ids, settings)
+        return validation.student_scores(student, ids)
 
     batches = window_batches(split.train, model.student.config.max_history, settings)
     on_gradients = model.on_gradients if isinstance(model, Pruning) else None

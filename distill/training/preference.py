@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from pocketrec.distill.config import PreferenceConfig
 from pocketrec.distill.data.batches import Batch, window_batches
 from pocketrec.distill.data.splits import Split
-from pocketrec.distill.evaluation.protocol import student_scores
 from pocketrec.distill.evaluation.student_ranker import TorchEngine, rows_trie
+from pocketrec.distill.evaluation.validation import Validation
 from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
@@ -227,9 +227,11 @@ def refine(
     if config.method == "none":
         return student, {"method": "none", "kept": False}
 
+    validation = Validation.of(split, len(ids.rows), config.train)
+
     def validate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, _Preference)
-        return student_scores(model.student, split, ids, config.train)
+        return validation.student_scores(model.student, ids)
 
     model = make_preference(copy.deepcopy(student), ids.rows, config)
     before = validate(model)

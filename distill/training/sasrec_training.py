@@ -18,7 +18,7 @@ from pocketrec.distill.committee.cross_fit import CrossFitted, UserFolds
 from pocketrec.distill.config import SasrecConfig
 from pocketrec.distill.data.batches import window_batches
 from pocketrec.distill.data.splits import Sequences, Split
-from pocketrec.distill.evaluation.protocol import sample, validation_scores
+from pocketrec.distill.evaluation.validation import Validation
 from pocketrec.distill.models.item_model import ItemModel
 from pocketrec.distill.models.sasrec import Sasrec, SasrecRanker
 from pocketrec.distill.progress import SILENT, Progress
@@ -45,11 +45,11 @@ def train_sasrec(
     model = Sasrec(config, n_items, max_history)
     if config.start == "collaborative":
         model.start_from(collaborative_vectors(split.train, n_items, dim=config.dim, seed=settings.seed))
-    cases = sample(split.valid, settings.validate_users, settings.seed)
+    validation = Validation.of(split, n_items, settings)
 
     def validate(kept: nn.Module) -> dict[str, float]:
         assert isinstance(kept, Sasrec)
-        return validation_scores(SasrecRanker(kept), cases, n_items)
+        return validation.scores(SasrecRanker(kept))
 
     batches = window_batches(split.train, max_history, settings)
     state = fit(model, batches, validate, settings, folder, progress, "training SASRec")

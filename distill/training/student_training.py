@@ -21,7 +21,7 @@ from pocketrec.distill.committee.soft_labels import SoftLabels
 from pocketrec.distill.config import DistillConfig, StudentConfig, TrainConfig
 from pocketrec.distill.data.batches import window_batches
 from pocketrec.distill.data.splits import Split
-from pocketrec.distill.evaluation.protocol import student_scores
+from pocketrec.distill.evaluation.validation import Validation
 from pocketrec.distill.models.student import Student
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.distill.pruning.removal import at_depth
@@ -63,9 +63,11 @@ def train_student(
     if first_layers is not None:
         student.start_from_layers(first_layers)
 
+    validation = Validation.of(split, len(ids.rows), settings)
+
     def validate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, (HardLabels, Distillation))
-        return student_scores(model.student, split, ids, settings)
+        return validation.student_scores(model.student, ids)
 
     if PartialState(cpu=settings.cpu).is_main_process:
         _save_shape(shape, folder)

@@ -25,7 +25,7 @@ from torch import nn
 from pocketrec.distill.config import TeacherConfig
 from pocketrec.distill.data.batches import window_batches
 from pocketrec.distill.data.splits import Sequences, Split
-from pocketrec.distill.evaluation.protocol import sample, validation_scores
+from pocketrec.distill.evaluation.validation import Validation
 from pocketrec.distill.models.backbone import Backbone, read_backbone, save_shape, shape_only
 from pocketrec.distill.models.presets import apply_preset
 from pocketrec.distill.models.sasrec import Sasrec
@@ -73,11 +73,11 @@ def train_teacher(
     model = new_teacher(config, split.train, sources, n_items, max_history, folder)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info("teacher: %d parameters, %d of them trained", model.parameters_count, trained)
-    cases = sample(split.valid, settings.validate_users, settings.seed)
+    validation = Validation.of(split, n_items, settings)
 
     def validate(kept: nn.Module) -> dict[str, float]:
         assert isinstance(kept, Teacher)
-        return validation_scores(TeacherRanker(kept), cases, n_items)
+        return validation.scores(TeacherRanker(kept))
 
     with PartialState(cpu=settings.cpu).main_process_first():  # it selects, the others read its selection
         train = _selected(split.train, model, surrogate, config, folder, progress)

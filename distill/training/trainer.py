@@ -2,7 +2,7 @@
 
 It runs under Accelerate, so the same call works on a CPU, a GPU or several processes. Promises: the same seed gives the
 same losses; a run that was killed and resumed gives the losses of one that was not; checkpoints are written whole or
-not at all; the weights that remain are those of the best validation.
+not at all; the weights that remain are those of the best validations (`distill.training.model_selection`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from pocketrec.distill.config import TrainConfig
 from pocketrec.distill.data.batches import WindowBatches
 from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.distill.training.model_selection import may_end, newest_is_best, smoothed, window_size
 from pocketrec.runtime.errors import TrainingError
 from pocketrec.runtime.files.atomic import (
     atomic_file,
@@ -49,6 +50,8 @@ class LoopState:
     """The progress of a training run, saved with every checkpoint.
 
     losses: the loss curve, one mean per `record_every` steps. validations: epoch and scores of every validation.
+    best_score: mean of the best window of validations. best_epoch: the last one in it, whose weights are kept.
+    bad_validations: validations without a better window since then, of those that may end the run.
     """
 
     epoch: int = 0
@@ -84,7 +87,8 @@ def fit(
 ) -> LoopState:
     """Train until all epochs are done or validation stops improving; `model` then has the best weights.
 
-    Resumes from the checkpoint in `folder` if there is one. Writes `folder/best.safetensors`.
+    `distill.training.model_selection` says which weights are best, and when a run may end early. Resumes from the
+    checkpoint in `folder` if there is one. Writes `folder/best.safetensors`.
 
     :param model: called with a `Batch`, returns the summed loss of its positions.
     :param batches: returns the batches of a process, given (rank, number of processes).
@@ -122,11 +126,15 @@ class _Loop:
         kept = [self.scheduler, self.state] + ([self.average] if self.average else [])
         self.accelerator.register_for_checkpointing(*kept)
 
+    @property
+    def _warmup(self) -> int:
+        return max(1, round(self.config.warmup * self.total_steps))
+
     def _rate(self, step: int) -> float:
-        warmup = max(1, round(self.config.warmup * self.total_steps))
-        if step < warmup:
-            return (step + 1) / warmup
-        share = min(1.0, (step - warmup) / max(1, self.total_steps - warmup))
+        """Return the learning rate at a step as a share of its peak."""
+        if step < self._warmup:
+            return (step + 1) / self._warmup
+        share = min(1.0, (step - self._warmup) / max(1, self.total_steps - self._warmup))
         if self.config.schedule == "cosine":
             return 0.5 * (1.0 + math.cos(math.pi * share))
         return 1.0 - share if self.config.schedule == "linear" else 1.0
@@ -222,14 +230,13 @@ class _Loop:
             with torch.inference_mode():
                 scores = self.validate(kept)
             state.validations.append({"epoch": state.epoch, **scores})
-            if scores[self.config.metric] > state.best_score:
-                state.best_score, state.best_epoch, state.bad_validations = (
-                    scores[self.config.metric],
-                    state.epoch,
-                    0,
-                )
+            size = window_size(math.ceil(self.config.epochs / self.config.validate_every))
+            measured = [validation[self.config.metric] for validation in state.validations]
+            if newest_is_best(measured, size):
+                state.best_score, state.best_epoch = smoothed(measured, size), state.epoch
+                state.bad_validations = 0
                 save_weights(kept, self.folder / BEST_WEIGHTS)
-            else:
+            elif may_end(self.config.schedule, self._rate(state.step), state.step < self._warmup):
                 state.bad_validations += 1
             logger.info("epoch %d: %s", state.epoch, scores)
         if self.accelerator.num_processes > 1:

@@ -91,6 +91,7 @@ def prune_run(run: Run, start: Path, folder: Path, progress: Progress, processes
     """
     from pocketrec.distill.committee.labelling import labelled
     from pocketrec.distill.committee.soft_labels import SoftLabels
+    from pocketrec.distill.evaluation.validation import selection_record
     from pocketrec.distill.pruning.prune import prune_student
     from pocketrec.distill.training.student_training import load_student
 
@@ -103,7 +104,7 @@ def prune_run(run: Run, start: Path, folder: Path, progress: Progress, processes
     settings = prune_settings(config)
     after, result = prune_student(before, split, ids, settings, target, folder, progress, labels, config.distill)
     if processes.main:
-        write_json(folder / CURVE, _curve(result))
+        write_json(folder / CURVE, {**_curve(result), "selection": selection_record(run.split)})
         places = {"run": _place(run.folder, folder), "start": _place(start, folder)}
         sizes = {"before": _size(before), "after": _size(after)}
         write_json(folder / PRUNED, {**places, **_note(config, result), **sizes})

@@ -151,7 +151,7 @@ class StageWork:
         refined, result = refine(start, run.split, run.ids, self.config.preference, folder, self.progress)
         if self.processes.main:
             save_student(refined, folder)
-        self._note(folder / CURVE, result)
+        self._note(folder / CURVE, {**result, **self._selection()})
 
     def baselines(self, folder: Path) -> None:
         """Fit and measure the baselines."""
@@ -262,7 +262,13 @@ class StageWork:
         }
 
     def _save_curve(self, folder: Path, state: LoopState) -> None:
-        self._note(folder / CURVE, {"losses": state.losses, "validations": state.validations})
+        self._note(folder / CURVE, {"losses": state.losses, "validations": state.validations, **self._selection()})
+
+    def _selection(self) -> dict[str, Any]:
+        """How models of this run are selected on validation."""
+        from pocketrec.distill.evaluation.validation import selection_record
+
+        return {"selection": selection_record(self.run.split)}
 
     def _note(self, path: Path, content: Any) -> None:
         """Write JSON, from the main process only."""

@@ -132,22 +132,65 @@ def test_micro_batches_give_the_losses_of_whole_ones(tmp_path):
     np.testing.assert_allclose([x for _, x in losses(whole)], [x for _, x in losses(parts)], rtol=1e-4)
 
 
-def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best(tmp_path):
-    scores = iter([0.1, 0.5, 0.4, 0.3, 0.2, 0.1])
-    config = TrainConfig(**{**SETTINGS, "epochs": 6, "patience": 2, "ema": 0.0})
+def train_with_scores(folder, scores, **settings):
+    """Train with these validation scores in place of measured ones; return the weights of each validation too."""
+    config = TrainConfig(**{**SETTINGS, "epochs": len(scores), "ema": 0.0, "checkpoint_steps": 0, **settings})
+    torch.manual_seed(0)
     model = HardLabels(tiny_student(), ROWS)
     seen = []
 
     def validate(kept):
         seen.append({k: v.clone() for k, v in kept.state_dict().items()})
-        return {"ndcg@10": next(scores)}
+        return {"ndcg@10": scores[len(seen) - 1]}
 
-    state = fit(model, lambda r, w: WindowBatches(histories(), 6, 8, 0), validate, config, tmp_path)
-    assert [v["ndcg@10"] for v in state.validations] == [0.1, 0.5, 0.4, 0.3]
-    assert (state.best_epoch, state.best_score) == (2, 0.5)
+    state = fit(model, lambda r, w: WindowBatches(histories(), 6, 8, 0), validate, config, folder)
+    return state, model, seen
+
+
+def test_training_stops_when_validation_no_longer_improves_and_keeps_the_best(tmp_path):
+    scores = [0.1, 0.3, 0.4, 0.5, 0.2, 0.2, 0.1, 0.1]
+    state, model, seen = train_with_scores(tmp_path, scores, patience=2, schedule="constant")
+    assert [v["ndcg@10"] for v in state.validations] == scores[:6]
+    assert state.best_epoch == 4
+    assert state.best_score == pytest.approx(0.4)  # the mean of 0.3, 0.4 and 0.5
     kept = load_file(tmp_path / "best.safetensors")
-    assert all(torch.equal(kept[k], seen[1][k]) for k in kept)
-    assert all(torch.equal(v, seen[1][k]) for k, v in model.state_dict().items())
+    assert all(torch.equal(kept[k], seen[3][k]) for k in kept)
+    assert all(torch.equal(v, seen[3][k]) for k, v in model.state_dict().items())
+    assert not torch.equal(seen[2]["student.start"], seen[3]["student.start"])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_noise_neither_ends_a_run_while_the_rate_is_high_nor_wins_over_the_end_of_the_schedule(tmp_path, schedule):
+    # A run of SASRec on Amazon Sports: 20 epochs, validated every other one, patience 3. By the best single score it
+    # stopped at epoch 8 and kept epoch 2.
+    scores = [0.0271, 0.0262, 0.0265, 0.0263, 0.0266, 0.0264, 0.0268, 0.0269, 0.0270, 0.0270]
+    state, _, seen = train_with_scores(tmp_path, scores, epochs=20, validate_every=2, patience=3, schedule=schedule)
+    assert len(state.validations) == 10
+    assert state.best_epoch == 20
+    kept = load_file(tmp_path / "best.safetensors")
+    assert all(torch.equal(kept[k], seen[9][k]) for k in kept)
+
+
+def test_a_run_whose_rate_is_low_ends_when_validations_get_worse(tmp_path):
+    scores = [0.1 * n for n in range(12)] + [0.5] * 8
+    state, _, _ = train_with_scores(tmp_path, scores, patience=3)
+    assert len(state.validations) == 16  # the rate is below a quarter from epoch 14 on
+    assert state.best_epoch == 12
+
+
+def test_a_resumed_run_remembers_the_scores_of_its_window(tmp_path):
+    scores = [0.1, 0.9, 0.8, 0.2, 0.3, 0.3]
+    whole, _, seen = train_with_scores(tmp_path / "whole", scores)
+
+    with pytest.raises(IndexError):  # the fourth validation fails
+        train_with_scores(tmp_path / "cut", scores[:3], epochs=6)
+    resumed, _, _ = train_with_scores(tmp_path / "cut", scores[3:], epochs=6)
+    assert (resumed.best_epoch, resumed.best_score, resumed.bad_validations) == (
+        whole.best_epoch, whole.best_score, whole.bad_validations
+    )  # fmt: skip
+    assert resumed.validations == whole.validations
+    kept = load_file(tmp_path / "cut" / "best.safetensors")
+    assert all(torch.equal(kept[k], seen[whole.best_epoch - 1][k]) for k in kept)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
