@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from pocketrec.distill.config import DataConfig, EvaluationConfig
 from pocketrec.distill.data.load import load_dataset
 from pocketrec.distill.data.splits import EvalSet, Sequences, Split, split_users
+from pocketrec.distill.evaluation.kept_ranks import KeptRanks
 from pocketrec.distill.evaluation.protocol import CONVENTIONS, evaluate, item_counts, sample
+from pocketrec.distill.evaluation.ranking import Ranker
 from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.export.experts_ranker import ExpertsRanker
 from pocketrec.runtime.bundle.bundle import open_bundle
 from pocketrec.runtime.engines.registry import engine_for
 from pocketrec.runtime.recommender import Recommender
@@ -102,23 +105,50 @@ def measure_bundle(
     split: Split,
     evaluation: EvaluationConfig,
     progress: Progress = SILENT,
+    kept: KeptRanks | None = None,
 ) -> dict[str, Any]:
     """Measure a written bundle on the test questions by both conventions (seen items kept and excluded).
 
-    For the manifest, so without latency, which belongs to a machine and not to the files.
+    For the manifest, so without latency, which belongs to a machine and not to the files. A bundle with experts is
+    measured with them; under "alone" are the measures of the student, of the crowd and of the words, each by itself.
+
+    :param kept: gets the ranks of all targets, of systems "bundle", "student", "crowd" and "words".
     """
+    kept = KeptRanks() if kept is None else kept
     questions = sample(split.test, evaluation.users)
     counts = item_counts(split.train, len(item_ids))
     out: dict[str, Any] = {}
     with open_files(folder) as recommender:
-        for convention, exclude_seen in CONVENTIONS.items():
-            label = f"measuring the bundle, {convention}"
-            measured = evaluate_bundle(
-                recommender, item_ids, questions, exclude_seen=exclude_seen, item_counts=counts, progress=progress,
-                label=label,
-            )  # fmt: skip
-            out[convention] = {k: v for k, v in measured.items() if not k.endswith("_ms")}
+        parts: dict[str, Ranker] = {"bundle": BundleRanker(recommender, item_ids)}
+        parts |= _parts(recommender, item_ids)
+        for name, ranker in parts.items():
+            measured = {}
+            for convention, exclude_seen in CONVENTIONS.items():
+                with progress.track(f"measuring the {name}, {convention}", len(questions)) as advance:
+                    if isinstance(ranker, BundleRanker):
+                        ranker.on_call = advance
+                    metrics = evaluate(
+                        ranker, questions, n_items=len(item_ids), item_counts=counts, exclude_seen=exclude_seen
+                    )
+                kept.add(name, convention, metrics.ranks)
+                measured[convention] = metrics.to_dict()
+            if name == "bundle":
+                out |= measured
+            else:
+                out.setdefault("alone", {})[name] = measured
     return out
+
+
+def _parts(recommender: Recommender, item_ids: Sequence[str]) -> dict[str, Ranker]:
+    """The student, the crowd and the words of a bundle with experts, each by itself; none in another bundle."""
+    experts = recommender.retriever.experts
+    if experts is None:
+        return {}
+    trie = recommender.trie
+    alone = Recommender(recommender.engine, trie, recommender.manifest, recommender.cold)  # its engine is not closed
+    popularity = None if experts.crowd is None else experts.crowd.log_popularity
+    single = {name: ExpertsRanker(one, trie, item_ids, popularity) for name, one in experts.single().items()}
+    return {"student": BundleRanker(alone, item_ids), **single}
 
 
 def evaluate_log(

@@ -5,7 +5,7 @@ Pure functions of arrays. `distill.evaluation.protocol` computes the ranks of a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ class Metrics:
     recall, ndcg: by cutoff; with one target per case, recall@k is the hit rate. mrr: over the whole list, 0 for a
     target outside it. coverage: share of the catalogue that is among the first ten of any list. popularity: mean
     popularity percentile of the items among the first ten (0.5: as popular as the average item). invalid: share of the
-    filled slots that hold a semantic ID which no item has.
+    filled slots that hold a semantic ID which no item has. ranks: int32 [users], of each case's target, for comparisons
+    of systems; not part of `to_dict`.
     """
 
     users: int
@@ -34,6 +35,7 @@ class Metrics:
     coverage: float | None = None
     popularity: float | None = None
     invalid: float | None = None
+    ranks: NDArray[np.int32] | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, float | int]:
         """Return the metrics under their published names, without those that were not measured."""
@@ -50,11 +52,12 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean difference of a metric between two systems, and the ends of its 95 % interval."""
+    """Mean difference of a metric between two systems, the ends of its 95 % interval, and its two-sided p-value."""
 
     mean: float
     low: float
     high: float
+    p: float = 1.0
 
 
 def ranks_of(lists: NDArray[np.int32], targets: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -88,6 +91,7 @@ def metrics_from_ranks(
         coverage=coverage,
         popularity=popularity,
         invalid=invalid,
+        ranks=ranks,
     )
 
 
@@ -117,7 +121,8 @@ def paired_difference(
     """Return the mean difference of a metric, system A minus system B, with its 95 % percentile interval.
 
     Paired bootstrap over cases (Efron and Tibshirani 1993, ch. 13). If the interval does not contain 0, the choice of
-    users does not explain the difference.
+    users does not explain the difference. The p-value is twice the share of samples on the other side of 0 (or on it),
+    counted with one more sample there, so that it is never 0.
 
     :param ranks_a: int32 [n], from `hits`; `ranks_b`: of the same cases in the same order.
     :raises DataError: if there are no cases, or not as many of one system as of the other.
@@ -128,8 +133,11 @@ def paired_difference(
     # There are few distinct values, so resampling cases is drawing how often each value occurs.
     values, counts = np.unique(difference, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(difference), counts / len(difference), size=samples)
-    low, high = np.percentile(drawn @ values / len(difference), (2.5, 97.5))
-    return Difference(float(difference.mean()), float(low), float(high))
+    means = drawn @ values / len(difference)
+    low, high = np.percentile(means, (2.5, 97.5))
+    beyond = min(np.count_nonzero(means <= 0), np.count_nonzero(means >= 0))
+    p = min(1.0, 2 * (int(beyond) + 1) / (samples + 1))
+    return Difference(float(difference.mean()), float(low), float(high), p)
 
 
 def mean_percentile(items: NDArray[np.int32], counts: NDArray[np.integer[Any]]) -> float:

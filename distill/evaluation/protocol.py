@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pocketrec.distill.config import EvaluationConfig
 from pocketrec.distill.data.splits import EvalSet, Sequences, Split
 from pocketrec.distill.evaluation.baselines import CoOccurrence, Popularity, TransitionGraph
+from pocketrec.distill.evaluation.kept_ranks import KeptRanks
 from pocketrec.distill.evaluation.metrics import SHOWN, Metrics, mean_percentile, metrics_from_ranks, ranks_of
 from pocketrec.distill.evaluation.ranking import EMPTY, INVALID, Ranker, ranked_lists
 from pocketrec.distill.models.sasrec import Sasrec, SasrecRanker
@@ -94,8 +95,12 @@ def measure(
     n_items: int,
     evaluation: EvaluationConfig,
     progress: Progress = SILENT,
+    kept: KeptRanks | None = None,
 ) -> dict[str, Any]:
-    """Measure systems on the test cases by both conventions: system → convention → metric → value."""
+    """Measure systems on the test cases by both conventions: system → convention → metric → value.
+
+    :param kept: gets the ranks of all targets.
+    """
     cases = sample(split.test, evaluation.users)
     counts = item_counts(split.train, n_items)
     metrics: dict[str, Any] = {}
@@ -105,6 +110,8 @@ def measure(
             for convention, exclude_seen in CONVENTIONS.items():
                 measured = evaluate(ranker, cases, n_items=n_items, item_counts=counts, exclude_seen=exclude_seen)
                 metrics[name][convention] = measured.to_dict()
+                if kept is not None:
+                    kept.add(name, convention, measured.ranks)
                 advance(1, name)
     return metrics
 
@@ -115,10 +122,12 @@ def measure_baselines(
     sasrec: Sasrec | None,
     evaluation: EvaluationConfig,
     progress: Progress = SILENT,
+    kept: KeptRanks | None = None,
 ) -> dict[str, Any]:
     """Fit the counting baselines, and measure them and SASRec on the test cases.
 
     :param sasrec: trained; None: leave it out.
+    :param kept: gets the ranks of all targets.
     :returns: as `measure`.
     """
     rankers: dict[str, Ranker] = {
@@ -128,7 +137,7 @@ def measure_baselines(
     }
     if sasrec is not None:
         rankers["SASRec-CE"] = SasrecRanker(sasrec)
-    return measure(rankers, split, n_items, evaluation, progress)
+    return measure(rankers, split, n_items, evaluation, progress, kept)
 
 
 def sample(cases: EvalSet, users: int, seed: int = 0) -> EvalSet:

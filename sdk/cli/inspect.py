@@ -49,8 +49,13 @@ def inspect(
     print_pairs("files", {name: f"{entry['bytes']:,} bytes" for name, entry in manifest["files"].items()})
     print_pairs("catalogue", manifest["catalogue"])
     print_pairs("trained from", {k: v for k, v in manifest["provenance"].items() if k != "config"})
-    for convention, measured in manifest["metrics"].items():
+    measures = dict(manifest["metrics"])
+    alone = measures.pop("alone", {})
+    for convention, measured in measures.items():
         print_pairs(f"measured on the test split, {convention}", measured)
+    for name, by_convention in alone.items():
+        for convention, measured in by_convention.items():
+            print_pairs(f"the {name} alone, {convention}", measured)
     print_pairs("engine", {"of this bundle": engine})
     print_pairs("native engine of this installation", _native_engine(build))
     if operators:

@@ -103,8 +103,10 @@ def _as_dict(result: RunResult) -> dict[str, Any]:
         "bundle": str(result.bundle),
         "report": str(result.report),
         "metrics": flat_metrics(result.metrics),
+        "alone": {name: flat_metrics(m) for name, m in result.alone.items()},
         "baselines": {name: flat_metrics(m) for name, m in result.baselines.items()},
         "teachers": {name: flat_metrics(m) for name, m in result.teachers.items()},
+        "verdict": result.verdict,
         "seconds": result.seconds,
     }
 
@@ -126,9 +128,9 @@ def _show_result(result: RunResult) -> None:
     from pocketrec.cli.console import metrics_table
 
     size = sum(p.stat().st_size for p in result.bundle.iterdir())
-    systems = {"student (bundle)": result.metrics, **result.teachers, **result.baselines}
     out = stdout()
-    out.print(metrics_table(systems, "Test split, all items ranked"))
+    out.print(metrics_table(result.systems, "Test split, all items ranked"))
+    out.print(result.verdict, soft_wrap=True, highlight=False)
     out.print(f"\nbundle  {result.bundle}  ({size / 1e6:.1f} MB)\nreport  {result.report}", soft_wrap=True)
 
 

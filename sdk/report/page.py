@@ -38,7 +38,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class Cell:
-    """A measured value, whether it is the best of its column, and its difference from the student's."""
+    """A measured value, whether it is the best of its column, and its difference from the bundle's."""
 
     text: str
     best: bool = False
@@ -47,7 +47,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class MetricTable:
-    """Systems under one convention: (name, whether it is the student, a cell per heading)."""
+    """Systems under one convention: (name, whether it is the exported bundle, a cell per heading)."""
 
     convention: str
     headings: tuple[str, ...]
@@ -56,7 +56,7 @@ class MetricTable:
 
 @dataclass(frozen=True)
 class Meter:
-    """A labelled bar; `share` of the full width, 0-1. own: it belongs to the student."""
+    """A labelled bar; `share` of the full width, 0-1. own: it belongs to the exported bundle."""
 
     label: str
     text: str
@@ -71,6 +71,7 @@ class Page:
     summary: RunSummary
     sections: Mapping[str, str]
     verdict: str
+    standing: str
     headlines: tuple[Headline, ...]
     tables: tuple[MetricTable, ...]
     training: tuple[Figure, ...]
@@ -116,6 +117,7 @@ def build_page(summary: RunSummary) -> Page:
         summary=summary,
         sections={name: heading for name, (heading, content) in sections.items() if content},
         verdict=verdict(summary, conventions),
+        standing=summary.verdict,
         headlines=large,
         tables=tuple(_metric_table(summary, convention) for convention in conventions),
         training=training,
@@ -155,8 +157,15 @@ def _metric_table(summary: RunSummary, convention: str) -> MetricTable:
             best = max((v for other in systems.values() if (v := other.get(measure)) is not None), default=None)
             beside = None if name == student else systems.get(student, {}).get(measure)
             cells.append(_cell(values.get(measure), kind, best, beside))
+        if summary.p_values:
+            cells.append(Cell(_chance(summary.p_values.get(name, {}).get(convention))))
         rows.append((label(name), name == student, tuple(cells)))
-    return MetricTable(convention, tuple(heading for heading, _ in measures.values()), tuple(rows))
+    headings = [heading for heading, _ in measures.values()]
+    return MetricTable(convention, (*headings, *(["p, Recall@10"] if summary.p_values else [])), tuple(rows))
+
+
+def _chance(p: float | None) -> str:
+    return NONE if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _cell(value: float | None, kind: str, best: float | None, student: float | None) -> Cell:

@@ -114,8 +114,11 @@ class RunSummary:
 
     dataset: fact → value, and the findings of the data check under "findings".
     metrics: system → convention ("seen kept", "seen excluded") → measure → value. The first system is the
-    exported bundle; the others are its baselines. Known measures: recall@k, ndcg@k, mrr, coverage@10 (share
-    of the catalogue that is recommended to anyone), popularity@10, invalid (share); others are shown after them.
+    exported bundle; the others are its parts, its teachers and the baselines. Known measures: recall@k, ndcg@k, mrr,
+    coverage@10 (share of the catalogue that is recommended to anyone), popularity@10, invalid (share); others are shown
+    after them.
+    p_values: system → convention → two-sided p-value of the bundle's recall@10 against this system's.
+    verdict: one line that says what won; empty: it is made from `metrics`.
     gates: measures of exports in other formats on validation users; the first row is the float32 model.
     seconds: stage → duration. next_command: a shell command to try next.
     """
@@ -125,6 +128,8 @@ class RunSummary:
     losses: Sequence[LossPoint] = field(default_factory=list)
     validation: Sequence[ValidationPoint] = field(default_factory=list)
     metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
+    p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    verdict: str = ""
     artifact: Artifact | None = None
     gates: Sequence[GateRow] = field(default_factory=list)
     semantic_ids: CodebookUse | None = None

@@ -22,6 +22,7 @@ from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.processes import Processes
+from pocketrec.run.measured import ALONE, measured_systems, p_values, what_won
 from pocketrec.run.prune import prune_sections, uses_labels
 from pocketrec.run.run import (
     BEST_WEIGHTS,
@@ -53,16 +54,21 @@ from pocketrec.runtime.errors import ConfigError, DataError
 class RunResult:
     """What a finished run gives.
 
-    metrics: measures of the exported bundle by convention. baselines, teachers: the same by name of the system;
-    teachers is empty for a run without a teacher. seconds: duration of this call.
+    metrics: measures of the exported bundle by convention. alone, baselines, teachers: the same by name of the system;
+    alone: of the student and the experts in the bundle, each by itself, empty for a bundle without experts; teachers is
+    empty for a run without a teacher. systems: all of them, by the names of the report. verdict: one line that says
+    what won. seconds: duration of this call.
     """
 
     run: Path
     bundle: Path
     report: Path
     metrics: dict[str, Any]
+    alone: dict[str, Any]
     baselines: dict[str, Any]
     teachers: dict[str, Any]
+    systems: dict[str, Any]
+    verdict: str
     seconds: float
 
 
@@ -118,13 +124,17 @@ class Pipeline:
             run.folder.mkdir(parents=True, exist_ok=True)
             write_json(run.folder / CONFIG, config_to_dict(self.config))
         self.runner.run(start, on_stage)
+        metrics, systems = read_json(run.bundle / "manifest.json")["metrics"], measured_systems(run)
         return RunResult(
             run=run.folder,
             bundle=run.bundle,
             report=run.report,
-            metrics=read_json(run.bundle / "manifest.json")["metrics"],
+            metrics={convention: metrics[convention] for convention in metrics if convention != ALONE},
+            alone=metrics.get(ALONE, {}),
             baselines=read_json(run.folder / "baselines" / "metrics.json"),
             teachers=run.teachers(),
+            systems=systems,
+            verdict=what_won(systems, p_values(run)),
             seconds=round(time.monotonic() - begun, 1),
         )
 

@@ -40,6 +40,7 @@ CONFIG = "config.json"
 BEST_WEIGHTS, SHAPE = "best.safetensors", "student.json"
 CURVE, PRUNED = "curve.json", "prune.json"
 BUNDLE, REPORT, SUMMARY, GATES = "bundle", "report.html", "summary.json", "gates.json"
+RANKS = "ranks.safetensors"  # of the test targets, of the stages `baselines` and `export`
 EVENTS, CATALOGUE, DATA_REPORT = "data/events.safetensors", "data/catalogue.json", "data/report.json"
 TEXT_VECTORS, IMAGE_VECTORS = "text/vectors.npy", "data/images.npy"
 CROWD, WORDS, FUSION = "experts/graph.safetensors", "experts/words.safetensors", "experts/fusion.json"

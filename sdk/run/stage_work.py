@@ -16,7 +16,20 @@ import numpy as np
 from pocketrec.config import config_to_dict
 from pocketrec.distill.progress import Progress
 from pocketrec.processes import Processes
-from pocketrec.run.run import BUNDLE, CROWD, CURVE, FUSION, LABELS, REPORT, SUMMARY, WORDS, Run, versions, write_json
+from pocketrec.run.run import (
+    BUNDLE,
+    CROWD,
+    CURVE,
+    FUSION,
+    LABELS,
+    RANKS,
+    REPORT,
+    SUMMARY,
+    WORDS,
+    Run,
+    versions,
+    write_json,
+)
 from pocketrec.runtime.files.atomic import atomic_write_text
 
 if TYPE_CHECKING:
@@ -155,13 +168,15 @@ class StageWork:
 
     def baselines(self, folder: Path) -> None:
         """Fit and measure the baselines."""
+        from pocketrec.distill.evaluation.kept_ranks import KeptRanks
         from pocketrec.distill.evaluation.protocol import measure_baselines
 
-        sasrec = self._load_sasrec() if self.config.sasrec.enabled else None
+        sasrec, kept = self._load_sasrec() if self.config.sasrec.enabled else None, KeptRanks()
         write_json(
             folder / "metrics.json",
-            measure_baselines(self.run.split, self.run.n_items, sasrec, self.config.evaluation, self.progress),
+            measure_baselines(self.run.split, self.run.n_items, sasrec, self.config.evaluation, self.progress, kept),
         )
+        kept.save(folder / RANKS)
 
     def experts(self, folder: Path) -> None:
         """Build crowd and words, and fit their weights beside the student on validation."""
@@ -188,17 +203,21 @@ class StageWork:
 
     def export(self, folder: Path) -> None:
         """Write the bundle and measure it through the runtime."""
+        from pocketrec.distill.evaluation.kept_ranks import KeptRanks
         from pocketrec.export.bundle import Measured
         from pocketrec.export.measure import measure_bundle
 
-        run, split, ids = self.run, self.run.split, self.run.catalogue.item_ids
+        run, split, ids, kept = self.run, self.run.split, self.run.catalogue.item_ids, KeptRanks()
         run.write_bundle(
             run.student(run.weights_stage, self.config.export.depth),
             folder / BUNDLE,
             quantize=self.config.export.quantize,
             provenance=self._provenance(split.rule),
-            measure=lambda path: Measured(measure_bundle(path, ids, split, self.config.evaluation, self.progress)),
+            measure=lambda path: Measured(
+                measure_bundle(path, ids, split, self.config.evaluation, self.progress, kept)
+            ),
         )
+        kept.save(folder / RANKS)
 
     def report(self, folder: Path, seconds: Mapping[str, float]) -> None:
         """Write the report.

@@ -14,10 +14,10 @@ from pocketrec.distill.data.splits import EvalSet
 from pocketrec.distill.evaluation.protocol import item_counts
 from pocketrec.export.measure import BundleRanker, bundle_bytes
 from pocketrec.report.summary import Artifact, CodebookUse, Example, PopularityBias, RunSummary
+from pocketrec.run.measured import measured_systems, p_values, what_won
 from pocketrec.run.run import CURVE, DATA_REPORT, GATES, Run, read_json, versions
 from pocketrec.runtime.recommender import Recommender
 
-STUDENT = "student (exported bundle)"
 SAMPLED_USERS = 2_000
 EXAMPLES = 6
 EXAMPLE_HISTORY = 6  # items; examples are those whose history is nearest to this length, so that they can be read
@@ -46,13 +46,15 @@ def summarise(run: Run, seconds: Mapping[str, float]) -> RunSummary:
         "p50_ms": float(p50),
         "p95_ms": float(p95),
     }
-    baselines = read_json(run.folder / "baselines" / "metrics.json")
+    systems, p = measured_systems(run), p_values(run)
     return RunSummary(
         title=f"pocketrec: {run.folder.name}",
         dataset=_dataset(run),
         losses=losses,
         validation=validation,
-        metrics={STUDENT: manifest["metrics"], **run.teachers(), **baselines},
+        metrics=systems,
+        p_values=p,
+        verdict=what_won(systems, p),
         artifact=artifact,
         gates=read_json(gates)["rows"] if gates.exists() else [],
         semantic_ids=_codebook_use(run),

@@ -52,6 +52,7 @@ def test_the_interval_is_that_of_resampling_case_by_case():
 def test_a_clear_gain_leaves_zero_out_and_turns_round_with_its_sides():
     a, b = np.zeros(300, np.int32), np.where(np.arange(300) % 3 == 0, -1, 0).astype(np.int32)
     ahead, behind = paired_difference(a, b, "recall@10"), paired_difference(b, a, "recall@10")
+    assert ahead.p == behind.p
     assert ahead.mean == pytest.approx(1 / 3)
     assert 0 < ahead.low < ahead.mean < ahead.high
     assert behind.high < 0
@@ -62,3 +63,13 @@ def test_ranks_of_different_cases_cannot_be_paired():
         paired_difference(np.zeros(3, np.int32), np.zeros(2, np.int32), "mrr")
     with pytest.raises(DataError, match="0 and 0 ranks"):
         paired_difference(np.zeros(0, np.int32), np.zeros(0, np.int32), "mrr")
+
+
+def test_the_p_value_follows_the_sign_test_and_is_never_zero():
+    """20 cases that A alone finds and 5 that B alone finds: a two-sided sign test gives .0041."""
+    a = np.array([0] * 20 + [-1] * 5 + [0] * 75, np.int32)
+    b = np.array([-1] * 20 + [0] * 5 + [0] * 75, np.int32)
+    assert 0.0005 < paired_difference(a, b, "recall@10").p < 0.008
+    assert paired_difference(a, a, "recall@10").p == 1
+    everywhere = paired_difference(np.zeros(50, np.int32), np.full(50, -1, np.int32), "recall@10", samples=999)
+    assert everywhere.p == 2 / 1000

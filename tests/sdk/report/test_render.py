@@ -179,6 +179,16 @@ def test_the_best_of_each_column_is_bold_and_baselines_stand_beside_the_student(
     assert "−20.0 % against SASRec (0.1000)" in page.texts["dd"]
 
 
+def test_the_bundle_stands_beside_each_system_with_a_p_value():
+    page = render_report(summary())
+    assert "student: recall@10 .1000, 25 % above plain" in page
+    assert "<td>&lt; 0.001" in page
+    assert "<td>0.250" in page
+    assert "paired bootstrap" in page
+    without = render_report(dataclasses.replace(summary(), p_values={}, verdict=""))
+    assert "paired bootstrap" not in without
+
+
 def test_both_conventions_are_shown_the_apps_own_first():
     page = rendered()
     assert page.texts["h3"][:2] == ["Seen excluded", "Seen kept"]

@@ -15,8 +15,9 @@ WITH_EXPERTS = ("--set", "experts.enabled=true", "--set", "train.epochs=1")  # a
 @pytest.fixture(scope="module")
 def ring(tmp_path_factory):
     folder = write_ring(tmp_path_factory.mktemp("ring"))
-    code, _, errors = train_ring(folder, folder / "run", *WITH_EXPERTS)
+    code, out, errors = train_ring(folder, folder / "run", *WITH_EXPERTS, "--json")
     assert code == 0, errors
+    (folder / "result.json").write_text(out)
     return folder
 
 
@@ -54,3 +55,18 @@ def test_an_export_of_the_run_has_the_experts_too(ring, tmp_path):
     )
     assert code == 0, errors + out
     assert json.loads((tmp_path / "int8/manifest.json").read_text())["fusion"]["crowd"] > 0
+
+
+def test_the_student_and_each_expert_are_measured_alone_on_the_same_users(ring):
+    result = json.loads((ring / "result.json").read_text())
+    assert {"student", "crowd"} <= result["alone"].keys()
+    for alone in result["alone"].values():
+        for own, whole in ((alone, result["metrics"]), (alone["seen excluded"], result["metrics"]["seen excluded"])):
+            assert own["users"] == whole["users"]
+            assert own["recall@10"] >= 0
+    assert result["alone"]["student"]["recall@10"] < result["metrics"]["recall@10"]
+    assert "+ student: recall@10" in result["verdict"]
+    assert "above student alone (p < .001)" in result["verdict"]
+    report = (ring / "run/report/report.html").read_text(encoding="utf-8")
+    for text in ("Student alone", "Crowd alone", "+ student (exported bundle)", result["verdict"].replace("<", "&lt;")):
+        assert text in report

@@ -1,0 +1,88 @@
+"""What a run measured on the test split, system by system, and the sentence that says what won."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pocketrec.run.run import RANKS, Run, read_json
+
+ALONE = "alone"  # key of a manifest's measures that holds those of the bundle's parts
+GRAPH_AND_WORDS = "graph and words"  # the baseline
+CONVENTION, MEASURE = "seen excluded", "recall@10"  # as in an app
+OTHERS = ("student alone", GRAPH_AND_WORDS, "committee")  # systems that the sentence names, if they were measured
+
+
+def bundle_name(manifest: Mapping[str, Any]) -> str:
+    """Name a bundle by its parts: "student", or "crowd + words + student" with experts."""
+    fusion = manifest.get("fusion") or {}
+    return " + ".join([*(name for name in ("crowd", "words") if fusion.get(name)), "student"])
+
+
+def measured_systems(run: Run) -> dict[str, Any]:
+    """Measures by system, convention and name: the exported bundle first, then its parts, teachers and baselines."""
+    manifest = read_json(run.bundle / "manifest.json")
+    metrics = dict(manifest["metrics"])
+    alone = metrics.pop(ALONE, {})
+    return {
+        f"{bundle_name(manifest)} (exported bundle)": metrics,
+        **{f"{name} alone": by_convention for name, by_convention in alone.items()},
+        **run.teachers(),
+        **read_json(run.folder / "baselines" / "metrics.json"),
+    }
+
+
+def p_values(run: Run) -> dict[str, dict[str, float]]:
+    """Two-sided p-values of the bundle's recall@10 against other systems, by system and convention.
+
+    From a paired bootstrap over test users (see `distill.evaluation.metrics.paired_difference`). Systems whose ranks
+    were not kept are left out.
+    """
+    from pocketrec.distill.evaluation.kept_ranks import KeptRanks
+
+    kept = KeptRanks.load(run.folder / "baselines" / RANKS, run.bundle.parent / RANKS)
+    out: dict[str, dict[str, float]] = {}
+    systems = measured_systems(run)
+    for system in list(systems)[1:]:
+        for convention in systems[system]:
+            found = kept.difference("bundle", system.removesuffix(" alone"), convention, MEASURE)
+            if found is not None:
+                out.setdefault(system, {})[convention] = found.p
+    return out
+
+
+def what_won(systems: Mapping[str, Any], p: Mapping[str, Mapping[str, float]]) -> str:
+    """Say in one line how the bundle stands beside the student alone, graph and words, and the committee.
+
+    :param systems: as `measured_systems` gives them. p: as `p_values` gives them.
+    :return: for example "crowd + words + student: recall@10 .1121, 27 % above student alone (p < .001)".
+    """
+    name, *rest = systems
+    own = systems[name][CONVENTION][MEASURE]
+    clauses = []
+    named = [other for other in OTHERS if other in rest]
+    best = max((other for other in rest if other not in OTHERS), key=lambda o: _value(systems[o]), default="")
+    if best and all(_value(systems[best]) > _value(systems[other]) for other in named):
+        named.append(best)  # it is ahead of all that the sentence names otherwise
+    for other in named:
+        value = _value(systems[other])
+        if value > 0:
+            clauses.append(_clause(own, value, other, p.get(other, {}).get(CONVENTION)))
+    text = f"{name.removesuffix(' (exported bundle)')}: {MEASURE} {_decimal(own)} ({CONVENTION})"
+    return f"{text}, {', '.join(clauses)}" if clauses else text
+
+
+def _value(by_convention: Mapping[str, Any]) -> float:
+    return float(by_convention.get(CONVENTION, {}).get(MEASURE) or 0.0)
+
+
+def _clause(own: float, value: float, other: str, p: float | None) -> str:
+    change = round(100 * (own / value - 1))
+    chance = "" if p is None else " (p < .001)" if p < 0.001 else f" (p = {_decimal(p, 3)})"
+    if change == 0:
+        return f"level with {other}{chance}"
+    return f"{abs(change)} % {'above' if change > 0 else 'below'} {other}{chance}"
+
+
+def _decimal(value: float, digits: int = 4) -> str:
+    return f"{value:.{digits}f}".removeprefix("0")
