@@ -48,13 +48,19 @@ class ItemGraph:
         step = max(1, CELLS // max(n_items, 1))
         for start in range(0, len(histories), step):
             chunk = histories.take(slice(start, start + step))
-            reached = _history_weights(chunk.last(self.max_history), n_items, self.recency) @ self.edges  # [n, n_items]
-            scores = np.tile(self.fallback, (len(chunk), 1))
-            scores[np.repeat(np.arange(len(chunk)), np.diff(reached.indptr)), reached.indices] = reached.data
+            scores = self.scores(chunk)
             if exclude_seen:
                 scores[np.repeat(np.arange(len(chunk)), chunk.lengths), chunk.events()] = -np.inf
             found[start : start + step] = top_k(scores, k)
         return found
+
+    def scores(self, histories: Sequences) -> NDArray[np.float32]:
+        """Score every item, float32 [n, n_items]."""
+        n_items = len(self.fallback)
+        reached = history_weights(histories.last(self.max_history), n_items, self.recency) @ self.edges
+        scores = np.tile(self.fallback, (len(histories), 1))
+        scores[np.repeat(np.arange(len(histories)), np.diff(reached.indptr)), reached.indices] = reached.data
+        return scores
 
 
 class Popularity(ItemGraph):
@@ -201,7 +207,7 @@ def _by_popularity(train: Sequences, n_items: int) -> NDArray[np.float32]:
     return scores
 
 
-def _history_weights(histories: Sequences, n_items: int, recency: float) -> csr_array:
+def history_weights(histories: Sequences, n_items: int, recency: float) -> csr_array:
     """Return the weights recency^age of the items of each history, CSR [n, n_items]; the newest item has age 0."""
     lengths = histories.lengths
     row = np.repeat(np.arange(len(lengths)), lengths)

@@ -8,7 +8,7 @@ may be recommended again ("seen kept"), or not ("seen excluded").
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,10 +21,12 @@ from pocketrec.distill.evaluation.baselines import CoOccurrence, Popularity, Tra
 from pocketrec.distill.evaluation.kept_ranks import KeptRanks
 from pocketrec.distill.evaluation.metrics import SHOWN, Metrics, mean_percentile, metrics_from_ranks, ranks_of
 from pocketrec.distill.evaluation.ranking import EMPTY, INVALID, Ranker, ranked_lists
+from pocketrec.distill.evaluation.word_graph import GraphAndWords
 from pocketrec.distill.models.sasrec import Sasrec, SasrecRanker
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.runtime.errors import DataError
 
+WEIGHT_CASES = 4000  # validation cases that the weights of "graph and words" are chosen on
 CONVENTIONS = {"seen kept": False, "seen excluded": True}  # name → exclude_seen
 
 
@@ -123,11 +125,13 @@ def measure_baselines(
     evaluation: EvaluationConfig,
     progress: Progress = SILENT,
     kept: KeptRanks | None = None,
+    texts: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Fit the counting baselines, and measure them and SASRec on the test cases.
+    """Fit the baselines that need no training, and measure them and SASRec on the test cases.
 
     :param sasrec: trained; None: leave it out.
     :param kept: gets the ranks of all targets.
+    :param texts: of each item; without any, "graph and words" is left out, since it would be the graph alone.
     :returns: as `measure`.
     """
     rankers: dict[str, Ranker] = {
@@ -135,6 +139,9 @@ def measure_baselines(
         "co-occurrence": replace(CoOccurrence.fit(split.train, n_items), max_history=evaluation.max_history),
         "transition graph": replace(TransitionGraph.fit(split.train, n_items), max_history=evaluation.max_history),
     }
+    if any(texts):
+        valid = sample(split.valid, WEIGHT_CASES)
+        rankers["graph and words"] = GraphAndWords.fit(split.train, n_items, texts, valid, evaluation.max_history)
     if sasrec is not None:
         rankers["SASRec-CE"] = SasrecRanker(sasrec)
     return measure(rankers, split, n_items, evaluation, progress, kept)

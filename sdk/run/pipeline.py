@@ -164,8 +164,8 @@ class Pipeline:
             *([Stage("sasrec", "train SASRec", ("sasrec", "data", "evaluation"), (EVENTS,),
                      (BEST_WEIGHTS, CURVE), work.sasrec, together=True)] if sasrec else []),
             *training,
-            Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"), (EVENTS, *sasrec),
-                  ("metrics.json",), work.baselines),
+            Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"),
+                  (EVENTS, CATALOGUE, *sasrec), ("metrics.json",), work.baselines),
             *([Stage("experts", "build crowd and words, fit their weights", ("experts", "export", "data"),
                      (EVENTS, CATALOGUE, SIDS, *student), (Path(CROWD).name, Path(FUSION).name), work.experts)]
               if self.config.experts.enabled else []),

@@ -171,11 +171,12 @@ class StageWork:
         from pocketrec.distill.evaluation.kept_ranks import KeptRanks
         from pocketrec.distill.evaluation.protocol import measure_baselines
 
-        sasrec, kept = self._load_sasrec() if self.config.sasrec.enabled else None, KeptRanks()
-        write_json(
-            folder / "metrics.json",
-            measure_baselines(self.run.split, self.run.n_items, sasrec, self.config.evaluation, self.progress, kept),
+        run, kept = self.run, KeptRanks()
+        sasrec = self._load_sasrec() if self.config.sasrec.enabled else None
+        metrics = measure_baselines(
+            run.split, run.n_items, sasrec, self.config.evaluation, self.progress, kept, run.catalogue.texts
         )
+        write_json(folder / "metrics.json", metrics)
         kept.save(folder / RANKS)
 
     def experts(self, folder: Path) -> None:

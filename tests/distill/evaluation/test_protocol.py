@@ -153,6 +153,14 @@ def test_baselines_are_all_measured():
     assert measured["transition graph"]["seen excluded"]["users"] == 5
 
 
+def test_graph_and_words_are_measured_where_items_have_texts():
+    def names(texts):
+        return list(measure_baselines(ring_split(), N_ITEMS, None, EvaluationConfig(users=5), texts=texts))
+
+    assert names([""] * N_ITEMS) == ["popularity", "co-occurrence", "transition graph"]
+    assert names(["red shoe", *["blue shoe"] * (N_ITEMS - 1)])[3:] == ["graph and words"]
+
+
 def test_training_events_are_counted_per_item():
     train = Sequences.from_lists([[0, 2, 2], [], [2, 1]])
     assert item_counts(train, 4).tolist() == [1, 1, 3, 0]

@@ -14,6 +14,7 @@ from pocketrec.distill.evaluation.baselines import CoOccurrence, Popularity, Tra
 from pocketrec.distill.evaluation.protocol import hits
 from pocketrec.distill.evaluation.ranking import ranked_lists
 from pocketrec.distill.evaluation.student_ranker import StudentRanker
+from pocketrec.distill.evaluation.word_graph import GraphAndWords
 from pocketrec.distill.models.item_model import ItemRanker
 from pocketrec.distill.models.sasrec import Sasrec, SasrecRanker
 from pocketrec.distill.models.teacher import TeacherRanker
@@ -27,6 +28,8 @@ from tiny_teacher import teacher
 N_ITEMS, LONG = 100, 60
 ROWS = random_rows(N_ITEMS)
 LOG = Sequences.from_lists([np.random.default_rng(n).integers(0, N_ITEMS, 12).tolist() for n in range(40)])
+TEXTS = [f"odd{i % 2} third{i % 3} fifth{i % 5}" for i in range(N_ITEMS)]
+VALID = EvalSet(LOG, np.arange(len(LOG), dtype=np.int32))
 
 
 def sasrec():
@@ -50,6 +53,7 @@ RANKERS = {
     "popularity": lambda folder: Popularity.fit(LOG, N_ITEMS),
     "co-occurrence": lambda folder: CoOccurrence.fit(LOG, N_ITEMS),
     "transition graph": lambda folder: TransitionGraph.fit(LOG, N_ITEMS),
+    "graph and words": lambda folder: GraphAndWords.fit(LOG, N_ITEMS, TEXTS, VALID),
     "SASRec": lambda folder: SasrecRanker(sasrec()),
     "teacher LLM": lambda folder: TeacherRanker(teacher(n_items=N_ITEMS)),
     "committee": lambda folder: ItemRanker(committee(), 6),

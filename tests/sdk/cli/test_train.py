@@ -16,7 +16,13 @@ def test_train_prints_one_object_with_what_scripts_rely_on(trained):
     assert {"run", "bundle", "metrics", "baselines", "seconds"} <= result.keys()
     assert result["run"] == str(run)
     assert result["metrics"].keys() >= MEASURES
-    assert set(result["baselines"]) == {"popularity", "co-occurrence", "transition graph", "SASRec-CE"}
+    assert set(result["baselines"]) == {
+        "popularity",
+        "co-occurrence",
+        "transition graph",
+        "graph and words",
+        "SASRec-CE",
+    }
     for measured in (result["metrics"], *result["baselines"].values()):
         assert measured["seen excluded"].keys() >= MEASURES
     assert (Path(result["bundle"]) / "manifest.json").is_file()
