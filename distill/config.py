@@ -95,6 +95,7 @@ class SidConfig(_Config, frozen=True):
     text_weight: Weight = 1.0
     collaborative_weight: Weight = 1.0
     image_weight: Weight = 1.0
+    collaborative_source: Literal["cooccurrence", "sasrec"] = "cooccurrence"  # sasrec: its item embeddings
     window: Positive = 5  # co-occurrence window of the collaborative embedding, in events
     min_use: Share = 0.25  # a codebook of which items use a smaller share has collapsed
     seed: int = 0
@@ -188,7 +189,7 @@ class TeacherConfig(_Config, frozen=True):
 class SoftLabelConfig(_Config, frozen=True):
     """The item distributions of the committee at every training position, cached on disk."""
 
-    members: tuple[Literal["llm", "sasrec", "graph"], ...] = ("llm", "sasrec", "graph")
+    members: tuple[Literal["llm", "sasrec", "graph", "words"], ...] = ("llm", "sasrec", "graph")
     combine: Literal["geometric", "arithmetic"] = "geometric"
     top: Positive = 128  # items kept per position
     features: NonNegative = 0  # aligned blocks of the teacher LLM whose hidden states are kept, too; 0: none
@@ -211,6 +212,7 @@ class DistillConfig(_Config, frozen=True):
     norm: Weight = 0.0  # features: L2 distance at aligned blocks
     intermediate: Weight = 0.0  # cross-entropy from intermediate blocks
     blocks: Positive = 2  # aligned blocks of teacher and student; with features, as many as soft_labels.features
+    companions: Weight = 0.0  # what crowd and words add on the device is taken out of the labels, times this; 0: off
     start: Literal["scratch", "teacher"] = "scratch"
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from pocketrec.distill.committee.committee import Committee
+from pocketrec.distill.committee.companions import Companions
 from pocketrec.distill.committee.fitting import fit_committee
 from pocketrec.distill.committee.rankings import COMMITTEE, SharedLists, SharedRanker
 from pocketrec.distill.committee.soft_labels import write_soft_labels
@@ -41,14 +42,17 @@ def write_labels(
     folder: Path,
     progress: Progress = SILENT,
     shares: tuple[int, int] = (0, 1),
+    experts: Mapping[str, ItemModel] | None = None,
 ) -> dict[str, Any]:
     """Fit the committee on validation cases and write its labels into `folder/labels`.
 
     :param members: trained models by their names in `soft_labels.members`.
     :param split: its training histories, and their copies (`labelled`), get labels.
     :param shares: (rank, world); with several processes all fit, the first evaluates, each writes its share of labels.
-    :returns: what `FittedCommittee.to_dict` says; "test", metrics of the committee and of the teacher LLM (system →
-        convention → metric → value); "labels", number, bytes and seconds.
+    :param experts: the student's companions on the device, for `distill.companions` above 0.
+    :returns: what `FittedCommittee.to_dict` says; "companions", the weights that are taken out of the labels; "test",
+        metrics of the committee and of the teacher LLM (system → convention → metric → value); "labels", number, bytes
+        and seconds.
     """
     history, tap = config.evaluation.max_history, _tap(members, config)
     with progress.track("fitting the committee", 1) as advance:
@@ -59,12 +63,17 @@ def write_labels(
     shared = SharedLists(committee, [name for name in members if name == "llm"], history)
     rankers = {TITLES.get(name, name): SharedRanker(shared, name) for name in (COMMITTEE, *shared.members)}
     test = measure(rankers, split, n_items, config.evaluation, progress) if shares[0] == 0 else {}
+    companions = None
+    if experts and config.distill.companions:
+        strength = config.distill.companions
+        companions = Companions.fit(experts, members, split.valid, n_items, history, strength)
     train = labelled(split.train, config.soft_labels)
     labels = write_soft_labels(
         folder / LABELS, labeller.item_logits, train, n_items, history, config.soft_labels, progress,
-        shares, _features(tap, "llm" in fitted.weights.used) if tap else None,
+        shares, _features(tap, "llm" in fitted.weights.used) if tap else None, companions,
     )  # fmt: skip
-    return {**fitted.to_dict(), "test": test, "labels": labels}
+    out = {"strength": companions.strength, **companions.weights} if companions else {}
+    return {**fitted.to_dict(), "companions": out, "test": test, "labels": labels}
 
 
 def labelled(train: Sequences, config: SoftLabelConfig) -> Sequences:

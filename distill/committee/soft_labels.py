@@ -113,6 +113,7 @@ def write_soft_labels(
     progress: Progress = SILENT,
     shares: tuple[int, int] = (0, 1),
     features: Callable[[Batch], Tensor] | None = None,
+    companions: Callable[[Batch], Tensor] | None = None,
 ) -> dict[str, Any]:
     """Score every training position and write its top `config.top` items.
 
@@ -122,6 +123,8 @@ def write_soft_labels(
     :param model: batch → logits over all items [n, n_items], as `ItemModel.item_logits`.
     :param shares: (rank, world); with several processes each writes every `world`-th shard.
     :param features: batch → the teacher's hidden states [n, blocks, D_teacher], written beside the labels.
+    :param companions: batch → what is added to the student's scores on the device [n, n_items]. The items stay the
+        model's best; their probabilities become those whose product with the companions is the model's, of sum 1.
     :returns: positions, top, bytes and seconds; they are logged, too.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,7 +138,7 @@ def write_soft_labels(
             if number % world == rank and not path.exists():
                 discard_unfinished(path)
                 with atomic_file(path) as temporary:
-                    save_file(_label(model, features, train.take(block), max_history, top), temporary)
+                    save_file(_label(model, features, companions, train.take(block), max_history, top), temporary)
             advance(1)
     positions = int(train.lengths.sum())
     sizes = sum(p.stat().st_size for p in folder.glob("labels-*.safetensors"))
@@ -154,6 +157,7 @@ def write_soft_labels(
 def _label(
     model: Callable[[Batch], Tensor],
     features: Callable[[Batch], Tensor] | None,
+    companions: Callable[[Batch], Tensor] | None,
     histories: Sequences,
     max_history: int,
     top: int,
@@ -167,10 +171,14 @@ def _label(
         "probabilities": np.zeros((len(events), top), np.float16),
     }
     for batch in _window_batches(histories, max_history):
-        best = torch.log_softmax(model(batch).float(), 1).topk(top, 1)
+        values, items = torch.log_softmax(model(batch).float(), 1).topk(top, 1)
+        if companions:
+            added = companions(batch).float().to(values.device)
+            values, order = (values - added.gather(1, items)).log_softmax(1).sort(stable=True, dim=1, descending=True)
+            items = items.gather(1, order)
         at = rows[batch.events.cpu().numpy()]
-        out["items"][at] = best.indices.int().cpu().numpy()
-        out["probabilities"][at] = best.values.exp().half().cpu().numpy()
+        out["items"][at] = items.int().cpu().numpy()
+        out["probabilities"][at] = values.exp().half().cpu().numpy()
         if features:
             found = features(batch).half().cpu().numpy()
             out.setdefault("features", np.zeros((len(events), *found.shape[1:]), np.float16))[at] = found

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from pocketrec.distill.config import SasrecConfig
 from pocketrec.distill.data.batches import Batch
+from pocketrec.distill.data.splits import Sequences
 from pocketrec.distill.models.full_softmax import full_softmax_loss
 from pocketrec.distill.models.item_model import ItemRanker
 
@@ -69,6 +70,13 @@ class Sasrec(nn.Module):
         From random embeddings many epochs go into learning co-occurrence; docs/benchmarks.md compares both.
         """
         self.items.weight[:-1] = 0.5 * torch.from_numpy(vectors)
+
+    @torch.no_grad()
+    def item_vectors(self, train: Sequences) -> NDArray[np.float32]:
+        """Return the item embeddings at length 1, float32 [n_items, D]; rows of items without training events are 0."""
+        vectors = F.normalize(self.items.weight[:-1], dim=1).cpu().numpy()
+        known = np.bincount(train.events(), minlength=self.n_items) > 0
+        return np.where(known[:, None], vectors, np.float32(0))
 
     def hidden(self, inputs: Tensor, is_start: Tensor, position: Tensor, mask: Tensor | None) -> Tensor:
         """Return the hidden states [B, T, D] of catalogue rows [B, T]."""

@@ -151,6 +151,11 @@ class Pipeline:
         outside = tuple(name for name in ("interactions", "items", "images") if name in external)
         encoder = ("encoder",) if "encoder" in external else ()
         sasrec = (f"sasrec/{BEST_WEIGHTS}",) if self.config.sasrec.enabled else ()
+        train_sasrec = [Stage("sasrec", "train SASRec", ("sasrec", "data", "evaluation"), (EVENTS,),
+                              (BEST_WEIGHTS, CURVE), work.sasrec, together=True)] if sasrec else []  # fmt: skip
+        sids_need = sasrec if self.config.sid.collaborative_source == "sasrec" else ()
+        if self.config.sid.collaborative_source == "sasrec" and not sasrec:
+            raise ConfigError("sid.collaborative_source is sasrec, but sasrec.enabled is false; change one of them")
         training = self._training(work)
         student = tuple(f"{training[-1].name}/{name}" for name in (BEST_WEIGHTS, SHAPE))
         curve = f"{training[-1].name}/{CURVE}"
@@ -159,10 +164,10 @@ class Pipeline:
             Stage("data", "read, clean and check the log and the catalogue", ("data",), outside,
                   ("events.safetensors", "catalogue.json", "report.json"), work.data),
             Stage("text", "encode item texts", ("text",), (CATALOGUE, *encoder), ("vectors.npy",), work.text),
-            Stage("sids", "learn codebooks, give every item a semantic ID", ("sid", "data"), (EVENTS, TEXT_VECTORS),
-                  ("codebooks.safetensors", "sids.npy", "quality.json"), work.sids),
-            *([Stage("sasrec", "train SASRec", ("sasrec", "data", "evaluation"), (EVENTS,),
-                     (BEST_WEIGHTS, CURVE), work.sasrec, together=True)] if sasrec else []),
+            *(train_sasrec if sids_need else []),
+            Stage("sids", "learn codebooks, give every item a semantic ID", ("sid", "data"),
+                  (EVENTS, TEXT_VECTORS, *sids_need), ("codebooks.safetensors", "sids.npy", "quality.json"), work.sids),
+            *([] if sids_need else train_sasrec),
             *training,
             Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"),
                   (EVENTS, CATALOGUE, *sasrec), ("metrics.json",), work.baselines),
@@ -215,11 +220,21 @@ class Pipeline:
                                    ("sasrec", "data", "evaluation", "soft_labels.sasrec_folds"), (EVENTS,),
                                    folds, work.sasrec_folds, together=True))  # fmt: skip
                 needs += [f"sasrec-folds/{name}" for name in folds]
-        sections = ("soft_labels", "teacher", "sasrec", "data", "evaluation")
+        sections = ["soft_labels", "teacher", "sasrec", "data", "evaluation"]
+        if self.config.distill.companions:
+            if not self.config.experts.enabled:
+                raise ConfigError(
+                    "distill.companions is above 0, but the bundle has no experts that the student could rely on; "
+                    "set experts.enabled=true, or distill.companions=0"
+                )
+            sections.append("distill.companions")
+        if self.config.distill.companions or "words" in members:
+            needs.append(CATALOGUE)
+            sections.append("experts")
         start = (f"teacher/{BEST_WEIGHTS}",) if self.config.distill.start == "teacher" else ()
         return [
             *first,
-            Stage("soft-labels", "fit the committee, write its labels", sections, tuple(needs),
+            Stage("soft-labels", "fit the committee, write its labels", tuple(sections), tuple(needs),
                   ("committee.json", "labels"), work.soft_labels, together=True),
             Stage("distill", "distil the student", ("student", "train", "data", "distill"),
                   (EVENTS, SIDS, LABELS, *start), (BEST_WEIGHTS, SHAPE, CURVE), work.distill, together=True),

@@ -148,7 +148,9 @@ class Run:
         Kept in memory only where a teacher LLM reads them again.
         """
         if self.has_llm:
-            return self._once("sources", self._item_sources, TEXT_VECTORS, IMAGE_VECTORS, EVENTS)
+            return self._once(
+                "sources", self._item_sources, TEXT_VECTORS, IMAGE_VECTORS, EVENTS, f"sasrec/{BEST_WEIGHTS}"
+            )
         return self._item_sources()
 
     @property
@@ -219,11 +221,19 @@ class Run:
         from pocketrec.distill.semantic_ids.text_vectors import normalise
 
         text, sid, images = np.load(self.folder / TEXT_VECTORS), self.config.sid, self.folder / IMAGE_VECTORS
+        if sid.collaborative_source == "sasrec":
+            from pocketrec.distill.training.sasrec_training import load_sasrec
+
+            history = self.config.evaluation.max_history
+            sasrec = load_sasrec(self.folder / "sasrec", self.config.sasrec, len(text), history)
+            collaborative = sasrec.item_vectors(self.split.train)
+        else:
+            collaborative = collaborative_vectors(
+                self.split.train, len(text), dim=sid.collaborative_dim, window=sid.window, seed=sid.seed
+            )
         return Sources(
             text=text if text.shape[1] else None,
-            collaborative=collaborative_vectors(
-                self.split.train, len(text), dim=sid.collaborative_dim, window=sid.window, seed=sid.seed
-            ),
+            collaborative=collaborative,
             image=normalise(np.load(images)) if images.exists() else None,
         )
 

@@ -16,6 +16,7 @@ import numpy as np
 from pocketrec.config import config_to_dict
 from pocketrec.distill.progress import Progress
 from pocketrec.processes import Processes
+from pocketrec.run.models import committee_members, companions_of, crowd_of, load_run_sasrec, load_run_teacher, words_of
 from pocketrec.run.run import (
     BUNDLE,
     CROWD,
@@ -33,8 +34,6 @@ from pocketrec.run.run import (
 from pocketrec.runtime.files.atomic import atomic_write_text
 
 if TYPE_CHECKING:
-    from pocketrec.distill.models.sasrec import Sasrec
-    from pocketrec.distill.models.teacher import Teacher
     from pocketrec.distill.training.trainer import LoopState
 
 FUSION_CASES = 4000  # validation users that the experts' weights are fitted on
@@ -115,7 +114,7 @@ class StageWork:
         from pocketrec.distill.training.teacher_training import train_teacher
 
         run = self.run
-        surrogate = self._load_sasrec() if run.uses_influence else None
+        surrogate = load_run_sasrec(self.run) if run.uses_influence else None
         _, state = train_teacher(
             run.split, run.teacher_sources, run.n_items, self.config.teacher, self.max_history, folder,
             self.progress, surrogate,
@@ -126,10 +125,13 @@ class StageWork:
         """Fit the committee, measure it, write its labels."""
         from pocketrec.distill.committee.labelling import write_labels
 
-        shares = self.processes.rank, self.processes.world
+        run, shares = self.run, (self.processes.rank, self.processes.world)
+        members, left_out = committee_members(run)
+        companions = companions_of(run) if self.config.distill.companions else None
         summary = write_labels(
-            self._members(), self.run.split, self.run.n_items, self.config, folder, self.progress, shares
-        )
+            members, run.split, run.n_items, self.config, folder, self.progress, shares, companions
+        )  # fmt: skip
+        summary["left_out"] |= left_out
         self._note(folder / "committee.json", summary)
 
     def distill(self, folder: Path) -> None:
@@ -139,7 +141,7 @@ class StageWork:
         from pocketrec.distill.training.student_training import train_student
 
         run, config = self.run, self.config
-        layers = self._load_teacher().layers() if config.distill.start == "teacher" else None
+        layers = load_run_teacher(self.run).layers() if config.distill.start == "teacher" else None
         split = replace(run.split, train=labelled(run.split.train, config.soft_labels))
         labels = SoftLabels(run.folder / LABELS, split.train)
         state = train_student(
@@ -172,7 +174,7 @@ class StageWork:
         from pocketrec.distill.evaluation.protocol import measure_baselines
 
         run, kept = self.run, KeptRanks()
-        sasrec = self._load_sasrec() if self.config.sasrec.enabled else None
+        sasrec = load_run_sasrec(run) if self.config.sasrec.enabled else None
         metrics = measure_baselines(
             run.split, run.n_items, sasrec, self.config.evaluation, self.progress, kept, run.catalogue.texts
         )
@@ -182,15 +184,11 @@ class StageWork:
     def experts(self, folder: Path) -> None:
         """Build crowd and words, and fit their weights beside the student on validation."""
         from pocketrec.distill.evaluation.protocol import sample
-        from pocketrec.distill.experts.crowd import build_crowd
-        from pocketrec.distill.experts.words import build_words
         from pocketrec.export.experts import BundleExperts, fit_fusion
         from pocketrec.runtime.recommender import Recommender
 
-        run, settings = self.run, self.config.experts
-        texts = run.catalogue.texts
-        crowd = build_crowd(run.split.train, run.n_items, settings.neighbours, settings.min_users)
-        words = build_words(texts, settings.terms) if any(texts) else None
+        run = self.run
+        crowd, words = crowd_of(run, run.split.train), words_of(run)
         with tempfile.TemporaryDirectory() as place:
             bundle = Path(place) / BUNDLE
             run.write_bundle(run.student(run.weights_stage, self.config.export.depth), bundle, fused=False)
@@ -232,36 +230,6 @@ class StageWork:
         summary = summarise(self.run, seconds)
         atomic_write_text(folder / SUMMARY, to_json(summary))
         write_report(summary, folder / REPORT)
-
-    def _members(self) -> dict[str, Any]:
-        """The committee's members, trained."""
-        from pocketrec.distill.committee.labelling import labelled
-        from pocketrec.distill.committee.members import cross_fitted_graph
-        from pocketrec.distill.training.sasrec_training import cross_fitted_sasrec
-
-        run, settings, split = self.run, self.config.soft_labels, self.run.split
-        copies = labelled(split.train, settings)
-        out: dict[str, Any] = {}
-        for name in settings.members:
-            if name == "llm":
-                out[name] = self._load_teacher()
-            elif name == "sasrec":
-                folder, folds = run.folder / "sasrec-folds", settings.sasrec_folds
-                out[name] = cross_fitted_sasrec(self._load_sasrec(), folder, split, self.config.sasrec, folds, copies)
-            else:
-                out[name] = cross_fitted_graph(split.train, run.n_items, settings.folds, labelled=copies)
-        return out
-
-    def _load_sasrec(self) -> Sasrec:
-        from pocketrec.distill.training.sasrec_training import load_sasrec
-
-        return load_sasrec(self.run.folder / "sasrec", self.config.sasrec, self.run.n_items, self.max_history)
-
-    def _load_teacher(self) -> Teacher:
-        from pocketrec.distill.training.teacher_training import load_teacher
-
-        run = self.run
-        return load_teacher(run.folder / "teacher", self.config.teacher, run.teacher_sources, run.n_items)
 
     def _provenance(self, rule: str) -> dict[str, Any]:
         """How to make this bundle again. No time and no path: the same inputs give the same bytes."""

@@ -70,3 +70,24 @@ def test_the_student_and_each_expert_are_measured_alone_on_the_same_users(ring):
     report = (ring / "run/report/report.html").read_text(encoding="utf-8")
     for text in ("Student alone", "Crowd alone", "+ student (exported bundle)", result["verdict"].replace("<", "&lt;")):
         assert text in report
+
+
+def test_a_student_learns_beside_its_companions_from_a_committee_with_words(ring):
+    """Semantic IDs from SASRec's embeddings, a committee with words, labels without what the device adds."""
+    code, _, errors = train_ring(
+        ring, ring / "taught", *WITH_EXPERTS, "--set", "teacher.enabled=true",
+        "--set", 'soft_labels.members=["sasrec", "graph", "words"]', "--set", "distill.companions=1",
+        "--set", "sid.collaborative_source=sasrec",
+    )  # fmt: skip
+    assert code == 0, errors
+    record = json.loads((ring / "taught/soft-labels/committee.json").read_text())
+    assert set(record["weights"]["exponents"]) == {"sasrec", "graph", "words"}
+    assert record["companions"]["strength"] == 1
+    assert record["companions"]["crowd"] > 0
+    assert set(record["valid_ndcg"]) >= {"sasrec", "graph", "words", "by likelihood", "committee"}
+
+
+def test_companions_without_experts_are_refused(ring):
+    code, _, errors = train_ring(ring, ring / "none", "--set", "teacher.enabled=true", "--set", "distill.companions=1")
+    assert code == 2
+    assert "experts.enabled=true" in errors
