@@ -266,9 +266,9 @@ class ExpertsConfig(_Config, frozen=True):
     """Crowd and words beside the student, in the bundle."""
 
     enabled: bool = False
-    neighbours: Annotated[int, Meta(ge=1, le=255)] = 8  # of the crowd's graph, for each item
-    min_users: Annotated[int, Meta(ge=1)] = 1  # pairs of items that fewer people made are dropped
-    terms: Annotated[int, Meta(ge=1, le=255)] = 12  # words kept of each item, the most telling ones
+    neighbours: Annotated[int, Meta(ge=1, le=255)] = 8  # edges of the crowd's graph, an item on average
+    min_users: Annotated[int, Meta(ge=1)] = 2  # pairs of items that fewer people made are dropped
+    terms: Annotated[int, Meta(ge=1, le=255)] = 6  # words kept of each item, the most telling ones
 
 
 class ExportConfig(_Config, frozen=True):

@@ -7,6 +7,7 @@ weights are those of the baseline `distill.evaluation.baselines.TransitionGraph`
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +49,7 @@ class Transitions:
         self.by_item = np.argsort(self.items, kind="stable").astype(np.int32)
         self.first = np.zeros(n_items + 1, np.int64)
         np.cumsum(np.bincount(self.items, minlength=n_items), out=self.first[1:])
-        # An event of an item that its history has again. `by_item` keeps the order of the log, so these are neighbours.
-        again = np.diff(self.items[self.by_item]) == 0
-        again &= np.diff(self.owner[self.by_item]) == 0
-        self.again = np.zeros(len(self.items), np.bool_)
-        self.again[self.by_item[1:][again]] = self.again[self.by_item[:-1][again]] = True
+        self.taking, self.again = self._number_takings()
 
     def blocks(self) -> Iterator[slice]:
         """Yield ranges of items, in order, that together are the catalogue."""
@@ -65,7 +62,21 @@ class Transitions:
 
     def rows(self, block: slice) -> csr_array:
         """Return the summed weights of the pairs that begin at some items, CSR float64 [len(block), n_items]."""
-        shape = (block.stop - block.start, self.n_items)
+        source, target, weight = self._of(block)
+        graph = self._summed(block, source, target, weight)
+        if self.min_users > 1:
+            people = self._summed(block, source, target, self._new(source, target))
+            graph.data[people.data < self.min_users] = 0.0  # both have the same entries in the same order
+            graph.eliminate_zeros()
+        return graph
+
+    def people(self, block: slice) -> csr_array:
+        """Return how many histories have each pair that begins at some items, CSR int32 [len(block), n_items]."""
+        source, target, _ = self._of(block)
+        return self._summed(block, source, target, self._new(source, target))
+
+    def _of(self, block: slice) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+        """Return positions of the events of all pairs that begin at some items, int32 [m] each, and their weights."""
         at = self.by_item[self.first[block.start] : self.first[block.stop]]
         found = [
             self._pairs(at, sign * d, d**-self.distance * (1.0 if sign > 0 else self.backward))
@@ -73,13 +84,15 @@ class Transitions:
             for sign in (1, -1)
         ]
         source, target, weight = (np.concatenate(part) for part in zip(*found, strict=True))
+        return source, target, weight
+
+    def _summed(
+        self, block: slice, source: NDArray[np.int32], target: NDArray[np.int32], values: NDArray[Any]
+    ) -> csr_array:
+        """Sum values by the items of pairs of events, CSR [len(block), n_items]."""
         place = self.items[source] - np.int32(block.start), self.items[target]
-        graph = coo_array((weight, place), shape=shape).tocsr()
-        if self.min_users > 1:
-            people = coo_array((self._new(source, target), place), shape=shape).tocsr()
-            graph.data[people.data < self.min_users] = 0.0  # both have the same entries in the same order
-            graph.eliminate_zeros()
-        return csr_array(graph)
+        shape = (block.stop - block.start, self.n_items)
+        return csr_array(coo_array((values, place), shape=shape).tocsr())
 
     def _pairs(
         self, at: NDArray[np.int32], step: int, weight: float
@@ -95,13 +108,23 @@ class Transitions:
         both = np.minimum(self.weights[at], self.weights[to])
         return at[both > 0], to[both > 0], weight * both[both > 0].astype(np.float64)
 
+    def _number_takings(self) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Number the (history, item) combinations, and say which events are not the only one of theirs; [events]."""
+        # `by_item` keeps the order of the log, so the events of a combination are next to each other in it.
+        owner, item = self.owner[self.by_item], self.items[self.by_item]
+        same = (owner[1:] == owner[:-1]) & (item[1:] == item[:-1])
+        taking, again = np.zeros(len(item), np.int32), np.zeros(len(item), np.bool_)
+        taking[self.by_item[1:]] = np.cumsum(~same, dtype=np.int32)
+        again[self.by_item[1:][same]] = again[self.by_item[:-1][same]] = True
+        return taking, again
+
     def _new(self, source: NDArray[np.int32], target: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Return 1 for the first of the pairs of the same two items in one history, 0 for its repeats, int32 [m]."""
+        """Return 1 for one of the pairs of the same two items in one history, 0 for its repeats, int32 [m]."""
         new = np.ones(len(source), np.int32)
         doubtful = np.flatnonzero(self.again[source] | self.again[target])
-        key = np.stack((self.owner[source[doubtful]], self.items[source[doubtful]], self.items[target[doubtful]]))
-        order = np.lexsort(key)
-        new[doubtful[order[1:]]] = (np.diff(key[:, order], axis=1) != 0).any(0)
+        key = self.taking[source[doubtful]].astype(np.int64) << 32 | self.taking[target[doubtful]]
+        order = np.argsort(key)
+        new[doubtful[order[1:]]] = np.diff(key[order]) != 0
         return new
 
 

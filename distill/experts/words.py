@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from html import unescape
 from itertools import chain
 
 import numpy as np
@@ -14,13 +15,15 @@ from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.experts.tokens import words_of
 from pocketrec.runtime.experts.words import MAX_TERMS, Words
 
-TERMS = 12  # words kept an item, the most telling ones
+TERMS = 6  # words kept an item, the most telling ones
+SHARPNESS = 1.5  # exponent of idf: above 1, rare words count more than in plain tf-idf
 
 
 def build_words(texts: Sequence[str], terms: int = TERMS) -> Words:
     """Index texts by their words.
 
-    idf = ln((1 + n) / (1 + df)) + 1, as in scikit-learn's TfidfVectorizer; words of one item alone are left out.
+    A word weighs idf^SHARPNESS, where idf = ln((1 + n) / (1 + df)) + 1 as in scikit-learn's TfidfVectorizer; words of
+    one item alone are left out. HTML entities are read as the characters that they stand for.
 
     :param texts: one for each item, in the order of the catalogue; "" where an item has none.
     :param terms: words kept an item, 1 to 255.
@@ -29,10 +32,10 @@ def build_words(texts: Sequence[str], terms: int = TERMS) -> Words:
     if not 1 <= terms <= MAX_TERMS:
         raise ConfigError(f"experts.terms is {terms}; give a number from 1 to {MAX_TERMS}")
     number: dict[str, int] = {}  # of a word, by first appearance
-    of_item = [[number.setdefault(w, len(number)) for w in dict.fromkeys(words_of(text))] for text in texts]
+    of_item = [[number.setdefault(w, len(number)) for w in dict.fromkeys(words_of(unescape(text)))] for text in texts]
     place = np.fromiter(chain.from_iterable(of_item), np.int64)
     df = np.bincount(place, minlength=len(number))
-    idf = np.log((1 + len(texts)) / (1 + df)) + 1
+    idf = (np.log((1 + len(texts)) / (1 + df)) + 1) ** SHARPNESS
     item = np.repeat(np.arange(len(texts)), [len(w) for w in of_item])
     shared = df[place] > 1
     item, place = item[shared], place[shared]

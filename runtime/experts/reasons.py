@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from pocketrec.runtime.catalogue.item_table import ItemTable
-from pocketrec.runtime.experts.tokens import words_of
+from pocketrec.runtime.experts.tokens import spelling, words_of
 from pocketrec.runtime.experts.words import Words
 
 HOLDERS: Final = 16  # items with a word's number whose titles are compared
@@ -51,7 +51,8 @@ def shared_words(index: Words, table: ItemTable, one: int, other: int) -> tuple[
         holders = index.post_items[index.post_first[term] : index.post_first[term + 1]][:HOLDERS]
         known = [set(words_of(title or "")) for title in table.titles(holders)]
         found += [w for w in candidates if w not in found and all(w in title for title in known)]
-    return tuple(found[:NAMED])
+    spelt = spelling(table.titles([one])[0] or "")
+    return tuple(spelt.get(word, word) for word in found[:NAMED])
 
 
 def sentence(reasons: Sequence[Reason]) -> str:

@@ -1,7 +1,7 @@
 """The words of the items: an inverted index, whose query is the words of the last items of a history.
 
-An item's vector is the idf of its most telling words, of length one; an item scores the weighted cosines to the last
-items. Words that one item alone has lead nowhere and are left out. Built from texts by
+An item's vector is the weights of its most telling words (powers of their idf), of length one; an item scores the
+weighted cosines to the last items. Words that one item alone has lead nowhere and are left out. Built from texts by
 `pocketrec.distill.experts.words`.
 
 Format "pocketrec.words", version 1, safetensors, n items in the order of the catalogue's table: `idf` float32 [V];

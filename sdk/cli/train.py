@@ -107,6 +107,7 @@ def _as_dict(result: RunResult) -> dict[str, Any]:
         "baselines": {name: flat_metrics(m) for name, m in result.baselines.items()},
         "teachers": {name: flat_metrics(m) for name, m in result.teachers.items()},
         "verdict": result.verdict,
+        "privacy": result.privacy,
         "seconds": result.seconds,
     }
 
@@ -132,6 +133,8 @@ def _show_result(result: RunResult) -> None:
     out.print(metrics_table(result.systems, "Test split, all items ranked"))
     out.print(result.verdict, soft_wrap=True, highlight=False)
     out.print(f"\nbundle  {result.bundle}  ({size / 1e6:.1f} MB)\nreport  {result.report}", soft_wrap=True)
+    if result.privacy:
+        out.print(f"privacy {result.privacy}", soft_wrap=True, highlight=False)
 
 
 def _show_stages(pipeline: Pipeline, as_json: bool) -> None:

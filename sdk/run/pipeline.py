@@ -34,6 +34,7 @@ from pocketrec.run.run import (
     EVENTS,
     FUSION,
     LABELS,
+    PRIVACY,
     PRUNED,
     REPORT,
     SHAPE,
@@ -57,7 +58,8 @@ class RunResult:
     metrics: measures of the exported bundle by convention. alone, baselines, teachers: the same by name of the system;
     alone: of the student and the experts in the bundle, each by itself, empty for a bundle without experts; teachers is
     empty for a run without a teacher. systems: all of them, by the names of the report. verdict: one line that says
-    what won. seconds: duration of this call.
+    what won. privacy: a sentence on what the bundle reveals of single people; may be empty. seconds: duration of this
+    call.
     """
 
     run: Path
@@ -69,6 +71,7 @@ class RunResult:
     teachers: dict[str, Any]
     systems: dict[str, Any]
     verdict: str
+    privacy: str
     seconds: float
 
 
@@ -135,6 +138,7 @@ class Pipeline:
             teachers=run.teachers(),
             systems=systems,
             verdict=what_won(systems, p_values(run)),
+            privacy=run.privacy,
             seconds=round(time.monotonic() - begun, 1),
         )
 
@@ -172,7 +176,8 @@ class Pipeline:
             Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"),
                   (EVENTS, CATALOGUE, *sasrec), ("metrics.json",), work.baselines),
             *([Stage("experts", "build crowd and words, fit their weights", ("experts", "export", "data"),
-                     (EVENTS, CATALOGUE, SIDS, *student), (Path(CROWD).name, Path(FUSION).name), work.experts)]
+                     (EVENTS, CATALOGUE, SIDS, *student), (Path(CROWD).name, Path(FUSION).name, Path(PRIVACY).name),
+                     work.experts)]
               if self.config.experts.enabled else []),
             Stage("export", "write the bundle and measure it through the runtime",
                   ("export", "evaluation", "student", "data"),

@@ -44,6 +44,7 @@ RANKS = "ranks.safetensors"  # of the test targets, of the stages `baselines` an
 EVENTS, CATALOGUE, DATA_REPORT = "data/events.safetensors", "data/catalogue.json", "data/report.json"
 TEXT_VECTORS, IMAGE_VECTORS = "text/vectors.npy", "data/images.npy"
 CROWD, WORDS, FUSION = "experts/graph.safetensors", "experts/words.safetensors", "experts/fusion.json"
+PRIVACY = "experts/privacy.json"
 SIDS, CODEBOOKS, LABELS = "sids/sids.npy", "sids/codebooks.safetensors", "soft-labels/labels"
 PACKAGES = ("numpy", "onnx", "onnxruntime", "polars", "scikit-learn", "torch", "transformers")
 
@@ -186,6 +187,13 @@ class Run:
             Words.load(words, self.n_items) if words.exists() else None,
             weights,
         )
+
+    @property
+    def privacy(self) -> str:
+        """One sentence on what the crowd's graph reveals of single people; empty if the run has no graph."""
+        if not self.config.experts.enabled or not read_json(self.folder / FUSION)["crowd"]:
+            return ""
+        return str(read_json(self.folder / PRIVACY)["sentence"])
 
     def teachers(self) -> dict[str, Any]:
         """Test measures of the committee and of the teacher LLM: name → convention → measure → value."""

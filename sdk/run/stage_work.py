@@ -23,6 +23,7 @@ from pocketrec.run.run import (
     CURVE,
     FUSION,
     LABELS,
+    PRIVACY,
     RANKS,
     REPORT,
     SUMMARY,
@@ -184,6 +185,7 @@ class StageWork:
     def experts(self, folder: Path) -> None:
         """Build crowd and words, and fit their weights beside the student on validation."""
         from pocketrec.distill.evaluation.protocol import sample
+        from pocketrec.distill.experts.privacy import revealed
         from pocketrec.export.experts import BundleExperts, fit_fusion
         from pocketrec.runtime.recommender import Recommender
 
@@ -199,6 +201,8 @@ class StageWork:
         if words is not None:
             words.save(folder / Path(WORDS).name)
         write_json(folder / Path(FUSION).name, asdict(fitted.weights))
+        reveals = revealed(run.split.train, crowd, self.config.experts.min_users)
+        write_json(folder / Path(PRIVACY).name, {**asdict(reveals), "sentence": reveals.sentence})
 
     def export(self, folder: Path) -> None:
         """Write the bundle and measure it through the runtime."""

@@ -71,7 +71,8 @@ def summarise(run: Run, seconds: Mapping[str, float]) -> RunSummary:
 def _dataset(run: Run) -> dict[str, Any]:
     report = read_json(run.folder / DATA_REPORT)
     facts = {k: v for k, v in report.items() if isinstance(v, (str, int, float))}
-    return {**facts, "split": run.split.rule, "findings": report.get("findings", [])}
+    privacy = {"privacy": run.privacy} if run.privacy else {}
+    return {**facts, "split": run.split.rule, **privacy, "findings": report.get("findings", [])}
 
 
 def _curves(run: Run) -> tuple[list[Any], list[Any]]:

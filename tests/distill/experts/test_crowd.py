@@ -32,13 +32,24 @@ def log():
 
 
 def test_the_strongest_edges_of_the_transition_graph_are_kept(log):
-    crowd = build_crowd(log, 12, neighbours=3)
+    crowd = build_crowd(log, 12, neighbours=3, min_users=1)
     whole = TransitionGraph.fit(log, 12).edges.toarray()
     for item in range(12):
         kept = slice(crowd.first[item], crowd.first[item + 1])
-        strongest = np.argsort(-whole[item], kind="stable")[:3]
+        strongest = np.argsort(-whole[item], kind="stable")[: kept.stop - kept.start]
         assert sorted(crowd.neighbours[kept].tolist()) == sorted(strongest.tolist())
         np.testing.assert_allclose(crowd.weights[kept], whole[item, crowd.neighbours[kept]], rtol=1e-6)
+
+
+def test_items_with_heavy_edges_keep_more_of_them_at_the_cost_of_others(log):
+    """The heaviest edges of the whole graph, as many as `neighbours` an item that has any."""
+    heavy = sequences(*(list(history) for history in log), *([0, item] for item in range(1, 12) for _ in range(50)))
+    crowd = build_crowd(heavy, 15, neighbours=2, min_users=1)  # items 12 to 14 are in no history
+    sizes = np.diff(crowd.first)
+    assert sizes.tolist()[12:] == [0, 0, 0]
+    assert sizes.sum() == 2 * 12
+    assert sizes[0] == 4 * 2
+    assert min(sizes[:12]) == 1
 
 
 @pytest.mark.parametrize("min_users", [1, 2, 4])
@@ -55,7 +66,7 @@ def test_the_blocks_of_items_do_not_change_the_graph(log, monkeypatch, min_users
 @pytest.mark.parametrize("min_users", [1, 2, 3, 5])
 def test_edges_are_those_of_the_baseline_whatever_the_number_of_people(log, min_users):
     whole = TransitionGraph.fit(log, 12, min_users=min_users).edges.toarray()
-    edges = edges_of(build_crowd(log, 12, neighbours=12, min_users=min_users))
+    edges = edges_of(build_crowd(log, 12, neighbours=60, min_users=min_users))
     assert set(edges) == set(zip(*(axis.tolist() for axis in whole.nonzero()), strict=True))
     for (item, other), weight in edges.items():
         assert weight == pytest.approx(whole[item, other], rel=1e-6)
@@ -63,9 +74,9 @@ def test_edges_are_those_of_the_baseline_whatever_the_number_of_people(log, min_
 
 def test_events_count_by_their_weights():
     histories = [0, 1], [0, 2]
-    alike = edges_of(build_crowd(sequences(*histories), 3))
+    alike = edges_of(build_crowd(sequences(*histories), 3, min_users=1))
     assert alike[0, 1] == alike[0, 2]
-    crowd = build_crowd(sequences(*histories, weights=[1, 1, 3, 3]), 3)
+    crowd = build_crowd(sequences(*histories, weights=[1, 1, 3, 3]), 3, min_users=1)
     weighted = edges_of(crowd)
     assert weighted[0, 2] == pytest.approx(3 * weighted[0, 1])
     assert np.exp(crowd.log_popularity[2] - crowd.log_popularity[1]) == pytest.approx((1.5 + 1) / (0.5 + 1))
@@ -80,7 +91,7 @@ def test_the_scale_of_weights_does_not_matter(log):
 
 def test_an_event_without_weight_makes_no_pair_and_counts_for_nobody():
     log = sequences([0, 1], [0, 1], [0, 1], weights=[1, 1, 1, 0, 0, 1])
-    assert set(edges_of(build_crowd(log, 2))) == {(0, 1), (1, 0)}
+    assert set(edges_of(build_crowd(log, 2, min_users=1))) == {(0, 1), (1, 0)}
     assert not edges_of(build_crowd(log, 2, min_users=2))
 
 

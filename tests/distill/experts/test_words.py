@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pocketrec.distill.experts.words import build_words
+from pocketrec.distill.experts.words import SHARPNESS, build_words
 from pocketrec.runtime.errors import ConfigError
 
 
@@ -28,13 +28,18 @@ def test_a_word_counts_once_however_often_it_stands_there():
     np.testing.assert_array_equal(once.terms, often.terms)
 
 
-def test_idf_is_that_of_scikit_learn():
+def test_weights_are_powers_of_the_idf_of_scikit_learn():
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     texts = ["a1 b1 c1", "a1 b1", "a1 c1", "b1 a1"]
     theirs = TfidfVectorizer(token_pattern=r"\w+").fit(texts)
     words = build_words(texts)
-    assert sorted(words.idf.tolist()) == pytest.approx(sorted(theirs.idf_.tolist()), rel=1e-6)
+    assert sorted(words.idf.tolist()) == pytest.approx(sorted((theirs.idf_**SHARPNESS).tolist()), rel=1e-6)
+
+
+def test_html_entities_are_read():
+    words = build_words(["Shampoo &amp; Cr&egrave;me", "shampoo & creme", "amp"])
+    assert np.diff(words.first).tolist() == [2, 2, 0]
 
 
 def test_numbers_out_of_range_are_refused():

@@ -9,7 +9,7 @@ import pytest
 
 from device_engines import DEVICE_ENGINES
 from experts import crowd_of, random_crowd, random_words
-from pocketrec.distill.experts.words import build_words
+from pocketrec.distill.experts.words import SHARPNESS, build_words
 from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
 from pocketrec.export.experts import BundleExperts
 from pocketrec.export.refresh import Resemblances, write_refreshed
@@ -71,7 +71,7 @@ def test_parts_by_hand(small):
         {"item-0": term - math.log(0.9 * 0.5 + 0.1 / 6), "item-1": term - math.log(0.9 + 0.1 / 6)}, abs=1e-5
     )
 
-    vegan, shampoo = math.log(7 / 3) + 1, math.log(7 / 4) + 1  # "bar" is in three titles too
+    vegan, shampoo = ((math.log(7 / n) + 1) ** SHARPNESS for n in (3, 4))  # "bar" is in three titles too
     cosine = math.sqrt((vegan**2 + shampoo**2) / (vegan**2 + 2 * shampoo**2))
     assert words.term == words.rise == pytest.approx(2 * 0.5 * cosine, abs=1e-5)
     assert dict(words.history) == pytest.approx({"item-0": cosine, "item-1": -cosine}, abs=1e-5)

@@ -37,6 +37,13 @@ def test_the_bundle_lists_its_experts_and_their_weights(ring):
     assert "graph.safetensors" in manifest["files"]
 
 
+def test_the_run_and_its_report_say_what_the_graph_reveals(ring):
+    sentence = "at least 2 people made"
+    assert sentence in json.loads((ring / "run/experts/privacy.json").read_text())["sentence"]
+    assert sentence in (ring / "run/report/report.html").read_text()
+    assert sentence in json.loads((ring / "result.json").read_text())["privacy"]
+
+
 def test_a_refreshed_catalogue_still_follows_the_crowd(ring, tmp_path):
     lines = (ring / "items.csv").read_text().splitlines()
     (tmp_path / "items.csv").write_text("\n".join([*lines[:-5], 'new,"Thing, new",kind 1']) + "\n")
