@@ -282,9 +282,17 @@ class ExportConfig(_Config, frozen=True):
     branch_headroom: Annotated[float, Meta(ge=1.0)] = 1.5
 
 
+class RecipeConfig(_Config, frozen=True):
+    """How `pocketrec train` chooses the settings that are not given, from the data's size (`pocketrec.recipe`)."""
+
+    size: Literal["none", "small", "medium", "large"] = "medium"  # of the student; none: the defaults of this file
+    max_bytes: Positive | None = None  # of the exported bundle with its titles; a larger one is refused
+
+
 class RunConfig(_Config, frozen=True):
     """Everything that a run depends on besides its input files."""
 
+    recipe: RecipeConfig = RecipeConfig()
     data: DataConfig = DataConfig()
     text: TextConfig = TextConfig()
     sid: SidConfig = SidConfig()

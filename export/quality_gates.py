@@ -2,6 +2,8 @@
 
 Every row is measured on the files themselves, through the runtime that ships, on the same validation questions, and
 compared with the first row. Peak memory is measured in a fresh process that opens the bundle and makes a few calls.
+
+A row is judged by a paired bootstrap over the questions (`judge`), so that chance neither fails nor passes an export.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.data.splits import EvalSet
-from pocketrec.distill.evaluation.metrics import metrics_from_ranks, ranks_of
+from pocketrec.distill.evaluation.metrics import Difference, metrics_from_ranks, paired_loss, ranks_of
 from pocketrec.distill.evaluation.ranking import ranked_lists
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.export.measure import WARM_UP, BundleRanker, bundle_bytes, open_files
@@ -27,6 +29,9 @@ from pocketrec.runtime.errors import ExportError
 from pocketrec.runtime.recommender import Recommender
 
 LIST_LENGTH = 10
+METRIC = "ndcg@10"
+MAX_DROP = 0.02  # share of ndcg@10 that an export may lose
+Verdict = Literal["passed", "undecided", "failed"]
 # Peak resident memory of a process that only runs the bundle. VmHWM starts again with each program; ru_maxrss, the
 # fallback where there is no /proc, may include the parent's.
 _PROBE = """
@@ -49,7 +54,8 @@ class QualityGate:
     """One exported bundle: `bytes` of all its files, quality, agreement with the first row, cost of a call.
 
     agreement: mean share of the first row's ten items that are among this row's ten. peak_mb: of a whole process, in
-    MiB.
+    MiB. questions: number of validation users. loss, loss_low, loss_high: share of the first row's ndcg@10 that is
+    lost, and its one-sided 95 % bounds. verdict: of `judge`.
     """
 
     artifact: str
@@ -59,6 +65,11 @@ class QualityGate:
     agreement: float
     p50_ms: float
     peak_mb: float
+    questions: int = 0
+    loss: float = 0.0
+    loss_low: float = 0.0
+    loss_high: float = 0.0
+    verdict: Verdict = "passed"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row under its published names."""
@@ -71,19 +82,24 @@ def measure_quality_gates(
     item_ids: Sequence[str],
     questions: EvalSet,
     progress: Progress = SILENT,
+    max_drop: float = MAX_DROP,
 ) -> list[QualityGate]:
     """Measure bundles of one catalogue; all are compared with the first.
 
     :param bundles: (name of the row, folder).
     :param item_ids: ids of the catalogue whose rows the questions hold.
+    :param max_drop: share of the first row's ndcg@10 that a row may lose.
     """
     gates: list[QualityGate] = []
     first: NDArray[np.int32] | None = None
+    first_ranks = np.empty(0, np.int32)
     for name, folder in bundles:
         with open_files(folder) as recommender:
             lists, p50 = _measure(recommender, item_ids, questions, progress, name)
-        first = lists if first is None else first
-        metrics = metrics_from_ranks(ranks_of(lists, questions.targets)).to_dict()
+        ranks = ranks_of(lists, questions.targets)
+        if first is None:
+            first, first_ranks = lists, ranks
+        metrics, loss = metrics_from_ranks(ranks).to_dict(), paired_loss(first_ranks, ranks, METRIC)
         gates.append(
             QualityGate(
                 artifact=name,
@@ -93,6 +109,11 @@ def measure_quality_gates(
                 agreement=round(agreement(first, lists), 4),
                 p50_ms=round(p50, 3),
                 peak_mb=round(peak_memory(folder), 1),
+                questions=len(questions),
+                loss=round(loss.mean, 5),
+                loss_low=round(loss.low, 5),
+                loss_high=round(loss.high, 5),
+                verdict=judge(loss, max_drop),
             )
         )
     return gates
@@ -105,20 +126,48 @@ def agreement(first: NDArray[np.int32], lists: NDArray[np.int32]) -> float:
     return float(np.mean(np.where(sizes > 0, shared / np.maximum(sizes, 1), 1.0)))
 
 
-def refuse_losses(gates: Sequence[QualityGate], max_drop: float) -> None:
-    """Refuse an artifact that lost too much ndcg@10 against the first row.
+def judge(loss: Difference, max_drop: float) -> Verdict:
+    """Judge a loss of quality by its estimate and its one-sided 95 % bounds (`paired_loss`).
 
-    :param max_drop: share of the first row's ndcg@10 that may be lost, in [0, 1].
-    :raises ExportError: naming the first row that lost more.
+    failed: even the lower bound is above `max_drop`. An export whose true loss is within the limit fails in at most
+    about 5 % of all cases, however few the questions are.
+    passed: the upper bound is within `max_drop`; or the estimate is, and there are so many questions that the bound is
+    at most `max_drop` above the estimate.
+    undecided: anything else; there are not enough questions to tell.
+
+    :param max_drop: share of the metric that may be lost, in [0, 1].
+    """
+    if loss.low > max_drop:
+        return "failed"
+    precise = loss.high - loss.mean <= max_drop
+    return "passed" if loss.high <= max_drop or (loss.mean <= max_drop and precise) else "undecided"
+
+
+def refuse_losses(gates: Sequence[QualityGate], max_drop: float, strict: bool = False) -> None:
+    """Refuse an artifact that failed against the first row.
+
+    :param max_drop: the limit that the rows were judged by.
+    :param strict: refuse undecided artifacts as well.
+    :raises ExportError: naming the first row that is refused.
     """
     first = gates[0]
     for gate in gates[1:]:
-        if gate.ndcg < first.ndcg * (1 - max_drop):
-            lost = 1 - gate.ndcg / first.ndcg
+        found = f"{gate.artifact} has ndcg@10 {gate.ndcg:.4f}, {first.artifact} {first.ndcg:.4f}"
+        if gate.verdict == "failed":
             raise ExportError(
-                f"{gate.artifact} has ndcg@10 {gate.ndcg:.4f}, {lost:.1%} below {first.artifact} ({first.ndcg:.4f}), "
-                f"more than the allowed {max_drop:.1%}; choose a format with more bits, or raise --max-drop"
+                f"{found}: a loss of {described(gate)}, more than the allowed {max_drop:.1%}; choose a format with "
+                "more bits, or raise --max-drop"
             )
+        if strict and gate.verdict == "undecided":
+            raise ExportError(
+                f"{found}: a loss of {described(gate)}; {gate.questions:,} questions are not enough to tell whether it "
+                f"is within the allowed {max_drop:.1%}; give more --questions, or export without --strict"
+            )
+
+
+def described(gate: QualityGate) -> str:
+    """Return a row's loss with its bounds, in percent."""
+    return f"{gate.loss:.1%} ({gate.loss_low:.1%} to {gate.loss_high:.1%} in 90 % of resamples)"
 
 
 def peak_memory(folder: Path) -> float:

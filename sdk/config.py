@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from collections.abc import Iterable, Mapping
@@ -36,19 +37,57 @@ def load_config(
     :raises ConfigError: if a name is unknown, or a value has the wrong type or is out of range; the message gives its
         path.
     """
-    # All defaults are written out first: a section's `train` has its own, which a single setting must not reset.
-    tree: dict[str, Any] = config_to_dict(RunConfig())
-    _merge(tree, defaults or {})
-    if path is not None:
-        _merge(tree, _read(path))
+    return config_of(given_settings(path, settings), defaults or {}, source=str(path) if path else "")
+
+
+def given_settings(path: Path | None, settings: Iterable[str]) -> dict[str, Any]:
+    """Read only what a file and single settings name: section → name → value; not checked yet (`config_of` does).
+
+    :raises ConfigError: if the file cannot be read, or a setting is not of the form `section.name=value`.
+    """
+    tree: dict[str, Any] = _read(path) if path is not None else {}
     for setting in settings:
         _merge(tree, _parse_setting(setting))
+    return tree
+
+
+def config_of(given: Mapping[str, Any], *defaults: Mapping[str, Any], source: str = "") -> RunConfig:
+    """Complete settings to a configuration.
+
+    :param given: section → name → value; they win over `defaults`, of which a later one wins over an earlier one.
+    :param source: the file that they are from, for error messages.
+    :raises ConfigError: if a name is unknown, or a value has the wrong type or is out of range.
+    """
+    # All defaults are written out first: a section's `train` has its own, which a single setting must not reset.
+    tree: dict[str, Any] = config_to_dict(RunConfig())
+    for part in (*defaults, given):
+        _merge(tree, part)
     try:
         config = msgspec.convert(tree, RunConfig)
     except msgspec.ValidationError as error:
-        source = f"{path}: " if path else ""
-        raise ConfigError(f"{source}{error}; see docs/configuration.md for every setting and its default") from error
+        where = f"{source}: " if source else ""
+        raise ConfigError(f"{where}{error}; see docs/configuration.md for every setting and its default") from error
     return config
+
+
+def merged(*trees: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of several trees, section → name → value; a later tree wins."""
+    out: dict[str, Any] = {}
+    for tree in trees:
+        _merge(out, copy.deepcopy(dict(tree)))
+    return out
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by full name ("sasrec.train.epochs") as a tree of sections."""
+    tree: dict[str, Any] = {}
+    for name, value in settings.items():
+        *sections, last = name.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    return tree
 
 
 def config_to_dict(config: Any) -> Any:

@@ -14,6 +14,7 @@ from pocketrec.runtime.errors import MissingExtraError
 # Takes less than ten minutes on two cores; chosen on the validation split. The teacher is the committee of SASRec and
 # the transition graph. The student learns only from its soft labels: the next films of 671 people are too few.
 DEFAULTS: dict[str, Any] = {
+    "recipe": {"size": "none"},
     "data": {"item_core": 5, "user_core": 5},
     "sid": {"text_dim": 32, "collaborative_dim": 96, "collaborative_weight": 2.0, "window": 3},
     "teacher": {"enabled": True},

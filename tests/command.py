@@ -11,7 +11,7 @@ from pathlib import Path
 from pocketrec.__main__ import main
 
 RING_SETTINGS = (
-    "sid.codes=16", "student.dim=32", "student.ffn=32", "student.decoder_dim=32", "train.epochs=12",
+    "recipe.size=none", "sid.codes=16", "student.dim=32", "student.ffn=32", "student.decoder_dim=32", "train.epochs=12",
     "train.batch_size=32", "train.learning_rate=0.01", "sasrec.dim=16",
     "sasrec.train.epochs=2", "sasrec.train.batch_size=32",
 )  # fmt: skip

@@ -39,6 +39,9 @@ def export(
         float, typer.Option(min=0.0, max=1.0, help="Share of ndcg@10 that it may lose against float32.")
     ] = 0.02,
     questions: Annotated[int, typer.Option(min=0, help="Validation users to measure on; 0: all.")] = 4000,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse it also if there are too few users to tell whether it lost more.")
+    ] = False,
     compare: Annotated[bool, typer.Option("--compare", help="Measure every other format as well.")] = False,
     index: Index = None,
     titles: Titles = None,
@@ -70,35 +73,44 @@ def export(
         return
     if titles or prompt or prompt_ids:
         raise ConfigError("--titles, --prompt and --prompt-ids are for a causal Llama; give its --index as well")
-    _export_run(source, out, (format, quantize, preset), max_drop, questions, compare, as_json)
+    _export_run(source, out, (format, quantize, preset), (max_drop, questions, strict), compare, as_json)
 
 
 def _export_run(
     source: Path,
     out: Path,
     wanted: tuple[str | None, str | None, str | None],
-    max_drop: float,
-    questions: int,
+    gate: tuple[float, int, bool],
     compare: bool,
     as_json: bool,
 ) -> None:
     from pocketrec.cli.console import plain_table
+    from pocketrec.export.quality_gates import described
     from pocketrec.run.export import TrainedStudent
 
+    max_drop, questions, strict = gate
     exported = TrainedStudent.load(source).export(
-        out, *wanted, max_drop=max_drop, questions=questions, compare=compare, progress=progress()
+        out, *wanted, max_drop=max_drop, questions=questions, strict=strict, compare=compare, progress=progress()
     )
     rows = [gate.to_dict() for gate in exported.gates]
     if as_json:
         print_json({"bundle": str(exported.bundle), "gates": rows})
         return
-    names = ("", "bytes", "recall@10", "ndcg@10", "same top 10", "p50 ms", "peak MB")
+    names = ("", "bytes", "recall@10", "ndcg@10", "lost", "same top 10", "p50 ms", "peak MB")
     stdout().print(plain_table("validation users, seen items kept", names, [_row(row) for row in rows]))
+    last = exported.gates[-1]
+    if last.verdict == "undecided":
+        stdout().print(
+            f"{last.questions:,} questions are not enough to tell whether {last.artifact} lost more than "
+            f"{max_drop:.1%} of ndcg@10: it lost {described(last)}. It is exported all the same; --strict refuses it.",
+            soft_wrap=True,
+        )
     stdout().print(f"\nbundle  {exported.bundle}  ({rows[-1]['bytes'] / 1e6:.2f} MB)", soft_wrap=True)
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         row["artifact"], f"{row['bytes']:,}", f"{row['recall@10']:.4f}", f"{row['ndcg@10']:.4f}",
-        f"{row['agreement@10']:.1%}", f"{row['p50_ms']:.2f}", f"{row['peak_mb']:.0f}",
+        f"{row['loss']:.1%} {row['verdict']}", f"{row['agreement@10']:.1%}",
+        f"{row['p50_ms']:.2f}", f"{row['peak_mb']:.0f}",
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +47,19 @@ Keys = Annotated[
     Path | None,
     typer.Option("--keys", help="Folder of signing keys; keys in POCKETREC_KEY_<ROLE> are used as well."),
 ]
+
+
+def byte_count(text: str) -> int:
+    """Read a number of bytes: "2MB", "1.5 MiB", "500kB" or "2000000".
+
+    :raises typer.BadParameter: if the text is none, or not positive.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*([kmg]?)(i?)b?", text.strip(), re.IGNORECASE)
+    if found is None or float(found[1]) == 0 or (found[3] and not found[2]):
+        raise typer.BadParameter(f"{text!r} is not a number of bytes; write 2MB, 500kB or 2000000")
+    base = 1024 if found[3] else 1000
+    factor: int = base ** " kmg".index(found[2].lower() or " ")
+    return max(1, round(float(found[1]) * factor))
 
 
 def columns(user: str | None, item: str | None, timestamp: str | None, position: str | None) -> list[str]:

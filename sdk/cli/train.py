@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,17 +18,31 @@ from pocketrec.cli.options import (
     Set,
     Timestamp,
     User,
+    byte_count,
     columns,
     example,
 )
 from pocketrec.cli.output import print_json, print_recommendations, progress, stderr, stdout
+from pocketrec.cli.plan import StageLines, about, show_config, show_plan, show_stages
 
 if TYPE_CHECKING:
-    from pocketrec.distill.config import RunConfig
-    from pocketrec.run.pipeline import Pipeline, RunResult
+    from pocketrec.run.pipeline import RunResult
+    from pocketrec.run.plan import Plan
 
 QUICKSTART_EXAMPLE = example("pocketrec quickstart --out my-first-run")
-EXAMPLE = example("pocketrec train --interactions log.csv.gz --items items.csv --out runs/first --set train.epochs=20")
+EXAMPLE = example(
+    "pocketrec train --interactions log.csv.gz --items items.csv --out runs/first",
+    "pocketrec train --interactions log.csv.gz --items items.csv --out runs/small --max-bytes 2MB --plan",
+    "pocketrec train --interactions log.csv.gz --out runs/plain --no-teacher --set train.epochs=20",
+)
+
+
+class Size(str, enum.Enum):
+    """Sizes of a student."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
 
 
 def quickstart(
@@ -37,13 +51,15 @@ def quickstart(
     as_json: Json = False,
 ) -> None:
     """Train, export and try a movie recommender on real MovieLens ratings: the whole path, in minutes."""
-    from pocketrec.config import load_config
+    from pocketrec.config import config_of, given_settings, merged
     from pocketrec.quickstart import DEFAULTS, SAMPLE_HISTORY, write_movielens
-    from pocketrec.run.pipeline import Pipeline
+    from pocketrec.run.plan import make_plan
 
-    config = load_config(None, settings or (), DEFAULTS)
+    given = merged(DEFAULTS, given_settings(None, settings or ()))
+    config_of(given)  # a wrong setting is refused before anything is written
     ratings, movies = write_movielens(out / "input")
-    result = _run(Pipeline(out, ratings, movies, config, progress()), None, as_json)
+    lines = StageLines()
+    result = _run(make_plan(out, ratings, movies, given, progress(), lines), lines, None, as_json)
     if not as_json:
         _show_sample(result, SAMPLE_HISTORY)
 
@@ -52,6 +68,22 @@ def train(
     interactions: Interactions,
     out: Annotated[Path, typer.Option(help="Folder of the run; a run that is there is resumed.")],
     items: Items = None,
+    size: Annotated[
+        Size | None,
+        typer.Option("--size", help="Of the student: about half a million, 1 million, or 4 million parameters."),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--max-bytes",
+            metavar="BYTES",
+            parser=byte_count,
+            help="Largest bundle, with its titles: 2MB, 500kB or a number. The student and the experts shrink to fit.",
+        ),
+    ] = None,
+    no_teacher: Annotated[
+        bool, typer.Option("--no-teacher", help="Train on the log alone: faster, and less accurate.")
+    ] = False,
     config_file: ConfigFile = None,
     settings: Set = None,
     start: Annotated[
@@ -61,37 +93,44 @@ def train(
     item: Item = None,
     timestamp: Timestamp = None,
     position: Position = None,
-    stages: Annotated[bool, typer.Option("--stages", help="List the stages and their state; run nothing.")] = False,
+    plan_only: Annotated[
+        bool,
+        typer.Option(
+            "--plan", "--stages", help="Read the data, show the settings, the stages and their time; train nothing."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a student on a log and a catalogue, export it, measure it through the runtime, write the report.
 
-    Finished stages whose inputs are unchanged are skipped; an interrupted run is resumed where it stopped.
+    Settings follow from the data's size and are shown with the expected time; a configuration file and --set override
+    single ones. Finished stages whose inputs are unchanged are skipped; an interrupted run is resumed where it stopped.
     """
-    from pocketrec.config import load_config
-    from pocketrec.run.pipeline import Pipeline
+    from pocketrec.config import given_settings
+    from pocketrec.run.plan import make_plan
 
-    config = load_config(config_file, [*columns(user, item, timestamp, position), *(settings or ())])
-    pipeline = Pipeline(out, interactions, items, config, progress())
-    if stages:
-        _show_stages(pipeline, as_json)
+    flags = [*columns(user, item, timestamp, position), *([f"recipe.size={size.value}"] if size else [])]
+    flags += [f"recipe.max_bytes={max_bytes}"] if max_bytes is not None else []
+    flags += ["teacher.enabled=false"] if no_teacher else []
+    given = given_settings(config_file, [*flags, *(settings or ())])
+    lines = StageLines()
+    plan = make_plan(out, interactions, items, given, progress(), lines)
+    if plan_only:
+        show_stages(plan, as_json)
     else:
-        _run(pipeline, start, as_json)
+        _run(plan, lines, start, as_json)
 
 
-def _run(pipeline: Pipeline, start: str | None, as_json: bool) -> RunResult:
-    console = stderr()
-    _show_config(pipeline.config)
-
-    def on_stage(stage: Any, skipped: bool) -> None:
-        mark = "[dim]done before[/dim]" if skipped else "[green]running[/green]"
-        console.print(f"[bold]{stage.name}[/bold] {stage.does} — {mark}")
-
-    result = pipeline.run(start, on_stage)
+def _run(plan: Plan, lines: StageLines, start: str | None, as_json: bool) -> RunResult:
+    lines.expect(plan)
+    show_config(plan.pipeline.config)
+    show_plan(plan, stderr())
+    expected = plan.seconds_left()
+    result = plan.pipeline.run(start, lines)
     if as_json:
         print_json(_as_dict(result))
     else:
-        _show_result(result)
+        _show_result(result, expected)
     return result
 
 
@@ -112,20 +151,7 @@ def _as_dict(result: RunResult) -> dict[str, Any]:
     }
 
 
-def _show_config(config: RunConfig) -> None:
-    """Print every setting of the run on stderr."""
-    from rich.markup import escape
-
-    from pocketrec.config import config_to_dict
-
-    console = stderr()
-    console.print("[bold]configuration[/bold]")
-    for section, values in config_to_dict(config).items():
-        shown = " ".join(f"{k}={json.dumps(v, separators=(',', ':'))}" for k, v in values.items())
-        console.print(f"  [cyan]{section}[/cyan] {escape(shown)}", highlight=False)
-
-
-def _show_result(result: RunResult) -> None:
+def _show_result(result: RunResult, expected: float) -> None:
     from pocketrec.cli.console import metrics_table
 
     size = sum(p.stat().st_size for p in result.bundle.iterdir())
@@ -135,17 +161,7 @@ def _show_result(result: RunResult) -> None:
     out.print(f"\nbundle  {result.bundle}  ({size / 1e6:.1f} MB)\nreport  {result.report}", soft_wrap=True)
     if result.privacy:
         out.print(f"privacy {result.privacy}", soft_wrap=True, highlight=False)
-
-
-def _show_stages(pipeline: Pipeline, as_json: bool) -> None:
-    from pocketrec.cli.console import plain_table
-
-    states = pipeline.status()
-    if as_json:
-        print_json({"stages": [{"name": s.name, "state": s.state, "seconds": s.seconds} for s in states]})
-        return
-    rows = [(s.name, s.does, s.state, "" if s.seconds is None else f"{s.seconds:.1f} s") for s in states]
-    stdout().print(plain_table("stages", ("stage", "does", "state", "took"), rows))
+    out.print(f"time    {about(result.seconds).removeprefix('about ')}; expected {about(expected)}", highlight=False)
 
 
 def _show_sample(result: RunResult, history: list[str]) -> None:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.run.run import BEST_WEIGHTS, CONFIG, GATES, PRUNED, SUMMARY, Run, read_json, versions, write_json
-from pocketrec.runtime.errors import DataError
+from pocketrec.runtime.errors import DataError, ExportError
 from pocketrec.runtime.files.atomic import atomic_write_text
 
 if TYPE_CHECKING:
+    from pocketrec.distill.evaluation.kept_ranks import KeptRanks
     from pocketrec.distill.models.student import Student
     from pocketrec.export.bundle import Measured
     from pocketrec.export.formats import Format
     from pocketrec.export.quality_gates import QualityGate
 
+MEASURES_BYTES = 4096  # that the manifest and the model card grow by once the bundle is measured
 QUESTIONS = 4000  # validation users that quality gates are measured on
-MAX_DROP = 0.02  # share of ndcg@10 that an export may lose
+MAX_DROP = 0.02  # as `pocketrec.export.quality_gates.MAX_DROP`, which would import torch
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,22 @@ class TrainedStudent:
         start = run.student(run.start_stage) if pruned and (place / run.start_stage / BEST_WEIGHTS).exists() else None
         return cls(run, student, start)
 
+    def write(
+        self, out: Path, provenance: Mapping[str, Any], kept: KeptRanks | None = None, progress: Progress = SILENT
+    ) -> None:
+        """Write the float32 bundle of a run, measured on the test users; there is nothing to compare it with.
+
+        :param kept: gets the ranks of all targets.
+        :raises ExportError: if it has more bytes than the run's `recipe.max_bytes`.
+        """
+        from pocketrec.export.formats import FORMATS
+
+        def measure(path: Path) -> Measured:
+            check_bytes(path, self.run.config.recipe.max_bytes)
+            return self._measured(path, (), kept, progress)
+
+        self._write(out, FORMATS[0], self.student, measure, provenance)
+
     def export(
         self,
         out: str | Path,
@@ -76,7 +94,10 @@ class TrainedStudent:
         *,
         max_drop: float = MAX_DROP,
         questions: int = QUESTIONS,
+        strict: bool = False,
         compare: bool = False,
+        provenance: Mapping[str, Any] | None = None,
+        kept: KeptRanks | None = None,
         progress: Progress = SILENT,
     ) -> Exported:
         """Write a bundle and measure its files beside those of the float32 model.
@@ -87,9 +108,14 @@ class TrainedStudent:
         :param preset: a family of processors; None: any.
         :param max_drop: share of ndcg@10 that it may lose.
         :param questions: number of validation users to measure on; 0: all.
+        :param strict: refuse it also if there are too few questions to tell whether it lost more than `max_drop`.
+        :param provenance: for the manifest; None: that of the run's own bundle.
+        :param kept: gets the ranks of all test targets.
         :param compare: measure every other format as well.
         :raises ConfigError: on an unknown format.
-        :raises ExportError: if the bundle lost more than `max_drop`; nothing is written to `out` then.
+        :raises ExportError: if the bundle lost significantly more than `max_drop`
+            (`pocketrec.export.quality_gates.judge`), or has more bytes than the run's `recipe.max_bytes`; nothing is
+            written to `out` then.
         """
         from pocketrec.export.formats import FORMATS, find_format
 
@@ -105,36 +131,53 @@ class TrainedStudent:
                 self._write(bundles[0][1], FORMATS[0], self.start)
 
             def measure(path: Path) -> Measured:
-                gates.extend(self._gates([*bundles, (wanted.artifact, path)], max_drop, questions, progress))
-                return self._measured(path, gates, progress)
+                check_bytes(path, self.run.config.recipe.max_bytes)
+                rows = [*bundles, (wanted.artifact, path)]
+                gates.extend(self._gates(rows, max_drop, questions, strict, progress))
+                return self._measured(path, gates, kept, progress)
 
-            self._write(Path(out), wanted, self.student, measure)
+            self._write(Path(out), wanted, self.student, measure, provenance)
         self._note(gates, questions)
         return Exported(Path(out), tuple(gates))
 
     def _gates(
-        self, bundles: Sequence[tuple[str, Path]], max_drop: float, questions: int, progress: Progress
+        self,
+        bundles: Sequence[tuple[str, Path]],
+        max_drop: float,
+        questions: int,
+        strict: bool,
+        progress: Progress,
     ) -> list[QualityGate]:
         from pocketrec.distill.evaluation.protocol import sample
         from pocketrec.export.quality_gates import measure_quality_gates, refuse_losses
 
         users = sample(self.run.split.valid, questions)
-        found = measure_quality_gates(bundles, self.run.catalogue.item_ids, users, progress)
-        refuse_losses([found[0], found[-1]], max_drop)
+        found = measure_quality_gates(bundles, self.run.catalogue.item_ids, users, progress, max_drop)
+        refuse_losses([found[0], found[-1]], max_drop, strict)
         return found
 
-    def _measured(self, path: Path, gates: Sequence[QualityGate], progress: Progress) -> Measured:
+    def _measured(
+        self, path: Path, gates: Sequence[QualityGate], kept: KeptRanks | None, progress: Progress
+    ) -> Measured:
         from pocketrec.export.bundle import Measured
         from pocketrec.export.measure import measure_bundle
 
         run = self.run
         rows = [{k: v for k, v in gate.to_dict().items() if not k.startswith(("p50", "peak"))} for gate in gates]
-        metrics = measure_bundle(path, run.catalogue.item_ids, run.split, run.config.evaluation, progress)
+        metrics = measure_bundle(path, run.catalogue.item_ids, run.split, run.config.evaluation, progress, kept)
         return Measured(metrics, rows)
 
-    def _write(self, folder: Path, row: Format, student: Student, measure: Any = None) -> None:
+    def _write(
+        self,
+        folder: Path,
+        row: Format,
+        student: Student,
+        measure: Any = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        origin = self._provenance() if provenance is None else provenance
         self.run.write_bundle(
-            student, folder, format=row.name, quantize=row.quantize, provenance=self._provenance(), measure=measure
+            student, folder, format=row.name, quantize=row.quantize, provenance=origin, measure=measure
         )
 
     def _provenance(self) -> dict[str, Any]:
@@ -159,3 +202,21 @@ class TrainedStudent:
             shown = replace(from_json(summary.read_bytes()), gates=merged)
             atomic_write_text(summary, to_json(shown))
             write_report(shown, self.run.report)
+
+
+def check_bytes(bundle: Path, limit: int | None) -> None:
+    """Refuse a bundle that is larger than allowed.
+
+    :param limit: of all its files; None: no limit.
+    :raises ExportError: naming the files and their sizes.
+    """
+    from pocketrec.export.measure import bundle_bytes
+
+    files = bundle_bytes(bundle)
+    total = sum(files.values()) + MEASURES_BYTES
+    if limit is not None and total > limit:
+        listed = ", ".join(f"{name} {size:,}" for name, size in sorted(files.items(), key=lambda row: -row[1]))
+        raise ExportError(
+            f"the bundle has {total:,} bytes, more than the {limit:,} of recipe.max_bytes: {listed}; allow more, or "
+            "set a smaller student.dim, experts.neighbours or experts.terms"
+        )

@@ -112,6 +112,10 @@ class Pipeline:
         """Return the state of every stage: done, to do, or changed since it was done."""
         return self.runner.status()
 
+    def read_data(self, on_stage: Callable[[Stage, bool], None] = lambda s, skipped: None) -> None:
+        """Run the stage `data` alone, unless it is done."""
+        self.runner.run(None, on_stage, last="data")
+
     def run(
         self, start: str | None = None, on_stage: Callable[[Stage, bool], None] = lambda s, skipped: None
     ) -> RunResult:
@@ -180,7 +184,7 @@ class Pipeline:
                      work.experts)]
               if self.config.experts.enabled else []),
             Stage("export", "write the bundle and measure it through the runtime",
-                  ("export", "evaluation", "student", "data"),
+                  ("export", "evaluation", "student", "data", "recipe.max_bytes"),
                   (EVENTS, CATALOGUE, SIDS, *student, *experts, "bundle schema"), (BUNDLE,), work.export),
             Stage("report", "write the report", (),
                   (f"export/{BUNDLE}/manifest.json", "baselines/metrics.json", curve),

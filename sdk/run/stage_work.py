@@ -207,19 +207,15 @@ class StageWork:
     def export(self, folder: Path) -> None:
         """Write the bundle and measure it through the runtime."""
         from pocketrec.distill.evaluation.kept_ranks import KeptRanks
-        from pocketrec.export.bundle import Measured
-        from pocketrec.export.measure import measure_bundle
+        from pocketrec.run.export import TrainedStudent
 
-        run, split, ids, kept = self.run, self.run.split, self.run.catalogue.item_ids, KeptRanks()
-        run.write_bundle(
-            run.student(run.weights_stage, self.config.export.depth),
-            folder / BUNDLE,
-            quantize=self.config.export.quantize,
-            provenance=self._provenance(split.rule),
-            measure=lambda path: Measured(
-                measure_bundle(path, ids, split, self.config.evaluation, self.progress, kept)
-            ),
-        )
+        run, settings, kept = self.run, self.config.export, KeptRanks()
+        student = TrainedStudent(run, run.student(run.weights_stage, settings.depth))
+        provenance, out = self._provenance(run.split.rule), folder / BUNDLE
+        if settings.quantize == "none":
+            student.write(out, provenance, kept, self.progress)
+        else:  # the gate compares it with float32
+            student.export(out, "onnx", settings.quantize, provenance=provenance, kept=kept, progress=self.progress)
         kept.save(folder / RANKS)
 
     def report(self, folder: Path, seconds: Mapping[str, float]) -> None:

@@ -87,11 +87,17 @@ class StageRunner:
             out.append(StageStatus(stage.name, stage.does, state, noted["seconds"] if noted else None))
         return out
 
-    def run(self, start: str | None = None, on_stage: Callable[[Stage, bool], None] = lambda s, skipped: None) -> None:
+    def run(
+        self,
+        start: str | None = None,
+        on_stage: Callable[[Stage, bool], None] = lambda s, skipped: None,
+        last: str | None = None,
+    ) -> None:
         """Run every stage that is not done.
 
         :param start: run this stage and all after it from scratch, done or not.
         :param on_stage: called with each stage before it runs, and whether it is skipped.
+        :param last: stop after this stage; None: run all.
         :raises ConfigError: if there is no stage of that name.
         """
         names = [stage.name for stage in self.stages]
@@ -105,6 +111,8 @@ class StageRunner:
             on_stage(stage, skipped)
             if not skipped:
                 self._do(stage, fresh=forced)
+            if stage.name == last:
+                break
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds that each finished stage took, by name."""

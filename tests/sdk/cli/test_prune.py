@@ -12,7 +12,8 @@ from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 from pocketrec.distill.training.student_training import load_student
 
 SETTINGS = (
-    "text.encoder=none", "sid.codes=16", "student.dim=32", "student.ffn=32", "student.decoder_dim=32",
+    "recipe.size=none", "text.encoder=none", "sid.codes=16", "student.dim=32", "student.ffn=32",
+    "student.decoder_dim=32",
     "train.batch_size=32",
     "train.learning_rate=0.01", "sasrec.dim=16", "sasrec.train.epochs=2", "sasrec.train.batch_size=32",
     "teacher.enabled=true", 'soft_labels.members=["sasrec","graph"]', "student.pair_dim=8", "train.epochs=4",
