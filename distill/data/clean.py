@@ -59,7 +59,8 @@ def sort_events(events: Events) -> SortedEvents:
     order = np.argsort(users, kind="stable") if times is None else np.lexsort((times, users))
     origin = order.astype(small)
     del order
-    times, weights = (None if values is None else values[origin] for values in (times, weights))
+    times = None if times is None else times[origin]
+    weights = None if weights is None else weights[origin]
     return SortedEvents(users[origin], events.items[origin], times, origin, weights)
 
 
@@ -76,7 +77,7 @@ def _drop_duplicates(events: SortedEvents, places: Places, config: DataConfig, f
     users, items, times = events.users, events.items, events.times
     if times is None:
         return events
-    tied = np.flatnonzero(ties(users, times))
+    tied = tied_before = np.flatnonzero(ties(users, times))
     repeated = repeats(users[tied], items[tied], times[tied])
     rows = tied[repeated]
     rule = f"{'the first is kept' if config.duplicates == 'drop' else 'kept'} (duplicates = {config.duplicates})"
@@ -89,7 +90,24 @@ def _drop_duplicates(events: SortedEvents, places: Places, config: DataConfig, f
         return events
     stay = np.ones(len(users), np.bool_)
     stay[rows] = False
+    events = _with_heaviest(events, tied_before)
     return replace(events.keep(stay), duplicates=len(rows))
+
+
+def _with_heaviest(events: SortedEvents, tied: NDArray[np.int64]) -> SortedEvents:
+    """Give repeats of an event, of the same user, item and time, the largest of their weights.
+
+    :param tied: which events have the same user and time as another.
+    """
+    if events.weights is None or events.times is None or len(tied) == 0:
+        return events
+    key = np.stack((events.items[tied], events.times[tied], events.users[tied]))
+    order = np.lexsort(key)
+    first = np.flatnonzero((np.diff(key[:, order], axis=1, prepend=-1) != 0).any(0))  # of each event with its repeats
+    sizes = np.diff(np.append(first, len(order)))
+    weights = events.weights.copy()
+    weights[tied[order]] = np.repeat(np.maximum.reduceat(weights[tied[order]], first), sizes)
+    return replace(events, weights=weights)
 
 
 def ties(users: NDArray[np.int32], times: NDArray[np.int64]) -> NDArray[np.bool_]:

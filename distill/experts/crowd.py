@@ -69,7 +69,8 @@ def _ranks(edges: csr_array) -> NDArray[np.int64]:
     sizes = np.diff(edges.indptr)
     rank = np.empty(len(edges.data), np.int64)
     rank[np.lexsort((-edges.data, np.repeat(np.arange(len(sizes)), sizes)))] = np.arange(len(rank))
-    return rank - np.repeat(edges.indptr[:-1], sizes)
+    rank -= np.repeat(edges.indptr[:-1], sizes)
+    return rank
 
 
 def _heaviest(edges: csr_array, certain: NDArray[np.bool_], neighbours: int) -> csr_array:
@@ -93,7 +94,7 @@ def _counts(
     if weights is None:
         return np.bincount(items, minlength=n_items).astype(np.float64)
     mean = float(weights.mean(dtype=np.float64)) if len(weights) else 0.0
-    return np.bincount(items, weights / (mean or 1.0), minlength=n_items)
+    return np.asarray(np.bincount(items, weights / (mean or 1.0), minlength=n_items), np.float64)
 
 
 def _shares(rows: csr_array) -> tuple[csr_array, NDArray[np.float64]]:

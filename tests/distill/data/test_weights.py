@@ -54,6 +54,14 @@ def test_column_and_type_multiply(tmp_path):
     assert weights_of(dataset) == {"u": [6, 3]}
 
 
+def test_of_repeats_of_an_event_the_largest_weight_stays(tmp_path):
+    log = "user,item,ts,event\nu,1,1600000001,view\nu,2,1600000001,view\nu,1,1600000001,buy\nv,1,1600000001,view\n"
+    config = DataConfig(event_weights="buy=8, view=1")
+    dataset = load(tmp_path, log, config=config)
+    assert histories(dataset) == {"u": ["1", "2"], "v": ["1"]}
+    assert weights_of(dataset) == {"u": [8, 1], "v": [1]}
+
+
 def test_without_a_setting_events_have_no_weights_and_their_file_none(tmp_path):
     from safetensors.numpy import load_file
 
