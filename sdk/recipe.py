@@ -70,10 +70,13 @@ RULES: tuple[Rule, ...] = (
         "train.epochs": 12, "train.batch_size": 128, "train.learning_rate": 2e-3, "train.patience": 8,
         "train.unlikelihood": 2.0,
     }),
+    Rule(lambda c: c.teacher and c.facts.text_bytes > 0, "items have texts: their words teach, too", {
+        "soft_labels.members": ["sasrec", "graph", "words"],
+    }),
     Rule(lambda c: not c.teacher, "no teacher: the student learns from the log alone", {
         "teacher.enabled": False, "train.epochs": 60, "train.patience": 8,
     }),
-    Rule(lambda c: c.facts.repeats > 0.1, "people come back to items: the model may repeat them", {
+    Rule(lambda c: c.facts.repeats > 0.05, "people come back to items: the model may repeat them", {
         "train.unlikelihood": 0.0,
     }),
     Rule(lambda c: c.facts.users < 5_000 and c.facts.positions > 40 * c.facts.users,
