@@ -9,6 +9,7 @@ export interface Facts {
   readonly maxHistory: number;
   readonly levels: number;
   readonly codes: number;
+  readonly unusedParts: readonly string[]; // of the bundle, that the page does not use
   readonly files: readonly { readonly name: string; readonly bytes: number }[];
 }
 

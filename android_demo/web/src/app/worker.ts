@@ -21,7 +21,7 @@ import type {
 import { TitleIndex, wordsOf } from "./search";
 
 const POPULAR = 60;
-const UNUSED = /\.md$/;
+const UNUSED = /\.md$|^(graph|words)\.safetensors$/;
 
 class Model implements Calls {
   private recommender!: Recommender;
@@ -58,10 +58,12 @@ class Model implements Calls {
   private facts(): Facts {
     const { model, catalogue, files, graphs } = this.recommender.manifest;
     const used = [...files].filter(([name]) => !UNUSED.test(name) && name !== graphs.get("recommender"));
+    const { unusedParts } = this.recommender;
     const listed = used.map(([name, { bytes }]) => ({ name, bytes }));
     const { parameters, quantization, beam, maxHistory, levels, codes } = model;
     const bytes = listed.reduce((sum, file) => sum + file.bytes, 0);
-    return { items: catalogue.items, bytes, files: listed, parameters, quantization, beam, maxHistory, levels, codes };
+    const search = { beam, maxHistory, levels, codes };
+    return { items: catalogue.items, bytes, files: listed, parameters, quantization, ...search, unusedParts };
   }
 
   async recommend({ history, k, excludeSeen, filter }: PageQuery): Promise<PageResult> {

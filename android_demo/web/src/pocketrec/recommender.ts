@@ -18,6 +18,8 @@ import type { Query, Search } from "./retrieval";
 import { Session, restore } from "./session";
 import type { ItemTrie } from "./trie";
 
+const EXPERT_FILES = { crowd: "graph.safetensors", words: "words.safetensors" };
+
 export class Recommender {
   private constructor(readonly loaded: LoadedBundle) {}
 
@@ -41,6 +43,15 @@ export class Recommender {
 
   get manifest(): Manifest {
     return this.loaded.manifest;
+  }
+
+  /**
+   * Parts of the bundle that this runtime does not use yet: "crowd" (the item graph) and "words". Where there are any,
+   * lists and scores are those of the model alone.
+   */
+  get unusedParts(): readonly string[] {
+    const { files } = this.manifest;
+    return Object.entries(EXPERT_FILES).flatMap(([part, file]) => (files.has(file) ? [part] : []));
   }
 
   /** Recommend the items most likely to come after a history: item ids, oldest first. */

@@ -14,6 +14,26 @@ describe("a recommender", () => {
   let rec: Recommender;
   beforeAll(async () => void (rec = await Recommender.load(source("plain"))));
 
+  test("a bundle with crowd and words says that they are not used, and recommends by the model alone", async () => {
+    const requested: string[] = [];
+    const plain = source("plain", requested);
+    const withExperts: Source = async (file) => {
+      const content = await plain(file);
+      if (file !== "manifest.json" || content === null) return content;
+      const manifest = JSON.parse(new TextDecoder().decode(content));
+      for (const name of ["graph.safetensors", "words.safetensors"]) {
+        manifest.files[name] = { bytes: 1, sha256: "0".repeat(64) };
+      }
+      return new TextEncoder().encode(JSON.stringify(manifest));
+    };
+    const fused = await Recommender.load(withExperts);
+    expect(fused.unusedParts).toEqual(["crowd", "words"]);
+    expect(rec.unusedParts).toEqual([]);
+    expect(await fused.recommend(["item-1"])).toEqual(await rec.recommend(["item-1"]));
+    expect(requested).not.toContain("graph.safetensors");
+    await fused.close();
+  });
+
   test("concurrent calls give the same lists as single calls", async () => {
     const histories = Array.from({ length: 8 }, (_, n) =>
       Array.from({ length: n % 6 }, (_, k) => `item-${(n * k) % 60}`),

@@ -5,6 +5,7 @@ import type { State, Store } from "../store";
 
 export function device(store: Store): HTMLElement {
   const facts = h("dl", { class: "facts" });
+  const alone = h("p", { class: "faint", hidden: true });
   const chart = h("div", { class: "chart" });
   const files = h("ul", { class: "files" });
   const promise = h(
@@ -18,6 +19,7 @@ export function device(store: Store): HTMLElement {
     { class: "view", "aria-label": "On device", hidden: true },
     promise,
     facts,
+    alone,
     h("h2", {}, "Latency"),
     chart,
     h("h2", {}, "Bundle"),
@@ -34,6 +36,9 @@ export function device(store: Store): HTMLElement {
     facts.replaceChildren(
       ...factsOf(state).map(([name, value]) => h("div", {}, h("dd", {}, value), h("dt", {}, name))),
     );
+    const { unusedParts } = state.facts;
+    alone.hidden = unusedParts.length === 0;
+    alone.textContent = `This page recommends by the model alone; it does not use the bundle's ${unusedParts.join(" and ")} yet.`;
     chart.replaceChildren(...latencyChart(state.latencies));
     files.replaceChildren(
       ...state.facts.files.map((file) =>

@@ -9,7 +9,9 @@ import dev.pocketrec.internal.isFileName
 import dev.pocketrec.internal.isSha256
 
 internal const val COLD_FILE = "cold_items.safetensors"
-internal val REFRESHED_FILES = setOf(TRIE_FILE, COLD_FILE, "graph.safetensors", "words.safetensors") // not of the model
+internal const val GRAPH_FILE = "graph.safetensors"
+internal const val WORDS_FILE = "words.safetensors"
+internal val REFRESHED_FILES = setOf(TRIE_FILE, COLD_FILE, GRAPH_FILE, WORDS_FILE) // not of the model
 internal const val MAX_FILE_BYTES = 1L shl 31
 internal const val MAX_LEVELS = 8L
 internal const val MAX_CODES = 1L shl 16

@@ -13,6 +13,14 @@ class Recommender private constructor(internal val loaded: LoadedBundle) : AutoC
     val trie: ItemTrie get() = loaded.trie
 
     /**
+     * Parts of the bundle that this library does not use yet: "crowd" (the item graph) and "words". Where there are any,
+     * lists and scores are those of the model alone. The Python runtime joins all parts and recommends better; the
+     * manifest's metrics have both, the model's under "alone", "student".
+     */
+    val unusedParts: List<String>
+        get() = listOf("crowd" to GRAPH_FILE, "words" to WORDS_FILE).filter { it.second in bundle.manifest.files }.map { it.first }
+
+    /**
      * Recommends the items most likely to come after a history.
      *
      * @param history item ids, oldest first; it may be empty; unknown ids are skipped and reported.

@@ -49,6 +49,25 @@ class RecommenderTest {
     }
 
     @Test
+    fun `a bundle with crowd and words says that they are not used, and recommends by the model alone`(@TempDir folder: File) {
+        val copy = File(folder, "bundle")
+        Vectors.bundle("plain").copyRecursively(copy)
+        val none = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" // SHA-256 of no bytes
+        val listed = listOf("graph.safetensors", "words.safetensors").joinToString("") { name ->
+            File(copy, name).createNewFile()
+            "\"$name\": {\"bytes\": 0, \"sha256\": \"$none\"}, "
+        }
+        val manifest = File(copy, "manifest.json")
+        manifest.writeText(manifest.readText().replaceFirst(Regex("\"files\": *\\{"), "\"files\": {$listed"))
+        val history = listOf("item-1", "item-2")
+        val expected = load().use { assertEquals(emptyList<String>(), it.unusedParts); it.recommend(history).items }
+        Recommender.load(copy).use {
+            assertEquals(listOf("crowd", "words"), it.unusedParts)
+            assertEquals(expected, it.recommend(history).items)
+        }
+    }
+
+    @Test
     fun `a closed recommender refuses calls, and may be closed twice`() {
         val recommender = load()
         val session = recommender.session(listOf("item-1"))

@@ -76,7 +76,7 @@ class MainActivity : Activity() {
         wording.milliseconds(nanoseconds),
         wording.size(model.bytes),
         wording.count(model.items),
-    )
+    ).let { if (model.modelAlone) getString(R.string.status_model_alone, it) else it }
 
     private fun EditText.onText(action: (String) -> Unit) = addTextChangedListener(object : TextWatcher {
         override fun beforeTextChanged(text: CharSequence, start: Int, count: Int, after: Int) = Unit

@@ -28,7 +28,8 @@ data class Pick(
     val because: String? = null,
 )
 
-data class ModelFacts(val bytes: Long, val items: Int)
+/** @property modelAlone whether the bundle has parts (crowd, words) that the library does not use yet */
+data class ModelFacts(val bytes: Long, val items: Int, val modelAlone: Boolean = false)
 
 /** The name of an item for people. */
 val Item.name: String get() = title ?: itemId

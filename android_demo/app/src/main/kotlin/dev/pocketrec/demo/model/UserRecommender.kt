@@ -16,7 +16,7 @@ class UserRecommender(private val recommender: Recommender, saved: ByteArray?) :
     private var session = restored(saved)
     private var within: Pair<String, ItemTrie>? = null
 
-    val facts = ModelFacts(recommender.bundle.bytes, recommender.trie.size)
+    val facts = ModelFacts(recommender.bundle.bytes, recommender.trie.size, recommender.unusedParts.isNotEmpty())
 
     /** The items of the session, oldest first. */
     val history: List<Item> get() = session.history.map(catalogue::item)
