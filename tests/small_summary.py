@@ -32,6 +32,7 @@ def summary(text: str = "plain") -> RunSummary:
             text: {"seen kept": measures(0.09), "seen excluded": measures(0.08), text: measures(0.1)},
         },
         p_values={text: {"seen kept": 0.0004, "seen excluded": 0.25}},
+        left_out=[f"The committee leaves out {text}: it is not better with it."],
         verdict=f"student: recall@10 .1000, 25 % above {text}",
         artifact={
             "files": {"recommender.onnx": 2_000_000, text: 500},

@@ -46,7 +46,7 @@ class KeptRanks:
         found: dict[str, NDArray[np.int32]] = {}
         for path in paths:
             if path.exists():
-                found |= {name: ranks for name, ranks in load_file(path).items()}
+                found |= load_file(path)
         return cls(found)
 
     def difference(self, one: str, other: str, convention: str, metric: str) -> Difference | None:

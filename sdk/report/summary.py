@@ -118,7 +118,7 @@ class RunSummary:
     coverage@10 (share of the catalogue that is recommended to anyone), popularity@10, invalid (share); others are shown
     after them.
     p_values: system → convention → two-sided p-value of the bundle's recall@10 against this system's.
-    verdict: one line that says what won; empty: it is made from `metrics`.
+    verdict: one line that says what won. left_out: sentences on committee members and experts without weight.
     gates: measures of exports in other formats on validation users; the first row is the float32 model.
     seconds: stage → duration. next_command: a shell command to try next.
     """
@@ -130,6 +130,7 @@ class RunSummary:
     metrics: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
     p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     verdict: str = ""
+    left_out: Sequence[str] = field(default_factory=list)
     artifact: Artifact | None = None
     gates: Sequence[GateRow] = field(default_factory=list)
     semantic_ids: CodebookUse | None = None

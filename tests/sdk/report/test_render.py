@@ -185,7 +185,8 @@ def test_the_bundle_stands_beside_each_system_with_a_p_value():
     assert "<td>&lt; 0.001" in page
     assert "<td>0.250" in page
     assert "paired bootstrap" in page
-    without = render_report(dataclasses.replace(summary(), p_values={}, verdict=""))
+    assert "<li>The committee leaves out plain: it is not better with it.</li>" in page
+    without = render_report(dataclasses.replace(summary(), p_values={}, verdict="", left_out=[]))
     assert "paired bootstrap" not in without
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pocketrec.run.measured import bundle_name, what_won
+from pocketrec.config import load_config
+from pocketrec.run.measured import bundle_name, left_out, what_won
+from pocketrec.run.run import Run, write_json
 
 NAME = "crowd + words + student (exported bundle)"
 
@@ -38,3 +40,18 @@ def test_a_bundle_is_named_by_its_parts():
     assert bundle_name({}) == bundle_name({"fusion": None}) == "student"
     assert bundle_name({"fusion": {"crowd": 0.5, "words": 0.0}}) == "crowd + student"
     assert bundle_name({"fusion": {"crowd": 0.5, "words": 2.0}}) == "crowd + words + student"
+
+
+def test_members_and_experts_without_weight_are_named_with_the_reason(tmp_path):
+    for folder in ("soft-labels", "experts"):
+        (tmp_path / folder).mkdir()
+    write_json(tmp_path / "soft-labels/committee.json", {"left_out": {"graph": "it does not help"}})
+    write_json(tmp_path / "experts/fusion.json", {"crowd": 0.5, "words": 0.0})
+    for name in ("graph", "words"):
+        (tmp_path / f"experts/{name}.safetensors").write_bytes(b"")
+    config = load_config(None, ["teacher.enabled=true", "experts.enabled=true"])
+    assert left_out(Run(tmp_path, config)) == [
+        "The committee leaves out graph: it does not help.",
+        "The bundle leaves out words: no weight above 0 gave a better ranking of the validation cases.",
+    ]
+    assert left_out(Run(tmp_path, load_config(None, ["experts.enabled=false", "teacher.enabled=false"]))) == []
