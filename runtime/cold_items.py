@@ -41,10 +41,12 @@ _REMEDY: Final = "fetch the bundle again or refresh the catalogue again"
 class ColdItems:
     """Cold items by the known items that they resemble; all are rows of the catalogue's table.
 
+    items: int32 [m], all cold items, rising; one that resembles no known item has no place in the other arrays.
     known: int32 [u], rising. first: int64 [u + 1]: the cold items that resemble known[i] are
     `new[first[i] : first[i + 1]]`, int32, with `weights`, float32.
     """
 
+    items: NDArray[np.int32]
     known: NDArray[np.int32]
     first: NDArray[np.int64]
     new: NDArray[np.int32]
@@ -71,7 +73,7 @@ class ColdItems:
         order = np.argsort(neighbours, kind="stable")
         known, first = np.unique(neighbours[order], return_index=True)
         new = np.repeat(items, counts)[order]
-        return cls(known, np.append(first, len(order)), new, weights[order].astype(np.float32))
+        return cls(items, known, np.append(first, len(order)), new, weights[order].astype(np.float32))
 
     def scored(
         self, recent: NDArray[np.int32], found: NDArray[np.int32], scores: NDArray[np.float32]

@@ -1,7 +1,8 @@
 """A cleaned dataset on disk: written by the data stage, read by the stages after it.
 
 `events.safetensors`: items int32, starts, ends int64, times int64 (absent where there is no clock),
-weights float32 (absent where all events count alike; age is not in them).
+weights float32 (absent where all events count alike; age is not in them), users uint64 (hashes of the ids of the
+histories' users, so that a newer log can be joined).
 `catalogue.json`: ids, titles and texts in catalogue order. `report.json`: what cleaning found. `images.npy` if given.
 """
 
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from pocketrec.distill.config import DataConfig
 from pocketrec.distill.data.catalogue import Catalogue
 from pocketrec.distill.data.load import Dataset
+from pocketrec.distill.data.newer_log import UserLog, user_hashes
 from pocketrec.distill.data.splits import Sequences, Split, split_users
 
 
@@ -25,6 +27,7 @@ def save_dataset(dataset: Dataset, folder: Path) -> None:
     """Write the files of a dataset to a folder."""
     users = dataset.users
     arrays: dict[str, NDArray[Any]] = {"items": users.items, "starts": users.starts, "ends": users.ends}
+    arrays["users"] = user_hashes(dataset.user_ids)
     if dataset.times is not None:
         arrays["times"] = dataset.times
     if users.weights is not None:
@@ -53,3 +56,12 @@ def load_split(folder: Path, config: DataConfig) -> Split:
     arrays = load_file(folder / "events.safetensors")
     users = Sequences(arrays["items"], arrays["starts"], arrays["ends"], arrays.get("weights"))
     return split_users(users, arrays.get("times"), config)
+
+
+def load_user_log(folder: Path) -> UserLog | None:
+    """Read all events that `save_dataset` wrote, by user; None if an older pocketrec wrote them without users."""
+    arrays = load_file(folder / "events.safetensors")
+    if "users" not in arrays:
+        return None
+    histories = Sequences(arrays["items"], arrays["starts"], arrays["ends"], arrays.get("weights"))
+    return UserLog(arrays["users"], histories, arrays.get("times"))

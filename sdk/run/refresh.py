@@ -1,4 +1,6 @@
-"""A trained run with a new catalogue: new items get semantic IDs from the frozen codebooks; the model stays the same.
+"""A trained model with a new catalogue, and with crowd and words from newer data; the model stays the same.
+
+From a run, new items get semantic IDs from the frozen codebooks. A bundle alone has none and takes no new items.
 
 Items that stay keep their semantic ID, and removed items leave the trie. The semantic ID of an item that the run or the
 base bundle once had is never given to another item, so that an item that comes back has its old one.
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.distill.progress import SILENT, Progress
+from pocketrec.run.refresh_experts import ExpertSettings, ExpertsReport, NewerLog, fresh_experts
 from pocketrec.run.run import TEXT_VECTORS, Run
 from pocketrec.runtime.bundle.bundle import Bundle, open_bundle
 from pocketrec.runtime.errors import BundleError, ConfigError
@@ -36,7 +39,7 @@ class Refreshed:
     added, removed, kept: numbers of items, against the base bundle. moved: new items that did not get their nearest
     codes, because another item has them. cold: items that the model was not trained on; they are recommended by their
     resemblance to others. crowding: for every level, the mean and the largest number of children of a prefix, and the
-    number that the model's graph has room for.
+    number that the model's graph has room for. experts: what became of crowd and words.
     """
 
     added: int
@@ -45,25 +48,30 @@ class Refreshed:
     moved: int
     cold: int
     crowding: list[dict[str, float]]
+    experts: ExpertsReport
 
 
 def refresh_catalogue(
-    run: Run, items: Path, out: Path, base: Path | None = None, progress: Progress = SILENT
+    run: Run,
+    items: Path | None,
+    out: Path,
+    base: Path | None = None,
+    progress: Progress = SILENT,
+    log: NewerLog | None = None,
 ) -> Refreshed:
-    """Write a bundle with a run's model and a new catalogue.
+    """Write a bundle with a run's model and a new catalogue, or crowd and words from newer data, or both.
 
     :param run: a finished run; its codebooks and text encoder are used. Where its items have image vectors, its
         configuration names those of the new catalogue (`data.images`: `.npy`, float [rows of `items`, d]).
-    :param items: the whole new catalogue, with the columns of the training catalogue.
+    :param items: the whole new catalogue, with the columns of the training catalogue; None: the base's.
     :param out: folder of the new bundle; an older bundle there is replaced once the new one is complete.
     :param base: a bundle of the run that gives the model and the previous catalogue; None: the run's own.
-    :raises ConfigError: if vectors are missing that the codebooks were made with.
+    :param log: the log that the crowd is built from; None: items that stay keep their edges and popularity.
+    :raises ConfigError: if vectors are missing that the codebooks were made with, or a log is given and the bundle has
+        no crowd.
     :raises BundleError: if the base is not a bundle of this run, or its graph has no room for the new catalogue.
-    :raises DataError: if the catalogue cannot be used.
+    :raises DataError: if the catalogue or the log cannot be used.
     """
-    from pocketrec.distill.data.load import load_items
-    from pocketrec.export.refresh import write_refreshed
-
     bundle = open_bundle(base or run.bundle)
     ids, old = run.ids, bundle.load_trie()
     if old.sid_space != ids.sid_space:
@@ -71,6 +79,11 @@ def refresh_catalogue(
             f"the bundle {bundle.path} does not belong to the run {run.folder}: it has other codebooks; "
             "give a bundle that was exported from this run"
         )
+    settings = ExpertSettings(run.config.data, run.config.experts)
+    if items is None:
+        return _write(_same_catalogue(bundle, old), out, settings, log, run, progress)
+    from pocketrec.distill.data.load import load_items
+
     catalogue = load_items(items, run.config.data)
     before = dict(zip(old.table.ids(np.arange(len(old))), map(tuple, old.rows.tolist()), strict=True))
     trained: Known = dict(zip(run.catalogue.item_ids, map(tuple, ids.rows.tolist()), strict=True))
@@ -79,10 +92,76 @@ def refresh_catalogue(
     rows, moved = _semantic_ids(catalogue, known, ids, vectors)
     trie = _trie(rows, catalogue, old)
     cold = None if vectors is None else _cold_items(trie, catalogue.item_ids, trained, vectors)
-    write_refreshed(bundle, trie, out, cold)
-    stayed = sum(item in before for item in catalogue.item_ids)
-    unseen = 0 if cold is None else len(cold.items)
-    return Refreshed(len(trie) - stayed, len(old) - stayed, stayed, moved, unseen, _crowding(bundle, trie))
+    return _write(_NewCatalogue(bundle, old, trie, catalogue, cold, moved), out, settings, log, run, progress)
+
+
+def refresh_bundle(
+    bundle: Path,
+    items: Path | None,
+    out: Path,
+    progress: Progress = SILENT,
+    log: NewerLog | None = None,
+) -> Refreshed:
+    """Write a bundle with another bundle's model, without the run that made it; it takes no new items.
+
+    The columns and filters of the log, and the settings of the experts, are those that the bundle's provenance has.
+    Parameters and errors otherwise as for `refresh_catalogue`.
+
+    :param bundle: folder of the bundle.
+    :param items: a catalogue of some or all of the bundle's items, with their texts; None: the bundle's.
+    :raises ConfigError: if the catalogue has new items.
+    """
+    base = open_bundle(bundle)
+    settings, old = ExpertSettings.of_bundle(base), base.load_trie()
+    if items is None:
+        return _write(_same_catalogue(base, old), out, settings, log, None, progress)
+    from pocketrec.distill.data.load import load_items
+    from pocketrec.export.refresh import carried_cold_items
+
+    catalogue = load_items(items, settings.data)
+    place = old.table.find(catalogue.item_ids)
+    new = [item for item, row in zip(catalogue.item_ids, place.tolist(), strict=True) if row < 0]
+    if new:
+        raise ConfigError(
+            f"{len(new)} items of {items} are not in the bundle {bundle} (the first is {new[0]!r:.60}), and a bundle "
+            "alone cannot give them semantic IDs; refresh from the run's folder, or leave them out"
+        )
+    trie = _trie(old.rows[old.leaves_of(place)].astype(np.int64), catalogue, old)
+    return _write(
+        _NewCatalogue(base, old, trie, catalogue, carried_cold_items(base, trie)), out, settings, log, None, progress
+    )
+
+
+@dataclass(frozen=True)
+class _NewCatalogue:
+    """What a bundle is written from. catalogue: the texts; None: not known. moved: as in `Refreshed`."""
+
+    base: Bundle
+    old: ItemTrie
+    trie: ItemTrie
+    catalogue: Catalogue | None
+    cold: Resemblances | None
+    moved: int = 0
+
+
+def _same_catalogue(base: Bundle, trie: ItemTrie) -> _NewCatalogue:
+    from pocketrec.export.refresh import carried_cold_items
+
+    return _NewCatalogue(base, trie, trie, None, carried_cold_items(base, trie))
+
+
+def _write(
+    new: _NewCatalogue, out: Path, settings: ExpertSettings, log: NewerLog | None, run: Run | None, progress: Progress
+) -> Refreshed:
+    from pocketrec.export.refresh import write_refreshed
+
+    trie, old = new.trie, new.old
+    experts, report = fresh_experts(new.base, trie, settings, new.catalogue, log, run, progress)
+    write_refreshed(new.base, trie, out, new.cold, experts)
+    stayed = int((old.table.find(trie.table.ids(np.arange(len(trie)))) >= 0).sum())
+    unseen = 0 if new.cold is None else len(new.cold.items)
+    crowding = _crowding(new.base, trie)
+    return Refreshed(len(trie) - stayed, len(old) - stayed, stayed, new.moved, unseen, crowding, report)
 
 
 def _trie(rows: NDArray[np.int64], catalogue: Catalogue, old: ItemTrie) -> ItemTrie:
