@@ -34,6 +34,7 @@ def summary(text: str = "plain") -> RunSummary:
         p_values={text: {"seen kept": 0.0004, "seen excluded": 0.25}},
         left_out=[f"The committee leaves out {text}: it is not better with it."],
         verdict=f"student: recall@10 .1000, 25 % above {text}",
+        shortfall=f"The bundle is worse than {text}.",
         artifact={
             "files": {"recommender.onnx": 2_000_000, text: 500},
             "parameters": 843_264,

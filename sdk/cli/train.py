@@ -62,6 +62,7 @@ def quickstart(
     result = _run(make_plan(out, ratings, movies, given, progress(), lines), lines, None, as_json)
     if not as_json:
         _show_sample(result, SAMPLE_HISTORY)
+        _show_shortfall(result)
 
 
 def train(
@@ -118,7 +119,9 @@ def train(
     if plan_only:
         show_stages(plan, as_json)
     else:
-        _run(plan, lines, start, as_json)
+        result = _run(plan, lines, start, as_json)
+        if not as_json:
+            _show_shortfall(result)
 
 
 def _run(plan: Plan, lines: StageLines, start: str | None, as_json: bool) -> RunResult:
@@ -147,6 +150,7 @@ def _as_dict(result: RunResult) -> dict[str, Any]:
         "teachers": {name: flat_metrics(m) for name, m in result.teachers.items()},
         "verdict": result.verdict,
         "privacy": result.privacy,
+        "shortfall": result.shortfall,
         "seconds": result.seconds,
     }
 
@@ -162,6 +166,14 @@ def _show_result(result: RunResult, expected: float) -> None:
     if result.privacy:
         out.print(f"privacy {result.privacy}", soft_wrap=True, highlight=False)
     out.print(f"time    {about(result.seconds).removeprefix('about ')}; expected {about(expected)}", highlight=False)
+
+
+def _show_shortfall(result: RunResult) -> None:
+    """Say, as the last line, that simple baselines are better than the bundle, if any is."""
+    if result.shortfall:
+        stdout().print(
+            f"\n{result.shortfall['text']}", style="bold yellow", soft_wrap=True, highlight=False, markup=False
+        )
 
 
 def _show_sample(result: RunResult, history: list[str]) -> None:

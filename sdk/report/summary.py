@@ -119,6 +119,7 @@ class RunSummary:
     after them.
     p_values: system → convention → two-sided p-value of the bundle's recall@10 against this system's.
     verdict: one line that says what won. left_out: sentences on committee members and experts without weight.
+    shortfall: one line that says which simple baselines are better than the bundle, and what to try; empty: none.
     gates: measures of exports in other formats on validation users; the first row is the float32 model.
     seconds: stage → duration. next_command: a shell command to try next.
     """
@@ -131,6 +132,7 @@ class RunSummary:
     p_values: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     verdict: str = ""
     left_out: Sequence[str] = field(default_factory=list)
+    shortfall: str = ""
     artifact: Artifact | None = None
     gates: Sequence[GateRow] = field(default_factory=list)
     semantic_ids: CodebookUse | None = None

@@ -45,6 +45,7 @@ from pocketrec.run.run import (
     read_json,
     write_json,
 )
+from pocketrec.run.shortfall import Shortfall, run_shortfall
 from pocketrec.run.stage_work import StageWork
 from pocketrec.run.stages import FileHashes, Stage, StageRunner, StageStatus
 from pocketrec.runtime.bundle.manifest import SCHEMA_VERSION
@@ -58,8 +59,8 @@ class RunResult:
     metrics: measures of the exported bundle by convention. alone, baselines, teachers: the same by name of the system;
     alone: of the student and the experts in the bundle, each by itself, empty for a bundle without experts; teachers is
     empty for a run without a teacher. systems: all of them, by the names of the report. verdict: one line that says
-    what won. privacy: a sentence on what the bundle reveals of single people; may be empty. seconds: duration of this
-    call.
+    what won. shortfall: simple baselines that are better than the bundle, and what to try; None: there are none.
+    privacy: a sentence on what the bundle reveals of single people; may be empty. seconds: duration of this call.
     """
 
     run: Path
@@ -72,6 +73,7 @@ class RunResult:
     systems: dict[str, Any]
     verdict: str
     privacy: str
+    shortfall: Shortfall | None
     seconds: float
 
 
@@ -143,6 +145,7 @@ class Pipeline:
             systems=systems,
             verdict=what_won(systems, p_values(run)),
             privacy=run.privacy,
+            shortfall=run_shortfall(run, systems),
             seconds=round(time.monotonic() - begun, 1),
         )
 

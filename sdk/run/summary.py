@@ -16,6 +16,7 @@ from pocketrec.export.measure import BundleRanker, bundle_bytes
 from pocketrec.report.summary import Artifact, CodebookUse, Example, PopularityBias, RunSummary
 from pocketrec.run.measured import left_out, measured_systems, p_values, what_won
 from pocketrec.run.run import CURVE, DATA_REPORT, GATES, Run, read_json, versions
+from pocketrec.run.shortfall import run_shortfall
 from pocketrec.runtime.recommender import Recommender
 
 SAMPLED_USERS = 2_000
@@ -56,6 +57,7 @@ def summarise(run: Run, seconds: Mapping[str, float]) -> RunSummary:
         p_values=p,
         verdict=what_won(systems, p),
         left_out=left_out(run),
+        shortfall=(run_shortfall(run, systems) or {"text": ""})["text"],
         artifact=artifact,
         gates=read_json(gates)["rows"] if gates.exists() else [],
         semantic_ids=_codebook_use(run),
