@@ -3,7 +3,8 @@ r"""Where crowd and words help: quality by how similar the next item's title is 
     python benchmarks/similarity.py runs/beauty-experts
 
 The test users of a finished run with experts are split into five parts of equal size by the cosine between the tf-idf
-vectors of two titles: that of the item taken next, and that of the last item of the history. For each fifth the student
+vectors of two titles: that of the item taken next, and that of the last item of the history. Titles without a common
+word have cosine 0; where these are more than a fifth, the order among them is arbitrary. For each fifth the student
 alone, the exported bundle (student, crowd and words) and the baseline "graph and words" are measured, items of the
 history excluded. Differences have the 95 % interval of a paired bootstrap over the users of the fifth.
 """

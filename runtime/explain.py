@@ -183,7 +183,8 @@ class _Explainer:
 
     def _shared(self, changes: Changes) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Words that the item shares with items of the history, those with the largest change first."""
-        experts, out = self.retriever.experts, []
+        experts = self.retriever.experts
+        out: list[tuple[str, tuple[str, ...]]] = []
         index = None if experts is None else experts.words
         if index is None:
             return ()
@@ -196,7 +197,7 @@ class _Explainer:
 
     def _reasons(self, parts: tuple[Part, ...]) -> list[Reason]:
         """The parts that raise the item most, the first two at most, with the item of the history that counts most."""
-        out = []
+        out: list[Reason] = []
         for part in sorted(parts, key=lambda part: -part.share)[:2]:
             if part.rise <= 0 or (out and part.share < LARGE):
                 continue

@@ -18,6 +18,7 @@ from pocketrec.report.text import MINUS, NBSP, NONE, duration, fact, label, numb
 if TYPE_CHECKING:
     from pocketrec.report.summary import CodebookUse, GateRow, PopularityBias, RunSummary
 
+COMPARED = "recall@10"  # the measure of `RunSummary.p_values`
 DEFAULT_CONVENTION = "seen excluded"  # as in an app, so the headlines show it
 
 # measure → (heading, kind). score, share: higher is better, the best is bold, and shares are compared in percentage
@@ -156,23 +157,19 @@ def _metric_table(summary: RunSummary, convention: str) -> MetricTable:
         for measure, (_, kind) in measures.items():
             best = max((v for other in systems.values() if (v := other.get(measure)) is not None), default=None)
             beside = None if name == student else systems.get(student, {}).get(measure)
-            cells.append(_cell(values.get(measure), kind, best, beside))
-        if summary.p_values:
-            cells.append(Cell(_chance(summary.p_values.get(name, {}).get(convention))))
+            p = summary.p_values.get(name, {}).get(convention) if measure == COMPARED else None
+            cells.append(_cell(values.get(measure), kind, best, beside, p))
         rows.append((label(name), name == student, tuple(cells)))
-    headings = [heading for heading, _ in measures.values()]
-    return MetricTable(convention, (*headings, *(["p, Recall@10"] if summary.p_values else [])), tuple(rows))
+    return MetricTable(convention, tuple(heading for heading, _ in measures.values()), tuple(rows))
 
 
-def _chance(p: float | None) -> str:
-    return NONE if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _cell(value: float | None, kind: str, best: float | None, student: float | None) -> Cell:
+def _cell(value: float | None, kind: str, best: float | None, student: float | None, p: float | None = None) -> Cell:
     if value is None:
         return Cell(NONE)
     if kind == "score":
         delta = "" if student is None else f"{value - student:+.4f}"
+        if delta and p is not None:
+            delta += f", p{NBSP}<{NBSP}.001" if p < 0.001 else f", p{NBSP}={NBSP}{p:.3f}".replace("0.", ".")
         return Cell(f"{value:.4f}", value == best, delta.replace("-", MINUS))
     if kind == "share":
         delta = "" if student is None else f"{(value - student) * 100:+.1f}{NBSP}pt"

@@ -8,15 +8,17 @@ from typing import Any
 from pocketrec.run.run import CROWD, FUSION, RANKS, WORDS, Run, read_json
 
 ALONE = "alone"  # key of a manifest's measures that holds those of the bundle's parts
+NBSP = "\u00a0"  # keeps a number and its sign on one line
 GRAPH_AND_WORDS = "graph and words"  # the baseline
 CONVENTION, MEASURE = "seen excluded", "recall@10"  # as in an app
 OTHERS = ("student alone", GRAPH_AND_WORDS, "committee")  # systems that the sentence names, if they were measured
 
 
 def bundle_name(manifest: Mapping[str, Any]) -> str:
-    """Name a bundle by its parts: "student", or "crowd + words + student" with experts."""
+    """Name a bundle by its parts: "student (exported bundle)", or "crowd + words + student" with experts."""
     fusion = manifest.get("fusion") or {}
-    return " + ".join([*(name for name in ("crowd", "words") if fusion.get(name)), "student"])
+    experts = [name for name in ("crowd", "words") if fusion.get(name)]
+    return " + ".join([*experts, "student"]) if experts else "student (exported bundle)"
 
 
 def measured_systems(run: Run) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def measured_systems(run: Run) -> dict[str, Any]:
     metrics = dict(manifest["metrics"])
     alone = metrics.pop(ALONE, {})
     return {
-        f"{bundle_name(manifest)} (exported bundle)": metrics,
+        bundle_name(manifest): metrics,
         **{f"{name} alone": by_convention for name, by_convention in alone.items()},
         **run.teachers(),
         **read_json(run.folder / "baselines" / "metrics.json"),
@@ -86,7 +88,7 @@ def what_won(systems: Mapping[str, Any], p: Mapping[str, Mapping[str, float]]) -
         value = _value(systems[other])
         if value > 0:
             clauses.append(_clause(own, value, other, p.get(other, {}).get(CONVENTION)))
-    text = f"{name.removesuffix(' (exported bundle)')}: {MEASURE} {_decimal(own)} ({CONVENTION})"
+    text = f"{name}: {MEASURE} {_decimal(own)} ({CONVENTION})"
     return f"{text}, {', '.join(clauses)}" if clauses else text
 
 
@@ -96,10 +98,10 @@ def _value(by_convention: Mapping[str, Any]) -> float:
 
 def _clause(own: float, value: float, other: str, p: float | None) -> str:
     change = round(100 * (own / value - 1))
-    chance = "" if p is None else " (p < .001)" if p < 0.001 else f" (p = {_decimal(p, 3)})"
+    chance = "" if p is None else f" (p{NBSP}<{NBSP}.001)" if p < 0.001 else f" (p{NBSP}={NBSP}{_decimal(p, 3)})"
     if change == 0:
         return f"level with {other}{chance}"
-    return f"{abs(change)} % {'above' if change > 0 else 'below'} {other}{chance}"
+    return f"{abs(change)}{NBSP}% {'above' if change > 0 else 'below'} {other}{chance}"
 
 
 def _decimal(value: float, digits: int = 4) -> str:

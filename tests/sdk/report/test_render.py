@@ -182,8 +182,8 @@ def test_the_best_of_each_column_is_bold_and_baselines_stand_beside_the_student(
 def test_the_bundle_stands_beside_each_system_with_a_p_value():
     page = render_report(summary())
     assert "student: recall@10 .1000, 25 % above plain" in page
-    assert "<td>&lt; 0.001" in page
-    assert "<td>0.250" in page
+    assert "−0.0200, p\u00a0=\u00a0.250</small>" in page
+    assert "+0.0100, p\u00a0&lt;\u00a0.001</small>" in page
     assert "paired bootstrap" in page
     assert "<li>The committee leaves out plain: it is not better with it.</li>" in page
     without = render_report(dataclasses.replace(summary(), p_values={}, verdict="", left_out=[]))
