@@ -1,36 +1,23 @@
-"""The experts beside a model: from a run's log and texts to the files of a bundle, and the weights between them.
+"""The experts beside a model: from a run's log and texts to the files of a bundle.
 
-Weights are fitted for ranking on validation: a grid over the two weights, scored by ndcg@10 with the history's items
-left out. What does not help gets 0, so the fused list is never worse there than the model's own.
+The weights between them are fitted by `pocketrec.export.fusion`.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
-from pocketrec.distill.data.splits import EvalSet
-from pocketrec.distill.evaluation.metrics import gains
-from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.runtime.bundle.bundle import GRAPH_FILE, WORDS_FILE, Bundle
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.experts.crowd import Crowd
-from pocketrec.runtime.experts.fusion import Experts
 from pocketrec.runtime.experts.weights import FusionWeights
 from pocketrec.runtime.experts.words import Words
-from pocketrec.runtime.recommender import Recommender
-
-CROWD_GRID: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
-WORDS_GRID: Final = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0)
-CANDIDATES: Final = 200  # of the model, for each evaluation case; items below get the last one's score
-METRIC: Final = "ndcg@10"
 
 
 @dataclass(frozen=True)
@@ -57,57 +44,6 @@ class BundleExperts:
             crowd.save(folder / GRAPH_FILE)
         if self.weights.words and words is not None:
             words.save(folder / WORDS_FILE)
-
-
-def fit_fusion(
-    recommender: Recommender,
-    experts: BundleExperts,
-    item_ids: Sequence[str],
-    cases: EvalSet,
-    progress: Progress = SILENT,
-) -> BundleExperts:
-    """Fit the weights of crowd and words for ranking, whole histories excluded.
-
-    :param recommender: of the model alone.
-    :param item_ids: ids by catalogue row.
-    :param cases: validation cases, of catalogue rows.
-    """
-    table = recommender.trie.table.find(list(item_ids)).astype(np.int32)
-    n, (crowd, words) = len(item_ids), experts.in_order_of(recommender.trie, item_ids)
-    grid = list(itertools.product(CROWD_GRID, WORDS_GRID if words is not None else (0.0,)))
-    totals = np.zeros(len(grid))
-    alone = [Experts(crowd, None, replace(experts.weights, crowd=1.0, words=0.0), n)]
-    if words is not None:
-        alone.append(Experts(None, words, replace(experts.weights, crowd=0.0, words=1.0), n))
-    floor = np.log(experts.weights.popular * np.exp(crowd.log_popularity))
-    with progress.track("fitting the experts' weights", len(cases)) as advance:
-        for history, target in zip(cases.histories, cases.targets.tolist(), strict=True):
-            seen = table[history]
-            items, own = recommender.recommend_rows(seen, k=CANDIDATES, beam=CANDIDATES)
-            scores = np.full(n, (own.min() if len(own) else 0.0) - 1.0, np.float32)
-            scores[items] = own
-            near, parts = items, [floor.copy(), np.zeros(n, np.float32)]  # of crowd and words
-            for place, expert in enumerate(alone):
-                reached, gain = expert.gains(seen)
-                parts[place][reached] += gain
-                near = np.union1d(near, reached)
-            near = near[~np.isin(near, seen)]
-            totals += _gains(grid, scores[near], [part[near] for part in parts], near == table[target])
-            advance(1)
-    b, a = grid[int(np.argmax(totals - 1e-9 * np.arange(len(grid))))]
-    return replace(experts, weights=replace(experts.weights, crowd=b, words=a))
-
-
-def _gains(
-    grid: Sequence[tuple[float, float]], own: NDArray[np.float32], parts: Sequence[NDArray[np.float32]],
-    is_target: NDArray[np.bool_],
-) -> NDArray[np.float64]:  # fmt: skip
-    """Gain of one case under each pair of weights."""
-    if not is_target.any():
-        return np.zeros(len(grid))
-    fused = own[None] + np.array(grid, np.float32) @ np.stack(parts)
-    ranks = (fused > fused[:, is_target]).sum(1).astype(np.int32)
-    return gains(ranks, METRIC)
 
 
 def carry_over(base: Bundle, trie: ItemTrie, folder: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -24,7 +25,8 @@ from torch import Tensor
 
 from pocketrec.distill.committee.committee import Combine, CommitteeWeights, mix, seen_items
 from pocketrec.distill.data.splits import EvalSet
-from pocketrec.distill.evaluation.weight_search import Candidates, halves, unique_candidates
+from pocketrec.distill.evaluation.validation import convention_of
+from pocketrec.distill.evaluation.weight_search import Candidates, held_out_gains, unique_candidates
 from pocketrec.distill.models.item_model import BATCH, ItemModel, history_batch
 
 logger = logging.getLogger(__name__)
@@ -35,7 +37,6 @@ RANKED_CASES = 6000  # validation cases that rankings are measured on
 TOP = 100  # candidates of each member for a case
 SCALES = (0.005, 4.0, 0.5)  # least and largest sum of exponents while their scale is fitted, and the first
 SEEN_RANGE = (-20.0, 20.0)
-RETURNS = 0.05  # of the targets are items of the history: people come back to items, so seen items are kept
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class FittedCommittee:
             "weights": asdict(self.weights),
             "rule": self.rule,
             "valid_nll": self.nll,
-            "valid_ndcg": {"seen": "excluded" if self.exclude_seen else "kept", **self.ndcg},
+            "valid_ndcg": {"convention": "seen excluded" if self.exclude_seen else "seen kept", **self.ndcg},
             "left_out": self.left_out,
         }
 
@@ -76,7 +77,7 @@ def fit_committee(
     """
     dense = _Dense.score(members, cases, n_items, max_history)
     likely, nll = dense.fit(combine)
-    excluded = not people_return(cases)
+    excluded = convention_of(cases) == "seen excluded"
     candidates = _candidates(members, cases, n_items, max_history, likely, excluded)
     names = list(members)
     start = [likely.shares[n] if combine == "arithmetic" else likely.exponents[n] for n in names]
@@ -101,12 +102,6 @@ def fit_committee(
     for name in left_out:
         logger.warning("the committee leaves out %s: %s", name, reason)
     return FittedCommittee(weights, nll, {**ndcg, "committee": candidates.ndcg(found)}, "ranking", excluded, left_out)
-
-
-def people_return(cases: EvalSet) -> bool:
-    """Whether people come back to items: at least `RETURNS` of the targets are in their histories."""
-    again = [target in history for history, target in zip(cases.histories, cases.targets, strict=True)]
-    return bool(np.mean(again) >= RETURNS) if again else False
 
 
 def fit_likelihood(
@@ -259,15 +254,11 @@ def _choose(candidates: Candidates, start: Sequence[float], count: int) -> tuple
 
     None in place of a subset: the weights at the start stay.
     """
-    first, second = halves(len(candidates))
-    parts = candidates.take(first), candidates.take(second)
     kept = candidates.gains(start)
     best, best_gains, singles = None, kept, -np.inf
     for size in range(1, count + 1):
         for subset in combinations(range(count), size):
-            gains = np.empty(len(candidates))
-            for fitted, other, rows in ((parts[0], parts[1], second), (parts[1], parts[0], first)):
-                gains[rows] = other.gains(_search(fitted, subset, start, count))
+            gains = held_out_gains(candidates, partial(_search, subset=subset, start=start, count=count))
             if size == 1:
                 singles = max(singles, gains.mean())
             if gains.mean() > best_gains.mean():

@@ -57,12 +57,15 @@ class GraphMember:
 
     def item_logits(self, batch: Batch) -> Tensor:
         """Return log-probabilities of all items, float32 [n, n_items]."""
-        weights = recent_items(batch, len(self.popularity), self.recency)
+        return torch.from_numpy(self.log_probabilities(recent_items(batch, len(self.popularity), self.recency)))
+
+    def log_probabilities(self, weights: csr_array) -> NDArray[np.float32]:
+        """Return log-probabilities of all items, float32 [n, n_items], after weighted items, CSR [n, n_items]."""
         reached = np.asarray((weights @ self.edges).toarray(), np.float32)
         total = reached.sum(1, keepdims=True)
         share = np.where(total > 0, 1 - POPULAR, 0.0).astype(np.float32)
         reached /= np.where(total > 0, total, 1)
-        return torch.from_numpy(np.log(share * reached + (1 - share) * self.popularity))
+        return np.log(share * reached + (1 - share) * self.popularity)
 
 
 class WordsMember:

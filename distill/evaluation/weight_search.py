@@ -8,7 +8,7 @@ for information retrieval").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,6 +111,20 @@ class Candidates:
         """How far a feature's values lie apart, float64 [F]: the scale that a start from 0 goes by."""
         sample = self.features[:, :: max(1, len(self) // 256)]
         return np.asarray(sample.std(axis=(1, 2)), np.float64)
+
+
+def held_out_gains(
+    candidates: Candidates, fit: Callable[[Candidates], Sequence[float]], seed: int = 0
+) -> NDArray[np.float64]:
+    """Return the ndcg@10 of each case under weights that were fitted on the half of the cases without it.
+
+    :param fit: candidates → weights.
+    """
+    first, second = halves(len(candidates), seed)
+    gains = np.zeros(len(candidates))
+    for fitted, other in ((first, second), (second, first)):
+        gains[other] = candidates.take(other).gains(fit(candidates.take(fitted)))
+    return gains
 
 
 def unique_candidates(rows: NDArray[np.integer], n_items: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

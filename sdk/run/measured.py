@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pocketrec.run.run import CROWD, FUSION, RANKS, WORDS, Run, read_json
+from pocketrec.run.run import FUSION_FIT, RANKS, Run, read_json
 
 ALONE = "alone"  # key of a manifest's measures that holds those of the bundle's parts
 NBSP = "\u00a0"  # keeps a number and its sign on one line
@@ -35,20 +35,14 @@ def measured_systems(run: Run) -> dict[str, Any]:
 
 
 def left_out(run: Run) -> list[str]:
-    """Say which members of the committee and which experts got no weight, and why, a sentence each."""
+    """Say which members of the committee and which experts got no weight, and why; and what else the fits noted."""
     found = []
     committee = run.folder / "soft-labels" / "committee.json"
     if run.config.teacher.enabled and committee.exists():
         reasons = read_json(committee).get("left_out", {})
         found += [f"The committee leaves out {name}: {reason}." for name, reason in reasons.items()]
-    if run.config.experts.enabled and (run.folder / FUSION).exists():
-        fusion = read_json(run.folder / FUSION)
-        built = {"crowd": CROWD, "words": WORDS}
-        found += [
-            f"The bundle leaves out {name}: no weight above 0 gave a better ranking of the validation cases."
-            for name, file in built.items()
-            if (run.folder / file).exists() and not fusion.get(name)
-        ]
+    if run.config.experts.enabled and (run.folder / FUSION_FIT).exists():
+        found += read_json(run.folder / FUSION_FIT)["notes"]
     return found
 
 

@@ -33,6 +33,7 @@ from pocketrec.run.run import (
     CURVE,
     EVENTS,
     FUSION,
+    FUSION_FIT,
     LABELS,
     PRIVACY,
     PRUNED,
@@ -183,8 +184,8 @@ class Pipeline:
             Stage("baselines", "fit and measure the baselines", ("sasrec", "data", "evaluation"),
                   (EVENTS, CATALOGUE, *sasrec), ("metrics.json",), work.baselines),
             *([Stage("experts", "build crowd and words, fit their weights", ("experts", "export", "data"),
-                     (EVENTS, CATALOGUE, SIDS, *student), (Path(CROWD).name, Path(FUSION).name, Path(PRIVACY).name),
-                     work.experts)]
+                     (EVENTS, CATALOGUE, SIDS, *student),
+                     tuple(Path(file).name for file in (CROWD, FUSION, FUSION_FIT, PRIVACY)), work.experts)]
               if self.config.experts.enabled else []),
             Stage("export", "write the bundle and measure it through the runtime",
                   ("export", "evaluation", "student", "data", "recipe.max_bytes"),

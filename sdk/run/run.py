@@ -44,7 +44,7 @@ RANKS = "ranks.safetensors"  # of the test targets, of the stages `baselines` an
 EVENTS, CATALOGUE, DATA_REPORT = "data/events.safetensors", "data/catalogue.json", "data/report.json"
 TEXT_VECTORS, IMAGE_VECTORS = "text/vectors.npy", "data/images.npy"
 CROWD, WORDS, FUSION = "experts/graph.safetensors", "experts/words.safetensors", "experts/fusion.json"
-PRIVACY = "experts/privacy.json"
+FUSION_FIT, PRIVACY = "experts/fit.json", "experts/privacy.json"
 SIDS, CODEBOOKS, LABELS = "sids/sids.npy", "sids/codebooks.safetensors", "soft-labels/labels"
 PACKAGES = ("numpy", "onnx", "onnxruntime", "polars", "scikit-learn", "torch", "transformers")
 

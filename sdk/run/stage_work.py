@@ -22,6 +22,7 @@ from pocketrec.run.run import (
     CROWD,
     CURVE,
     FUSION,
+    FUSION_FIT,
     LABELS,
     PRIVACY,
     RANKS,
@@ -186,7 +187,8 @@ class StageWork:
         """Build crowd and words, and fit their weights beside the student on validation."""
         from pocketrec.distill.evaluation.protocol import sample
         from pocketrec.distill.experts.privacy import revealed
-        from pocketrec.export.experts import BundleExperts, fit_fusion
+        from pocketrec.export.experts import BundleExperts
+        from pocketrec.export.fusion import fit_fusion
         from pocketrec.runtime.recommender import Recommender
 
         run = self.run
@@ -201,6 +203,7 @@ class StageWork:
         if words is not None:
             words.save(folder / Path(WORDS).name)
         write_json(folder / Path(FUSION).name, asdict(fitted.weights))
+        write_json(folder / Path(FUSION_FIT).name, fitted.record())
         reveals = revealed(run.split.train, crowd, self.config.experts.min_users)
         write_json(folder / Path(PRIVACY).name, {**asdict(reveals), "sentence": reveals.sentence})
 

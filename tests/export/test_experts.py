@@ -12,7 +12,8 @@ from device_engines import DEVICE_ENGINES
 from experts import random_crowd, random_words
 from pocketrec.distill.data.splits import EvalSet, Sequences
 from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
-from pocketrec.export.experts import BundleExperts, fit_fusion
+from pocketrec.export.experts import BundleExperts
+from pocketrec.export.fusion import fit_fusion
 from pocketrec.export.refresh import write_refreshed
 from pocketrec.runtime.bundle.bundle import GRAPH_FILE, WORDS_FILE, open_bundle
 from pocketrec.runtime.catalogue.trie import ItemTrie

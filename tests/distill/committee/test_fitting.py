@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pocketrec.distill.committee.committee import Committee
-from pocketrec.distill.committee.fitting import fit_committee, fit_likelihood, people_return
+from pocketrec.distill.committee.fitting import fit_committee, fit_likelihood
 from pocketrec.distill.data.splits import EvalSet, Sequences
 from pocketrec.distill.evaluation.metrics import gains, ranks_of
 from pocketrec.distill.models.item_model import ItemRanker
@@ -113,8 +113,6 @@ def test_seen_items_have_a_weight_of_their_own_where_people_return():
     generator = np.random.default_rng(0)
     histories = [generator.choice(N, 4, replace=False).tolist() for _ in range(300)]
     asked = EvalSet(Sequences.from_lists(histories), np.array([h[0] for h in histories], np.int32))
-    assert people_return(asked)
-    assert not people_return(cases())
     members = {"a": ByNewest(generator.normal(size=(N, N))), "b": ByNewest(generator.normal(size=(N, N)))}
     fitted = fit_committee(members, asked, N, 20)
     assert not fitted.exclude_seen

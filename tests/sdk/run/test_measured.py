@@ -53,12 +53,10 @@ def test_members_and_experts_without_weight_are_named_with_the_reason(tmp_path):
     for folder in ("soft-labels", "experts"):
         (tmp_path / folder).mkdir()
     write_json(tmp_path / "soft-labels/committee.json", {"left_out": {"graph": "it does not help"}})
-    write_json(tmp_path / "experts/fusion.json", {"crowd": 0.5, "words": 0.0})
-    for name in ("graph", "words"):
-        (tmp_path / f"experts/{name}.safetensors").write_bytes(b"")
+    write_json(tmp_path / "experts/fit.json", {"notes": ["The bundle leaves out words: the catalogue has no texts."]})
     config = load_config(None, ["teacher.enabled=true", "experts.enabled=true"])
     assert left_out(Run(tmp_path, config)) == [
         "The committee leaves out graph: it does not help.",
-        "The bundle leaves out words: no weight above 0 gave a better ranking of the validation cases.",
+        "The bundle leaves out words: the catalogue has no texts.",
     ]
     assert left_out(Run(tmp_path, load_config(None, ["experts.enabled=false", "teacher.enabled=false"]))) == []
