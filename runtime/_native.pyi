@@ -22,6 +22,39 @@ def texts(
     blob: Numbers,  # uint8
     offsets: Numbers,  # int64
 ) -> list[str]: ...
+def word_postings(
+    first: Numbers,  # int64 [n + 1]
+    terms: Numbers,  # int32
+    norm: Numbers,  # float32 [n]
+    limit: int,
+    post_first: Numbers,  # int64 [V + 1]
+    post_items: Numbers,  # int32, written
+) -> None: ...
+
+class Experts:
+    def __init__(
+        self,
+        items: int,
+        weights: tuple[float, float, float, float, float, float, int],  # crowd, words, popular, recencies, seen, newest
+        crowd: tuple[Numbers, ...] | None,  # int64 [n + 1], int32 [m], float32 [m], float32 [n]
+        words: tuple[Numbers, ...]
+        | None,  # int64 [n + 1], int32, float32 [V], float32 [n], int64 [V + 1], int32, float32 [n]
+        /,
+    ) -> None: ...
+
+class Floor:
+    def __init__(
+        self,
+        experts: Experts,
+        leaves: Numbers,  # float32 [leaves]
+        nodes: Numbers,  # float32 [nodes]
+        parents: Numbers,  # int32 [nodes]
+        leaf_of: Numbers | None,  # int32 [n]
+        /,
+    ) -> None: ...
+
+class NodeGains:  # a buffer of float32 [nodes]
+    def __init__(self, floor: Floor, history: Numbers, excluded: bool, /) -> None: ...  # int32
 
 class Catalogue:
     def __init__(
@@ -64,6 +97,7 @@ class Model:
         codes: Numbers,  # uint8 or uint16 [nodes]
         exclude: Numbers,  # int32
         beam: int,
+        widen: bool,
         bias: Numbers | None,  # float32 [nodes]
         rows: Numbers,  # int32, written
         scores: Numbers,  # float32, written
@@ -76,6 +110,7 @@ class Model:
         codes: Numbers,
         exclude: Numbers,
         beam: int,
+        widen: bool,
         bias: Numbers | None,
         rows: Numbers,
         scores: Numbers,
@@ -83,6 +118,7 @@ class Model:
     def recommend_items(
         self,
         catalogue: Catalogue,
+        floor: Floor | None,
         ids: list[str] | None,
         hidden: Numbers | None,  # float32 [D]
         cache: Numbers | None,  # float32 [layers, 2, G, S, d]
@@ -90,4 +126,5 @@ class Model:
         k: int,
         beam: int,
         exclude_seen: bool,
+        widen: bool,
     ) -> list[Any] | None: ...

@@ -104,8 +104,8 @@ class Recommender:
         :param k: how many items; fewer come back only if the catalogue (less the excluded) has fewer.
         :param exclude_seen: leave out every item of the whole history.
         :param within: a sub-catalogue, made by `trie.filter` or `trie.filter_ids`, or a name given to `add_catalogue`.
-        :param beam: prefixes the search keeps; None: the model's own number. Never fewer than k; one wider than the
-            catalogue changes nothing.
+        :param beam: prefixes the search keeps, never fewer than k; one wider than the catalogue changes nothing. None:
+            the model's own number, and more where a better item may have been cut (`Engine.search`).
         :param control: made by `control`: allowed items, biases, least score, diversity.
         :raises ConfigError: on arguments of wrong type or value.
         """

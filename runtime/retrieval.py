@@ -30,8 +30,8 @@ MAX_SCORE: Final = 1e9  # no log-probability of a sound model, bias included, co
 
 Rows: TypeAlias = NDArray[np.int32]
 Bias: TypeAlias = NDArray[np.float32]
-Search: TypeAlias = "Callable[[ItemTrie, Rows, int, int | None, Bias | None], Found]"
-"""(catalogue, excluded leaf rows, beam, limit, bias of nodes) -> leaf rows and scores, as `Engine.search_from`."""
+Search: TypeAlias = "Callable[[ItemTrie, Rows, int, int | None, Bias | None, bool], Found]"
+"""(catalogue, excluded leaf rows, beam, limit, bias of nodes, widen) -> rows and scores, as `Engine.search_from`."""
 
 
 class QueryOptions(TypedDict, total=False):
@@ -141,11 +141,12 @@ class Retrieval:
         bias = control.bias
         if self.experts is not None:
             bias = self.experts.bias(control, self.catalogues.whole.table_rows_of(history), query.exclude_seen)
-        leaves, scores = search(catalogue, exclude, max(beam, needed), limit, bias)
+        widen = query.beam is None and limit is not None
+        leaves, scores = search(catalogue, exclude, max(beam, needed), limit, bias, widen)
         # Excluded items can fill a narrow beam. Every prefix in a beam leads to a leaf of its own, so that a beam as
         # wide as the needed and the excluded together has enough left.
         if len(leaves) < needed and max(beam, needed) < needed + len(exclude):
-            leaves, scores = search(catalogue, exclude, needed + len(exclude), limit, bias)
+            leaves, scores = search(catalogue, exclude, needed + len(exclude), limit, bias, widen)
         if self.cold is not None:
             leaves, scores = self._with_cold(self.cold, catalogue, bias, history, exclude, (leaves, scores))
         leaves, scores = _within_range(leaves, scores, control.min_score)

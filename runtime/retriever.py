@@ -45,7 +45,7 @@ class Retriever:
         self.catalogues = SubCatalogues(trie)
         self.max_history, self._beam, self._items = manifest.model.max_history, manifest.model.beam, len(trie)
         self._retrieval = Retrieval(self.catalogues, self._beam, cold, experts)
-        fast = engine.fast_path(trie, Recommendation) if cold is None and experts is None else None
+        fast = engine.fast_path(trie, Recommendation, experts) if cold is None else None
         self._fast: Callable[..., list[Recommendation] | None] | None = fast.recommend if fast else None
         self._fast_leaf_of: Callable[[str], int] | None = fast.leaf_of if fast else None
         self._closed = False
@@ -66,13 +66,14 @@ class Retriever:
         """
         if self._fast is None or type(k) is not int or k < 1:
             return None
+        widen = beam is None
         beam = self._beam if beam is None else min(positive_integer("beam", beam), self._items)
         if k > self._items:
             k = self._items
         if state is None:
-            items = self._fast(ids, None, None, leaves, k, beam, exclude_seen)
+            items = self._fast(ids, None, None, leaves, k, beam, exclude_seen, widen)
         else:
-            items = self._fast(ids, state.hidden, state.memory, leaves, k, beam, exclude_seen)
+            items = self._fast(ids, state.hidden, state.memory, leaves, k, beam, exclude_seen, widen)
         return None if items is None else Recommendations(items)
 
     def after_history(self, leaves: Rows, query: Query) -> Found:
@@ -84,10 +85,12 @@ class Retriever:
         self.check_open()
         recent = self.sids(leaves[-self.max_history :])
 
-        def search(trie: ItemTrie, exclude: Rows, beam: int, limit: int | None, bias: Bias | None) -> Found:
+        def search(
+            trie: ItemTrie, exclude: Rows, beam: int, limit: int | None, bias: Bias | None, widen: bool
+        ) -> Found:
             if bias is None:
-                return self.engine.search(recent, trie, exclude, beam, limit)
-            return self.engine.search_from(self.engine.read(recent), trie, exclude, beam, bias, limit)
+                return self.engine.search(recent, trie, exclude, beam, limit, widen)
+            return self.engine.search_from(self.engine.read(recent), trie, exclude, beam, bias, limit, widen)
 
         return self._retrieval.best(search, leaves, query)
 
@@ -99,8 +102,10 @@ class Retriever:
         """
         self.check_open()
 
-        def search(trie: ItemTrie, exclude: Rows, beam: int, limit: int | None, bias: Bias | None) -> Found:
-            return self.engine.search_from(state, trie, exclude, beam, bias, limit)
+        def search(
+            trie: ItemTrie, exclude: Rows, beam: int, limit: int | None, bias: Bias | None, widen: bool
+        ) -> Found:
+            return self.engine.search_from(state, trie, exclude, beam, bias, limit, widen)
 
         return self._retrieval.best(search, leaves, query)
 

@@ -34,10 +34,15 @@ Dead slots (score -inf) carry a prefix of zeros; the scorer's values for them ar
 
 @dataclass(frozen=True)
 class BeamResult:
-    """Leaf rows, int32 [B, beam], best first, -1 padded; their log-probabilities, float32, -inf padded."""
+    """Leaf rows, int32 [B, beam], best first, -1 padded; their log-probabilities, float32, -inf padded.
+
+    cut: float32 [B], the largest score of a prefix that was not kept for want of room above the last level, -inf: all
+    were kept. No leaf under such a prefix scores more, so a list whose last score is at least `cut` is exact.
+    """
 
     rows: NDArray[np.int32]
     scores: NDArray[np.float32]
+    cut: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ def beam_search(
     nodes = np.zeros((batch, 1), np.int64)  # [B, W]
     scores = np.zeros((batch, 1), np.float32)  # [B, W]; -inf: a dead slot
     prefixes = np.zeros((batch, 1, 0), np.int64)  # [B, W, level]
+    cut = np.full(batch, -np.inf, np.float32)
     for level in range(trie.levels):
         candidates = _expand(trie, nodes, scores)
         if len(candidates.nodes) == 0:
@@ -89,7 +95,9 @@ def beam_search(
         np.fmax(values, -np.inf, out=values)  # NaN becomes -inf
         if level == trie.levels - 1 and exclude is not None:
             values[_excluded(candidates, trie, exclude)] = -np.inf
-        scores, picked = _best(values, candidates, beam)  # [B, W'] both
+        scores, picked, left_out = _best(values, candidates, beam)  # [B, W'] both; [B]
+        if level < trie.levels - 1:
+            cut = np.maximum(cut, left_out)
         alive = scores > -np.inf
         nodes = np.where(alive, candidates.nodes[picked], 0)
         prefixes = prefixes.reshape(slots, level)[candidates.parents[picked]]
@@ -99,7 +107,7 @@ def beam_search(
     rows[:, : nodes.shape[1]] = np.where(scores > -np.inf, nodes - trie.n_internal, -1)
     padded = np.full((batch, beam), -np.inf, np.float32)
     padded[:, : nodes.shape[1]] = scores
-    return BeamResult(rows, padded)
+    return BeamResult(rows, padded, cut)
 
 
 def _expand(trie: ItemTrie, nodes: NDArray[np.int64], scores: NDArray[np.float32]) -> _Candidates:
@@ -133,16 +141,18 @@ def _excluded(candidates: _Candidates, trie: ItemTrie, exclude: NDArray[np.int32
 
 def _best(
     values: NDArray[np.float32], candidates: _Candidates, beam: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return each user's best scores, falling, and the candidates that have them, both [B, W'], -inf padded.
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+    """Return each user's best scores, falling, the candidates that have them, and the best score left out.
 
-    Equal scores stay in the order of the candidates; a padded slot names candidate 0.
+    The first two are [B, W'], -inf padded; the last is [B], -inf if none was left out. Equal scores stay in the order
+    of the candidates; a padded slot names candidate 0.
     """
     users, first = candidates.users, candidates.first
     column = np.arange(len(values)) - first[users]
     table = np.full((len(first), int(column.max()) + 1), -np.inf, np.float32)  # [B, candidates]
     table[users, column] = values
     width = table.shape[1]
+    left_out = np.full(len(first), -np.inf, np.float32)
     if beam < width:
         threshold = np.partition(table, width - beam, axis=1)[:, width - beam, None]
         chosen = table > threshold
@@ -150,10 +160,11 @@ def _best(
         room = beam - chosen.sum(axis=1, keepdims=True)
         chosen |= tied & (np.cumsum(tied, axis=1, dtype=np.int32) <= room)
         columns = np.nonzero(chosen)[1].reshape(len(first), beam)
+        left_out = np.where(chosen, -np.inf, table).max(axis=1).astype(np.float32)
     else:
         columns = np.broadcast_to(np.arange(width), table.shape)
     scores = np.take_along_axis(table, columns, axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")
     scores = np.take_along_axis(scores, order, axis=1)
     columns = np.take_along_axis(columns, order, axis=1)
-    return scores, np.where(scores > -np.inf, first[:, None] + columns, 0)
+    return scores, np.where(scores > -np.inf, first[:, None] + columns, 0), left_out

@@ -21,6 +21,7 @@ from pocketrec.runtime.engines.protocol import Engine, FastPath, Found, State
 from pocketrec.runtime.engines.reference import LazyReference
 from pocketrec.runtime.engines.validate import ROUNDING, TOO_HIGH, beam_width, check_search_output
 from pocketrec.runtime.errors import BundleError, ConfigError, MissingExtraError
+from pocketrec.runtime.experts.fusion import Experts
 
 
 def runs_here(bundle: Bundle) -> bool:
@@ -75,9 +76,10 @@ class NativeEngine(Engine):
         exclude: NDArray[np.int32],
         beam: int,
         limit: int | None = None,
+        widen: bool = False,
     ) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        return self._find(self._model.encode_and_search, history, None, trie, exclude, beam, None, limit)
+        return self._find(self._model.encode_and_search, history, None, trie, exclude, beam, None, limit, widen)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
         """Read a history, or continue from a state at the cost of the new items (see `Engine.read`)."""
@@ -108,9 +110,10 @@ class NativeEngine(Engine):
         beam: int,
         bias: NDArray[np.float32] | None = None,
         limit: int | None = None,
+        widen: bool = False,
     ) -> Found:
         """Return leaf rows and scores, best first (see `Engine.search_from`)."""
-        return self._find(self._model.search, state.hidden, state.memory, trie, exclude, beam, bias, limit)
+        return self._find(self._model.search, state.hidden, state.memory, trie, exclude, beam, bias, limit, widen)
 
     def _find(
         self,
@@ -122,12 +125,13 @@ class NativeEngine(Engine):
         beam: int,
         bias: NDArray[np.float32] | None,
         limit: int | None,
+        widen: bool,
     ) -> Found:
         beam = beam_width(beam, trie)
         room = beam if limit is None else min(beam, limit)
         rows, scores = np.empty(room, np.int32), np.empty(room, np.float32)
         known = np.ascontiguousarray(given)
-        count = call(known, cache, trie.first_child, trie.codes, exclude, beam, bias, rows, scores)
+        count = call(known, cache, trie.first_child, trie.codes, exclude, beam, widen, bias, rows, scores)
         if count < room:
             rows, scores = rows[:count], scores[:count]
         if bias is not None:
@@ -136,7 +140,7 @@ class NativeEngine(Engine):
             raise BundleError(f"the bundle's model {TOO_HIGH.format(scores[0])}; export the bundle again")
         return rows, scores
 
-    def fast_path(self, trie: ItemTrie, item_type: type) -> FastPath | None:
+    def fast_path(self, trie: ItemTrie, item_type: type, experts: Experts | None = None) -> FastPath | None:
         """Prepare compiled calls for a whole catalogue; None for a sub-catalogue or an empty one.
 
         The C function is `recommend_items` of the extension's `Model` (runtime/native/python/fast_path.c).
@@ -148,7 +152,8 @@ class NativeEngine(Engine):
             table.index, table.id_bytes, table.id_offsets, table.title_bytes, table.title_offsets, trie.rows,
             trie.first_child, trie.codes, item_type,
         )  # fmt: skip
-        return FastPath(catalogue.leaf, functools.partial(self._model.recommend_items, catalogue))
+        floor = None if experts is None else experts.compiled_floor(trie)
+        return FastPath(catalogue.leaf, functools.partial(self._model.recommend_items, catalogue, floor))
 
     def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
         """Log-probability of each code of one semantic ID, float32 [L], by the numpy reference on the same weights."""

@@ -12,6 +12,8 @@ from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.engines.protocol import Engine, Found, State
 from pocketrec.runtime.engines.validate import beam_width
 
+WIDEST = 1024  # beam of a search that widens itself
+
 
 class NumpySearch(Engine, ABC):
     """An `Engine` without its name and `close`. A state's memory is the history itself."""
@@ -31,9 +33,10 @@ class NumpySearch(Engine, ABC):
         exclude: NDArray[np.int32],
         beam: int,
         limit: int | None = None,
+        widen: bool = False,
     ) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
-        return self.search_from(self.read(history), trie, exclude, beam, None, limit)
+        return self.search_from(self.read(history), trie, exclude, beam, None, limit, widen)
 
     def read(self, items: NDArray[np.int32], state: State | None = None) -> State:
         """Read the whole history again (see `Engine.read`)."""
@@ -48,11 +51,18 @@ class NumpySearch(Engine, ABC):
         beam: int,
         bias: NDArray[np.float32] | None = None,
         limit: int | None = None,
+        widen: bool = False,
     ) -> Found:
         """Return leaf rows and scores, best first (see `Engine.search_from`)."""
-        result = beam_search(state.hidden, self.scorer(state.memory), trie, beam_width(beam, trie), exclude[None], bias)
-        found = result.rows[0] >= 0
-        return result.rows[0][found], result.scores[0][found]
+        beam, scorer = beam_width(beam, trie), self.scorer(state.memory)
+        widest = min(WIDEST, len(trie)) if widen and limit is not None else 0
+        while True:
+            result = beam_search(state.hidden, scorer, trie, beam, exclude[None], bias)
+            found = result.rows[0] >= 0
+            rows, scores = result.rows[0][found], result.scores[0][found]
+            if beam >= widest or (len(rows) >= (limit or 0) and result.cut[0] <= scores[:limit].min(initial=np.inf)):
+                return rows, scores
+            beam = min(2 * beam, widest)
 
     def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
         """Log-probability of each code of one semantic ID, float32 [L] (see `Engine.level_scores`)."""

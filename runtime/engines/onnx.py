@@ -20,7 +20,7 @@ from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.engines.onnx_check import check_graph
 from pocketrec.runtime.engines.protocol import Engine, Found, State
 from pocketrec.runtime.engines.reference import LazyReference
-from pocketrec.runtime.engines.validate import beam_width, check_search_output
+from pocketrec.runtime.engines.validate import beam_width, check_search_output, positive_integer
 from pocketrec.runtime.errors import BundleError, ConfigError, one_line
 
 CPU = "CPUExecutionProvider"
@@ -85,13 +85,14 @@ class OnnxEngine(Engine):
         exclude: NDArray[np.int32],
         beam: int,
         limit: int | None = None,
+        widen: bool = False,
     ) -> Found:
         """Return leaf rows and log-probabilities, best first (see `Engine.search`)."""
         if self.name == "onnx-split":
-            return self.search_from(self.read(history), trie, exclude, beam, None, limit)
+            return self.search_from(self.read(history), trie, exclude, beam, None, limit, widen)
         if len(trie) == 0:
             return NOTHING
-        feed = {"history": history, **_feed(trie, exclude, beam)}
+        feed = {"history": history, **_feed(trie, exclude, beam, widen)}
         rows, scores = _run(self._graph("recommender"), RESULTS, feed)
         return check_search_output(rows, scores, len(trie), exclude)
 
@@ -112,6 +113,7 @@ class OnnxEngine(Engine):
         beam: int,
         bias: NDArray[np.float32] | None = None,
         limit: int | None = None,
+        widen: bool = False,
     ) -> Found:
         """Return leaf rows and scores, best first (see `Engine.search_from`)."""
         if len(trie) == 0:
@@ -121,7 +123,7 @@ class OnnxEngine(Engine):
             raise BundleError("this bundle's search graph is from before score biases existed; export the bundle again")
         known = {"hidden": state.hidden, "present": state.memory, "bias": NO_BIAS if bias is None else bias}
         feed = {name: known[name] for name in self._takes}
-        rows, scores = _run(graph, RESULTS, {**feed, **_feed(trie, exclude, beam)})
+        rows, scores = _run(graph, RESULTS, {**feed, **_feed(trie, exclude, beam, widen)})
         return check_search_output(rows, scores, len(trie), exclude, None if bias is None else bias[trie.n_internal :])
 
     def level_scores(self, history: NDArray[np.int32], sid: NDArray[np.integer]) -> NDArray[np.float32]:
@@ -134,7 +136,9 @@ class OnnxEngine(Engine):
         self._reference.close()
 
 
-def _feed(trie: ItemTrie, exclude: NDArray[np.int32], beam: int) -> dict[str, NDArray[Any]]:
+def _feed(trie: ItemTrie, exclude: NDArray[np.int32], beam: int, widen: bool) -> dict[str, NDArray[Any]]:
+    if widen:  # the graph does not tell what it has cut
+        beam = positive_integer("beam", beam) + len(exclude)
     return {
         "first_child": trie.first_child,
         "codes": trie.codes,

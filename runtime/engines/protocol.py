@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from pocketrec.runtime.catalogue.trie import ItemTrie
+    from pocketrec.runtime.experts.fusion import Experts
 
 Found: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]
 """Leaf rows and scores (log-probabilities, plus a bias where there is one), best first, as long as each other."""
@@ -36,9 +37,9 @@ class FastPath(NamedTuple):
 
     leaf_of: item id -> leaf row, -1 for an unknown item.
 
-    recommend: (ids or None, hidden, memory, history leaf rows, k, beam, exclude_seen) -> recommended items, or None if
-    this call needs the general way (an unknown id, for instance). With ids, the next three are None; without, they are
-    a state's `hidden` and `memory` and the leaf rows of its whole history, int32 [N].
+    recommend: (ids or None, hidden, memory, history leaf rows, k, beam, exclude_seen, widen) -> recommended items, or
+    None if this call needs the general way (an unknown id, for instance). With ids, the next three are None; without,
+    they are a state's `hidden` and `memory` and the leaf rows of its whole history, int32 [N].
     """
 
     leaf_of: Callable[[str], int]
@@ -57,6 +58,7 @@ class Engine(Protocol):
         exclude: NDArray[np.int32],
         beam: int,
         limit: int | None = None,
+        widen: bool = False,
     ) -> Found:
         """Find the best items after a history, by the rule of `pocketrec.runtime.catalogue.beam`.
 
@@ -65,6 +67,8 @@ class Engine(Protocol):
         :param exclude: int32 [M], leaf rows of `trie` that must not come back, in any order, repeats allowed.
         :param beam: prefixes kept at each level; one wider than the catalogue is cut to its size (`beam_width`).
         :param limit: number of items the caller needs; an engine may leave out the others. None: all that were found.
+        :param widen: begin with this beam, and search again and wider where an item that a beam has cut may be better
+            than the last of `limit`. An engine that cannot tell makes room for the excluded leaves instead.
         :return: leaf rows, int32, and log-probabilities, float32: best first, at most `beam`, all finite.
         :raises ConfigError: if `beam` is not a whole number of at least 1.
         """
@@ -88,10 +92,12 @@ class Engine(Protocol):
         beam: int,
         bias: NDArray[np.float32] | None = None,
         limit: int | None = None,
+        widen: bool = False,
     ) -> Found:
         """Find the best items after what was read; otherwise as `search`.
 
-        :param bias: float32 [n_nodes], what scores gain on the way to each node (`runtime.control`); None: nothing.
+        :param bias: float32 [n_nodes], what scores gain on the way to each node (`runtime.control`); None: nothing. A
+            node's is 0 at the root, and elsewhere no smaller than that of a node under it.
         :raises BundleError: if the bundle's graph was exported before biases existed.
         """
         ...
@@ -100,10 +106,11 @@ class Engine(Protocol):
         """Log-probability of each code of one semantic ID [L] after a history, float32 [L]."""
         ...
 
-    def fast_path(self, trie: ItemTrie, item_type: type) -> FastPath | None:
+    def fast_path(self, trie: ItemTrie, item_type: type, experts: Experts | None = None) -> FastPath | None:
         """Prepare compiled calls for a catalogue; None, as here: this engine has none, or not for this catalogue.
 
         :param item_type: the NamedTuple of id, score and title to make of each recommended item.
+        :param experts: joined with the model; None: the model alone.
         """
         return None
 

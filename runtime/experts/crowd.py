@@ -108,9 +108,16 @@ class Crowd:
         if total == 0:
             return np.empty(0, np.int32), np.empty(0, np.float32)
         at = np.repeat(starts - np.cumsum(sizes) + sizes, sizes) + np.arange(total)
-        worth = np.repeat(np.float32(recency) ** np.arange(len(newest), dtype=np.float32), sizes)
+        worth = np.repeat(shares(recency, len(newest)).astype(np.float32), sizes)
         items, place = np.unique(self.neighbours[at], return_inverse=True)
         return items, np.bincount(place, self.weights[at] * worth).astype(np.float32)
+
+
+def shares(recency: float, ages: int) -> NDArray[np.float64]:
+    """Weight of an item by age, float64 [ages]: products one by one, as the C engine computes them."""
+    factors = np.full(ages, recency, np.float64)
+    factors[:1] = 1.0
+    return np.cumprod(factors)
 
 
 def _fault(t: dict[str, NDArray[Any]], neighbours: NDArray[np.int32], n_items: int) -> str:

@@ -18,11 +18,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.compiled import native
 from pocketrec.runtime.control import Control, node_bias
 from pocketrec.runtime.experts.crowd import Crowd
 from pocketrec.runtime.experts.weights import FusionWeights
@@ -36,11 +38,13 @@ class Floor:
     """What no history changes, for one catalogue: the gain of every node if nothing is reached, float32 [n_nodes].
 
     nodes[0] = 0. leaves: float32 [n], the gain of each leaf. parents: int32 [n_nodes], of every node; the root's is 0.
+    compiled: the same in the extension module (`_native.Floor`); None without one.
     """
 
     leaves: NDArray[np.float32]
     nodes: NDArray[np.float32]
     parents: NDArray[np.int32]
+    compiled: Any = None
 
 
 class Experts:
@@ -58,6 +62,7 @@ class Experts:
         if self.crowd is not None:
             floor = np.float32(weights.crowd) * (self.crowd.log_popularity + np.float32(math.log(weights.popular)))
         self._floor = floor
+        self._compiled = None if native is None else native.Experts(n_items, *self._arrays())
         self._floor_of = lru_cache(maxsize=FLOORS)(self._prepare)
 
     def floor(self, trie: ItemTrie, bias: NDArray[np.float32] | None = None) -> Floor:
@@ -66,23 +71,44 @@ class Experts:
         :param trie: the whole catalogue or a part of it.
         :param bias: float32 [len(trie)], added to each leaf's gain; None: nothing.
         """
-        leaves = self._floor[trie.table_rows]
+        leaves: NDArray[np.float32] = self._floor[trie.table_rows]
         if bias is not None:
             leaves = leaves + bias
         parents = np.zeros(trie.n_nodes, np.int32)
         parents[1:] = np.repeat(np.arange(trie.n_internal, dtype=np.int32), np.diff(trie.first_child))
-        return Floor(leaves, node_bias(trie, leaves), parents)
+        nodes, compiled = node_bias(trie, leaves), None
+        if native is not None:
+            leaf_of = None if trie.subset is None else trie.leaves_of(np.arange(self.n_items, dtype=np.int32))
+            compiled = native.Floor(self._compiled, leaves, nodes, parents, leaf_of)
+        return Floor(leaves, nodes, parents, compiled)
+
+    def compiled_floor(self, trie: ItemTrie) -> Any:
+        """Return the extension module's floor of a whole catalogue, for calls from ids to items; None without one."""
+        return self._floor_of(trie).compiled
+
+    def _arrays(self) -> tuple[Any, ...]:
+        """Return weights, crowd and words as the extension module takes them."""
+        w, c, words = self.weights, self.crowd, self.words
+        weights = (w.crowd, w.words, w.popular, w.crowd_recency, w.words_recency, w.seen, w.words_items)
+        of_crowd = c and (c.first, c.neighbours, c.weights, np.float32(w.popular) * np.exp(c.log_popularity))
+        of_words = words and (
+            words.first, words.terms, words.idf, words.norm, words.post_first, words.post_items, words.inverse,
+        )  # fmt: skip
+        return weights, of_crowd, of_words
 
     def bias(self, control: Control, history: NDArray[np.int32], exclude_seen: bool = False) -> NDArray[np.float32]:
         """Gain of every node of a control's catalogue after a history, the control's own bias included.
 
         :param history: table rows of the whole history, oldest first.
         :param exclude_seen: the history's items are left out of the list.
-        :return: float32 [n_nodes], 0 at the root.
+        :return: float32 [n_nodes], 0 at the root; not to be written to.
         """
         catalogue = control.catalogue
         floor = self._floor_of(catalogue if control.bias is None else control)
-        return self.node_bias(catalogue, floor, history, exclude_seen)
+        if native is None:
+            return self.node_bias(catalogue, floor, history, exclude_seen)
+        # A view of memory that is used again once nobody refers to the array.
+        return np.asarray(native.NodeGains(floor.compiled, np.ascontiguousarray(history, np.int32), exclude_seen))
 
     def _prepare(self, of: ItemTrie | Control) -> Floor:
         """Prepare a catalogue, or a control with a bias. Both are known by identity."""
@@ -101,7 +127,7 @@ class Experts:
         items, values = np.empty(0, np.int32), np.empty(0, np.float32)
         if self.crowd is not None:
             items, arrived = self.crowd.reached(history, w.crowd_recency)
-            total = float(arrived.sum())
+            total = float(arrived.sum(dtype=np.float64))
             if total > 0:
                 popular = np.float32(w.popular) * np.exp(self.crowd.log_popularity[items])
                 values = np.float32(w.crowd) * np.log1p(np.float32((1 - w.popular) / total) * arrived / popular)
@@ -136,7 +162,7 @@ class Experts:
     def node_bias(
         self, trie: ItemTrie, floor: Floor, history: NDArray[np.int32], exclude_seen: bool = False
     ) -> NDArray[np.float32]:
-        """Gain of every node after a history, float32 [n_nodes], 0 at the root.
+        """Gain of every node after a history, float32 [n_nodes], 0 at the root; in numpy, the reference of the C code.
 
         A leaf has its own gain, a node at least the largest below it and at least its floor.
 

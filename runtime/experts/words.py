@@ -19,6 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from pocketrec.runtime.compiled import native
 from pocketrec.runtime.errors import BundleError
 from pocketrec.runtime.experts.tensors import TensorRule, load_tensors
 from pocketrec.runtime.files.safetensors import write_tensors
@@ -40,7 +41,7 @@ class Words:
     """Words of n items, by table row, and their postings; arrays never change.
 
     first: int64 [n + 1], where each item's words begin. terms: int32 [m]. idf: float32 [V].
-    norm: float32 [n], of an item's idf values, 1 where it has no words.
+    norm: float32 [n], of an item's idf values, 1 where it has no words; inverse: float32 [n], 1 / norm.
     post_first: int64 [V + 1]; post_items: int32, table rows, rising within a word.
     """
 
@@ -48,6 +49,7 @@ class Words:
     terms: NDArray[np.int32]
     idf: NDArray[np.float32]
     norm: NDArray[np.float32]
+    inverse: NDArray[np.float32]
     post_first: NDArray[np.int64]
     post_items: NDArray[np.int32]
 
@@ -68,14 +70,15 @@ class Words:
         item = np.repeat(np.arange(n, dtype=np.int32), counts)
         norm = np.sqrt(np.bincount(item, np.square(idf[found], dtype=np.float64), minlength=n))
         norm = np.where(norm > 0, norm, 1).astype(np.float32)
-        order = np.lexsort((item, norm[item], found))  # by word, then the shortest vectors, then by row
         size = np.bincount(found, minlength=len(idf))
-        rank = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
-        kept = order[rank < MAX_POSTINGS]
-        kept = kept[np.lexsort((item[kept], found[kept]))]
         post_first = np.zeros(len(idf) + 1, np.int64)
         np.cumsum(np.minimum(size, MAX_POSTINGS), out=post_first[1:])
-        return cls(first, found, idf.astype(np.float32), norm, post_first, item[kept])
+        post_items = np.empty(int(post_first[-1]), np.int32)
+        if native is None:
+            post_items[:] = postings(item, found, norm, size)
+        else:
+            native.word_postings(first, found, norm, MAX_POSTINGS, post_first, post_items)
+        return cls(first, found, idf.astype(np.float32), norm, 1 / norm, post_first, post_items)
 
     @classmethod
     def load(cls, path: Path, n_items: int) -> Words:
@@ -110,8 +113,10 @@ class Words:
         :return: items, int32 [r], rising, and sums of weighted cosines, float32.
         """
         query: dict[int, float] = {}
-        for age, row in enumerate(history[::-1].tolist()):
-            worth = recency**age / float(self.norm[row])
+        share = 1.0
+        for row in history[::-1].tolist():
+            worth = share / float(self.norm[row])
+            share *= recency
             for term in self.terms[self.first[row] : self.first[row + 1]].tolist():
                 query[term] = query.get(term, 0.0) + worth * float(self.idf[term])
         if not query:
@@ -121,7 +126,20 @@ class Words:
         sizes = self.post_first[terms + 1] - self.post_first[terms]
         at = np.repeat(self.post_first[terms] - np.cumsum(sizes) + sizes, sizes) + np.arange(int(sizes.sum()))
         items, place = np.unique(self.post_items[at], return_inverse=True)
-        return items, (np.bincount(place, np.repeat(worth, sizes)) / self.norm[items]).astype(np.float32)
+        return items, np.bincount(place, np.repeat(worth, sizes)).astype(np.float32) * self.inverse[items]
+
+
+def postings(
+    item: NDArray[np.int32], terms: NDArray[np.int32], norm: NDArray[np.float32], size: NDArray[np.integer]
+) -> NDArray[np.int32]:
+    """Return the items of each word, at most MAX_POSTINGS with the shortest vectors, by row; int32.
+
+    :param item: row of each of `terms`. size: items of each word.
+    """
+    order = np.lexsort((item, norm[item], terms))  # by word, then the shortest vectors, then by row
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
+    kept = order[rank < MAX_POSTINGS]
+    return item[kept[np.lexsort((item[kept], terms[kept]))]]
 
 
 def _fault(counts: NDArray[np.integer], terms: NDArray[np.int32], idf: NDArray[np.float32], n_items: int) -> str:

@@ -205,6 +205,31 @@ def test_a_bias_is_added_to_what_brute_force_finds(engine, student, items):
     assert (np.diff(scores) <= 1e-5).all()
 
 
+@pytest.mark.parametrize("biased", [False, True])
+@pytest.mark.parametrize(("limit", "excluded"), [(1, 0), (5, 0), (5, 4), (10, 30)])
+def test_a_search_that_widens_finds_the_best_of_all(engine, student, limit, excluded, biased):
+    """From the narrowest beam that has room for the list. The graphs of ONNX cannot tell, and make room instead."""
+    for seed in range(6):
+        trie, history = trie_of(random_rows(300, seed)), history_of(seed, seed)
+        leaves = np.random.default_rng(seed).normal(0, 2, 300).astype(np.float32)
+        truth = brute_force(student, history, trie.rows) + (leaves if biased else 0)
+        exclude = np.argsort(-truth)[:excluded].astype(np.int32)
+        truth[exclude] = -np.inf
+        bias, state = node_bias(trie, leaves) if biased else None, engine.read(history)
+        rows, scores = engine.search_from(state, trie, exclude, limit, bias, limit, widen=True)
+        if engine.name.startswith("onnx"):
+            expected, values = engine.search_from(state, trie, exclude, limit + excluded, bias, limit)
+            assert rows.tolist() == expected.tolist()
+            np.testing.assert_allclose(scores, values, atol=1e-6)
+            continue
+        best = np.argsort(-truth, kind="stable")[:limit]
+        np.testing.assert_allclose(scores[:limit], truth[best], atol=1e-4)
+        np.testing.assert_allclose(scores[:limit], truth[rows[:limit]], atol=1e-4)
+        if not biased:
+            again, _ = engine.search(history, trie, exclude, limit, limit, widen=True)
+            assert again.tolist() == rows.tolist()
+
+
 def test_a_narrow_beam_keeps_the_way_to_a_favoured_item(engine, student):
     trie, history = trie_of(random_rows(200)), history_of(3)
     last = int(brute_force(student, history, trie.rows).argmin())

@@ -169,6 +169,19 @@ def test_a_bias_is_added_to_the_logits_of_transformers(engine, model):
     np.testing.assert_allclose(scores, truth[rows], atol=1e-4)
 
 
+@pytest.mark.parametrize("excluded", [0, 8])
+def test_a_search_that_widens_finds_the_best_of_all(engine, model, excluded):
+    llama, prompt, bundle = model
+    trie, history = trie_of(bundle, random_rows(80)), history_of(3)
+    truth = judge(llama, prompt, history, trie.rows)
+    exclude = np.argsort(-truth)[:excluded].astype(np.int32)
+    truth[exclude] = -np.inf
+    rows, scores = engine.search_from(engine.read(history), trie, exclude, 3, None, 3, widen=True)
+    if not engine.name.startswith("onnx"):  # its graph cannot tell what it has cut
+        np.testing.assert_allclose(scores[:3], np.sort(truth)[::-1][:3], atol=1e-4)
+    np.testing.assert_allclose(scores, truth[rows], atol=1e-4)
+
+
 def test_the_codes_of_an_item_sum_to_its_score(engine, model):
     llama, prompt, bundle = model
     trie, history = trie_of(bundle, random_rows(20)), history_of(2)

@@ -116,7 +116,7 @@ def test_an_explanation_names_what_passed_it_on(pair):
     k = rec.manifest.model.beam
     for history in HISTORIES:
         scores = {i.item_id: i.score for i in rec.recommend(history, k)}
-        likely = {i.item_id: float(np.exp(i.score)) for i in plain.recommend(history, k)}
+        likely = {i.item_id: float(np.exp(i.score)) for i in plain.recommend(history, k, beam=k)}
         recent = dict(zip(history[::-1], FROM_RECENT, strict=False))
         for i in COLD:
             found = rec.explain(history, IDS[i])

@@ -49,7 +49,7 @@ class TableEngine(Engine):
         logits = inner @ self.out[level].T
         return (logits - np.log(np.exp(logits).sum(-1, keepdims=True))).astype(np.float32)
 
-    def search(self, history, trie, exclude, beam, limit=None):
+    def search(self, history, trie, exclude, beam, limit=None, widen=False):
         result = beam_search(self.encode(history)[None], self.score_level, trie, beam, exclude[None])
         found = result.rows[0] >= 0
         return result.rows[0][found], result.scores[0][found]

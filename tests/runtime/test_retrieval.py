@@ -26,8 +26,9 @@ class Search:
     def __init__(self, scores=SCORES):
         self.scores, self.calls = scores, []
 
-    def __call__(self, trie, exclude, beam, limit, bias):
+    def __call__(self, trie, exclude, beam, limit, bias, widen):
         self.calls.append((exclude.tolist(), beam, limit))
+        self.widened = widen
         leaves = np.array([leaf for leaf in range(min(beam, len(trie))) if leaf not in exclude], np.int32)[:limit]
         return leaves, self.scores[trie.table_rows_of(leaves)]
 
@@ -39,6 +40,13 @@ def rows(*numbers):
 @pytest.fixture
 def rule():
     return Retrieval(SubCatalogues(trie_of()), BEAM)
+
+
+@pytest.mark.parametrize(("beam", "widens"), [(None, True), (5, False), (1000, False)])
+def test_a_beam_that_the_caller_chose_is_not_widened(rule, beam, widens):
+    search = Search()
+    rule.best(search, rows(), Query(k=3, beam=beam))
+    assert search.widened == widens
 
 
 def test_the_search_is_told_how_many_items_are_needed(rule):

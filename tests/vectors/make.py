@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 from pocketrec.distill.config import StudentConfig
 from pocketrec.distill.models.student import Student
 from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
+from pocketrec.export.experts import BundleExperts
 from pocketrec.export.llama.convert import convert_llama
 from pocketrec.export.refresh import Resemblances, write_refreshed
 from pocketrec.runtime.bundle.bundle import open_bundle
 from pocketrec.runtime.catalogue.trie import ItemTrie
+from pocketrec.runtime.experts.weights import FusionWeights
 from pocketrec.runtime.recommendation import Recommendations
 from pocketrec.runtime.recommender import Recommender
 
@@ -35,6 +37,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from malformed import write_refusals  # noqa: E402 - beside this file, and not on the path before
 
+from experts import random_crowd, random_words  # noqa: E402
 from tiny import CODES, SPACE, brute_force, random_rows, tiny_bundle, tiny_student  # noqa: E402
 from tiny_llama import PROMPT, judge, tiny_llama, whole_space, write_index  # noqa: E402
 
@@ -79,6 +82,7 @@ def write_bundles(folder: Path) -> dict[str, Any]:
     write_wide(folder / "wide")
     write_refresh(folder / "refreshed", folder / "plain", rows)
     write_cold(folder / "cold", folder / "plain")
+    write_experts(folder / "experts")
     judges["tokens"] = write_tokens(folder / "tokens", rows)
     return judges
 
@@ -148,8 +152,19 @@ def recommended(recommender: Recommender, call: dict[str, Any]) -> Recommendatio
     control = call.get("control")
     prepared = None if control is None else recommender.control(within=within, **control)
     return recommender.recommend(
-        call["history"], call["k"], call["exclude_seen"], None if prepared else within, call["beam"], prepared
+        call["history"],
+        call["k"],
+        call["exclude_seen"],
+        None if prepared else within,
+        beam_of(recommender, call),
+        prepared,
     )
+
+
+def beam_of(recommender: Recommender, call: dict[str, Any]) -> int | None:
+    """The beam of a call. Where it has none, that of the model, which only Python widens; with experts Python's own."""
+    fused = recommender.retriever.experts is not None
+    return call["beam"] if call["beam"] is not None or fused else recommender.manifest.model.beam
 
 
 def names_of(recommender: Recommender) -> list[str]:
@@ -230,7 +245,9 @@ def sessions(folder: Path) -> list[dict[str, Any]]:
                 if n % 2 == 0:
                     call = {"k": 5, "exclude_seen": n % 4 == 0, "within": names[::2] if n % 6 == 0 else None}
                     within = recommender.trie.filter_ids(call["within"]) if call["within"] else None
-                    expected = listed(session.recommend(call["k"], call["exclude_seen"], within))
+                    expected = listed(
+                        session.recommend(call["k"], call["exclude_seen"], within, recommender.manifest.model.beam)
+                    )
                     steps.append({"recommend": call, "expected": expected})
             saved = session.to_bytes().decode()
             out.append({"name": f"{bundle}: a session", "bundle": bundle, "steps": steps, "saved": saved})
@@ -245,7 +262,7 @@ def swaps(folder: Path) -> list[dict[str, Any]]:
         case: dict[str, Any] = {"name": f"{old} to {new}", "from": old, "to": new, "history": history}
         for name, when in ((old, "before"), (new, "after")):
             with Recommender.load(folder / name, "reference") as recommender:
-                found = recommender.recommend(history)
+                found = recommender.recommend(history, beam=recommender.manifest.model.beam)
                 case[when], case[f"unknown_{when}"] = listed(found), list(found.unknown)
         out.append(case)
     return out
@@ -265,6 +282,66 @@ def explanations(folder: Path) -> list[dict[str, Any]]:
     return out
 
 
+def write_experts(folder: Path) -> None:
+    """The model of `plain` with crowd and words beside it."""
+    beside = BundleExperts(
+        random_crowd(ITEMS, 5), random_words(ITEMS, 5), FusionWeights(crowd=0.6, words=2.0, seen=-1.5, words_items=2)
+    )
+    names, titles = [f"item-{i}" for i in range(ITEMS)], [f"Title {i}" for i in range(ITEMS)]
+    items, settings = BundleItems(random_rows(ITEMS), names, titles, SPACE), BundleSettings(40, CODES)
+    write_bundle(folder, tiny_student(**SHAPES["plain"]), items, settings, experts=beside)
+
+
+def fused_answers(folder: Path) -> list[dict[str, Any]]:
+    """Lists of the model with its experts; the beam is wide enough for engines that cannot widen it."""
+    out = []
+    with Recommender.load(folder / "experts", "reference") as recommender:
+        names = names_of(recommender)
+        histories = {
+            "nothing": [], "one item": names[1:2], "more than the model reads": names[7:31:2],
+            "items that repeat": [names[5], names[9], names[5], names[9], names[5]],
+            "unknown ids": ["nobody", names[3], "nothing", names[30], "nobody"],
+        }  # fmt: skip
+        ways: dict[str, dict[str, Any]] = {
+            "excluded": {}, "kept": {"exclude_seen": False}, "everything": {"k": 2 * ITEMS, "exclude_seen": False},
+            "within": {"within": names[::3]}, "within, kept": {"within": names[1::2], "exclude_seen": False},
+            "biased": {"control": {"bias": {names[40]: 30.0, names[7]: -5.0, names[9]: 1.5}}},
+            "denied": {"control": {"deny": names[:20:2]}, "within": names[:45], "exclude_seen": False},
+        }  # fmt: skip
+        for (said, history), (way, options) in itertools.product(histories.items(), ways.items()):
+            call = {**USUAL, "history": history, **options}
+            found = recommended(recommender, call)
+            expected = listed(found)
+            if way == "everything":
+                agree_with(lambda numbers: fused_scores(recommender, numbers), found_of(history), expected)
+            out.append({"name": f"{said}, {way}", "bundle": "experts", **call, "expected": expected,
+                        "unknown": list(found.unknown)})  # fmt: skip
+    return out
+
+
+def found_of(history: list[str]) -> list[str]:
+    return [name for name in history if name.startswith("item-")]
+
+
+def fused_scores(recommender: Recommender, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Score of every item by the formulas, without a search: by number."""
+    student, rows, experts = tiny_student(**SHAPES["plain"]), random_rows(ITEMS), recommender.retriever.experts
+    assert experts is not None
+    assert experts.crowd is not None
+    assert experts.words is not None
+    place = recommender.trie.table.find(ids(*range(ITEMS)))  # table row of each number
+    seen, w = place[numbers], experts.weights
+    share = np.zeros(ITEMS)
+    reached, arrived = experts.crowd.reached(seen, w.crowd_recency)
+    share[reached] = arrived / max(arrived.sum(), 1e-30)
+    popular = np.exp(experts.crowd.log_popularity.astype(np.float64))
+    fused = w.crowd * np.log((1 - w.popular) * share + w.popular * popular)
+    reached, cosines = experts.words.reached(seen[-w.words_items :], w.words_recency)
+    fused[reached] += w.words * cosines
+    fused[np.unique(seen)] += w.seen
+    return brute_force(student, rows[numbers][-6:].astype(np.int32), rows) + fused[place]
+
+
 def write_vectors(folder: Path) -> None:
     """Write everything into a folder; older vectors in it are deleted."""
     for part in ("bundles", "malformed"):
@@ -280,6 +357,7 @@ def write_vectors(folder: Path) -> None:
         "sessions": sessions(bundles),
         "swaps": swaps(bundles),
         "explanations": explanations(bundles),
+        "fused": fused_answers(bundles),
         **write_refusals(folder),
     }
     text = json.dumps(vectors, ensure_ascii=False, indent=1, allow_nan=False)

@@ -56,7 +56,10 @@ def recommend(recommender, call):
     if control is not None:
         control, within = recommender.control(within=within, **control), None
     k, seen = call.get("k", 10), call.get("exclude_seen", True)
-    return recommender.recommend(call["history"], k, seen, within, call.get("beam"), control)
+    beam = call.get("beam")
+    if beam is None and recommender.retriever.experts is None:
+        beam = recommender.manifest.model.beam  # not widened: other runtimes do not yet
+    return recommender.recommend(call["history"], k, seen, within, beam, control)
 
 
 @cases("answers")
@@ -64,6 +67,28 @@ def test_answers(case, load):
     found = recommend(load(case["bundle"]), case)
     same(found, case["expected"])
     assert list(found.unknown) == case["unknown"]
+
+
+@cases("fused")
+def test_fused_answers(case, load):
+    recommender = load(case["bundle"])
+    found = recommend(recommender, case)
+    same(found, case["expected"])
+    assert list(found.unknown) == case["unknown"]
+    if case["within"] is None and case["control"] is None:
+        session = recommender.session(case["history"][:2])
+        for item in case["history"][2:]:
+            session.recommend()
+            session.observe(item)
+        same(session.recommend(case["k"], case["exclude_seen"]), case["expected"])
+        batch = recommender.recommend_batch([case["history"]] * 2, case["k"], exclude_seen=case["exclude_seen"])
+        for found in batch:
+            same(found, case["expected"])
+        rows, scores = recommender.recommend_rows(
+            recommender.trie.table.find(case["history"]), case["k"], exclude_seen=case["exclude_seen"]
+        )
+        assert recommender.trie.table.ids(rows) == [item["id"] for item in case["expected"]]
+        assert scores.tolist() == pytest.approx([item["score"] for item in case["expected"]], abs=TOLERANCE)
 
 
 @cases("sessions")
@@ -76,7 +101,8 @@ def test_sessions(case, load):
         else:
             call = step["recommend"]
             within = None if call["within"] is None else recommender.trie.filter_ids(call["within"])
-            same(session.recommend(call["k"], call["exclude_seen"], within), step["expected"])
+            beam = recommender.manifest.model.beam
+            same(session.recommend(call["k"], call["exclude_seen"], within, beam), step["expected"])
     assert session.to_bytes().decode() == case["saved"]
     restored = recommender.restore_session(case["saved"].encode())
     assert restored.history == session.history
@@ -89,11 +115,15 @@ def test_swaps(case):
     bundles = HERE / "bundles"
     with LiveRecommender(case["from"], Recommender.load(bundles / case["from"]), Recommender.load) as live:
         session = live.session(case["history"])
-        for found in (live.recommend(case["history"]), session.recommend()):
+        with live.using() as current:
+            beam = current.manifest.model.beam
+        for found in (live.recommend(case["history"], beam=beam), session.recommend(beam=beam)):
             same(found, case["before"])
         assert list(live.recommend(case["history"]).unknown) == case["unknown_before"]
         live.swap(case["to"], bundles / case["to"])
-        for found in (live.recommend(case["history"]), session.recommend()):
+        with live.using() as current:
+            beam = current.manifest.model.beam
+        for found in (live.recommend(case["history"], beam=beam), session.recommend(beam=beam)):
             same(found, case["after"])
         assert list(live.recommend(case["history"]).unknown) == case["unknown_after"]
 

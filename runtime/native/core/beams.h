@@ -42,9 +42,9 @@ static void keep(Candidate *kept, size_t *count, size_t limit, Candidate new) {
     kept[at] = new;
 }
 
-/* The score that a new candidate must exceed. */
-static inline float score_to_beat(const Candidate *kept, size_t count, size_t limit) {
-    return count < limit ? -INFINITY : kept[limit <= SORTED_LIMIT ? limit - 1 : 0].score;
+/* The worst of `limit` candidates. */
+static inline float worst_score(const Candidate *kept, size_t limit) {
+    return kept[limit <= SORTED_LIMIT ? limit - 1 : 0].score;
 }
 
 /* Best first, in place. */
@@ -71,6 +71,8 @@ typedef struct {
     Candidate *kept; /* of the level that is searched, at most `limit` */
     size_t count, limit;
     uint32_t order;
+    float least;       /* candidates that do not exceed it are not looked for */
+    float cut;         /* no candidate that was left out for want of room at a level exceeds it */
     int32_t *node;     /* [B] */
     float *score;      /* [B] */
     int32_t *codes;    /* [B, L] */
@@ -80,7 +82,7 @@ typedef struct {
 } Beams;
 
 static Beams place_beams(const Model *m, size_t beam, Workspace *w) {
-    Beams b = {.limit = beam, .beams = 1};
+    Beams b = {.limit = beam, .beams = 1, .least = -INFINITY, .cut = -INFINITY};
     b.kept = carve(w, beam, 1, sizeof(Candidate));
     b.node = carve_ints(w, beam, 1);
     b.score = carve_floats(w, beam, 1);
@@ -90,9 +92,18 @@ static Beams place_beams(const Model *m, size_t beam, Workspace *w) {
     return b;
 }
 
-/* A logit that surely gives a score of at most `least`, rounding included; −inf where a bias is added. */
-static inline float logit_floor(const Trie *trie, float least, float base, float norm) {
-    return trie->bias ? -INFINITY : least - base + norm - 1e-5f * (1.0f + fabsf(least) + fabsf(base) + fabsf(norm));
+/* The score that a new candidate must exceed. */
+static inline float score_to_beat(const Beams *b) {
+    return b->count < b->limit ? b->least : fmaxf(b->least, worst_score(b->kept, b->limit));
+}
+
+/* How far rounding may take a child's score above its parent's, where the numbers that are added have this size. */
+static inline float rounding(float a, float b, float c) { return 1e-5f * (1.0f + fabsf(a) + fabsf(b) + fabsf(c)); }
+
+/* A logit that surely gives a score of at most `least`, rounding included. A step below the root gains at most 0 by its bias;
+   `bias` is the parent's. */
+static inline float logit_floor(float least, float score, float norm, float bias) {
+    return least - score + norm - rounding(least, score, norm) - 1e-5f * fabsf(bias);
 }
 
 static inline size_t code_of(const Trie *trie, int32_t node) { return trie->codes8 ? trie->codes8[node] : trie->codes16[node]; }
@@ -106,8 +117,9 @@ static void expand(const Model *m, const Trie *trie, Beams *b, size_t beam, cons
     int32_t first = trie->first_child[node], end = trie->first_child[node + 1];
     /* Children are nodes, and those of the last level are leaves; else this is no trie that we built. */
     if (first < (last ? (int32_t)trie->internal : 1) || end < first || (size_t)end > trie->nodes) return;
-    float base = b->score[beam] - (trie->bias ? trie->bias[node] : 0.0f), least = score_to_beat(b->kept, b->count, b->limit);
-    float floor = logit_floor(trie, least, base, norm);
+    float bias = trie->bias ? trie->bias[node] : 0.0f, base = b->score[beam] - bias, least = score_to_beat(b);
+    int bounded = !trie->bias || node; /* the first step may gain anything */
+    float floor = bounded ? logit_floor(least, b->score[beam], norm, bias) : -INFINITY;
     for (int32_t child = first; child < end; child++) {
         size_t code = code_of(trie, child);
         if (code >= m->codes) continue;
@@ -118,8 +130,8 @@ static void expand(const Model *m, const Trie *trie, Beams *b, size_t beam, cons
         if (!(score > least)) continue; /* −inf and NaN, too */
         if (last && trie->excluded && is_excluded(trie, child - (int32_t)trie->internal)) continue;
         keep(b->kept, &b->count, b->limit, (Candidate){score, b->order + (uint32_t)(child - first), child, (int32_t)beam});
-        least = score_to_beat(b->kept, b->count, b->limit);
-        floor = logit_floor(trie, least, base, norm);
+        least = score_to_beat(b);
+        if (bounded) floor = logit_floor(least, b->score[beam], norm, bias);
     }
     b->order += (uint32_t)(end - first);
 }
@@ -134,6 +146,7 @@ static void inherit(const Beams *b, size_t levels, int32_t *rows) {
 /* The kept candidates become the beams of the next level. */
 static void advance(const Model *m, const Trie *trie, size_t level, Beams *b) {
     size_t levels = m->levels;
+    if (b->count == b->limit) b->cut = fmaxf(b->cut, worst_score(b->kept, b->limit));
     sort_kept(b->kept, b->count, b->limit);
     inherit(b, levels, b->codes);
     inherit(b, levels, b->ancestor);

@@ -89,7 +89,7 @@ typedef struct {
     size_t internal, nodes;
     const int32_t *exclude; /* leaf rows, rising */
     size_t excluded;
-    const float *bias; /* [nodes], or null */
+    const float *bias; /* [nodes], or null: no node's is below that of a node under it, the root's apart, which is 0 */
 } Trie;
 
 /* The functions of one instruction set. Those that give an int give 0, or −1 where memory is short. */
@@ -102,9 +102,10 @@ typedef struct {
     int (*encode)(const Model *, const int32_t *history, size_t items, const float *past, size_t past_tokens,
                   float *hidden, float *present);
     /* Writes at most `limit` leaf rows and scores, best first, and their number to `found`. A beam of more than all nodes
-       is one of all nodes; limit ≤ beam. A Llama needs the cache of the tokens read, [layers, 2, G, S, d]; a student none. */
+       is one of all nodes; limit ≤ beam. With `widen`, it searches again and wider where a leaf that was cut may be better
+       than the last found. A Llama needs the cache of the tokens read, [layers, 2, G, S, d]; a student none. */
     int (*search)(const Model *, const float *hidden, const float *cache, size_t tokens, const Trie *, size_t beam,
-                  size_t limit, int32_t *rows, float *scores, size_t *found);
+                  size_t limit, int widen, int32_t *rows, float *scores, size_t *found);
 } Kernels;
 
 extern const Kernels kernels_portable;

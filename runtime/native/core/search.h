@@ -22,7 +22,8 @@ static void search_level(const Model *m, const Trie *trie, size_t level, Search 
     const int32_t *token = m->vocab ? m->token + level * m->codes : 0;
     for (size_t from = 0, count; from < b->beams; from += count) {
         /* A child scores at most what its parent scores: beams below all that are kept, and those behind them, add nothing. */
-        if (!trie->bias && b->score[from] < score_to_beat(b->kept, b->count, b->limit)) break;
+        float least = score_to_beat(b), bias = trie->bias ? trie->bias[b->node[from]] : 0.0f;
+        if (b->node[from] && b->score[from] + rounding(b->score[from], least, bias) < least) break;
         count = from ? next : first;
         if (count > b->beams - from) count = b->beams - from;
         if (m->vocab) read_block(m, &s->llama, level, b, from, count);
@@ -33,9 +34,9 @@ static void search_level(const Model *m, const Trie *trie, size_t level, Search 
     }
 }
 
-static int search(const Model *m, const float *hidden, const float *cache, size_t tokens, const Trie *trie, size_t beam,
-                  size_t limit, int32_t *rows, float *scores, size_t *found) {
-    if (beam > trie->nodes) beam = trie->nodes; /* there are no more to keep */
+/* One search whose leaves exceed `least`. `cut`: no leaf that a narrow beam has cost exceeds it. */
+static int search_once(const Model *m, const float *hidden, const float *cache, size_t tokens, const Trie *trie, size_t beam,
+                       size_t limit, float least, int32_t *rows, float *scores, size_t *found, float *cut) {
     if (limit > beam) limit = beam;
     Workspace w = {.base = NULL};
     place_search(m, tokens, beam, &w);
@@ -44,6 +45,7 @@ static int search(const Model *m, const float *hidden, const float *cache, size_
     Beams *b = &s.beams;
     b->score[0] = 0.0f;
     b->node[0] = 0;
+    b->least = least;
     if (m->vocab) begin_llama_decoder(m, hidden, cache, &s.llama);
     else begin_student_decoder(m, hidden, &s.student);
     for (size_t level = 0; level < m->levels && b->beams; level++) {
@@ -58,6 +60,32 @@ static int search(const Model *m, const float *hidden, const float *cache, size_
         scores[i] = b->kept[i].score;
     }
     *found = b->count;
+    *cut = b->cut;
     aligned_free(w.base);
     return 0;
+}
+
+#define WIDEST 1024 /* beam; as in runtime/engines/numpy_search.py */
+#define WIDEST_LLAMA 256 /* whose beams have keys and values */
+
+static int search(const Model *m, const float *hidden, const float *cache, size_t tokens, const Trie *trie, size_t beam,
+                  size_t limit, int widen, int32_t *rows, float *scores, size_t *found) {
+    if (beam > trie->nodes) beam = trie->nodes; /* there are no more to keep */
+    size_t widest = m->vocab ? WIDEST_LLAMA : WIDEST;
+    float least = -INFINITY, cut;
+    for (;;) {
+        if (search_once(m, hidden, cache, tokens, trie, beam, limit, least, rows, scores, found, &cut)) return -1;
+        if (!widen) return 0;
+        if (*found < limit && beam < limit + trie->excluded && least == -INFINITY) { /* excluded leaves filled the beam */
+            beam = limit + trie->excluded;
+        } else if (*found == limit && cut > scores[limit - 1] && beam < widest) {
+            /* What the list has already need not be beaten: only prefixes that exceed its last score are looked at again. */
+            least = scores[limit - 1];
+            least -= 2.0f * rounding(least, trie->bias ? trie->bias[trie->internal + (size_t)rows[limit - 1]] : 0.0f, 0.0f);
+            beam = widest;
+        } else {
+            return 0;
+        }
+        if (beam > trie->nodes) beam = trie->nodes;
+    }
 }

@@ -15,7 +15,7 @@ const char *type_name(ItemType type);
 
 /* Buffers of a call's arguments, to be released together. */
 typedef struct {
-    Py_buffer view[8];
+    Py_buffer view[12];
     int count;
 } Buffers;
 

@@ -38,6 +38,7 @@ typedef struct {
     Trie trie;
     int32_t *sorted; /* copy of `exclude`, where it was not in order */
     size_t beam, limit;
+    int widen;
     int32_t *rows;
     float *scores;
 } Query;
@@ -156,11 +157,12 @@ static PyObject *find(PyObject *object, PyObject *args, int from_history) {
     const Model *m = &self->model;
     PyObject *given, *given_cache, *first_child, *codes, *exclude, *bias, *rows, *scores;
     Py_ssize_t beam;
-    if (!PyArg_ParseTuple(args, "OOOOOO&OOO", &given, &given_cache, &first_child, &codes, &exclude, take_count, &beam, &bias,
-                          &rows, &scores))
+    int widen;
+    if (!PyArg_ParseTuple(args, "OOOOOO&pOOO", &given, &given_cache, &first_child, &codes, &exclude, take_count, &beam, &widen,
+                          &bias, &rows, &scores))
         return NULL;
     Buffers b = {.count = 0};
-    Query query = {.sorted = NULL};
+    Query query = {.sorted = NULL, .widen = widen};
     int32_t *history = NULL;
     const float *hidden = NULL, *cache = NULL;
     float *own = NULL; /* hidden and cache, where they are made here */
@@ -178,8 +180,8 @@ static PyObject *find(PyObject *object, PyObject *args, int from_history) {
         hidden = own, cache = own && m->vocab ? own + m->dim : NULL;
         done = own && self->kernels->encode(m, history, items, NULL, 0, own, m->vocab ? own + m->dim : NULL) == 0;
     }
-    done = done && self->kernels->search(m, hidden, cache, tokens, &query.trie, query.beam, query.limit, query.rows,
-                                         query.scores, &found) == 0;
+    done = done && self->kernels->search(m, hidden, cache, tokens, &query.trie, query.beam, query.limit, query.widen,
+                                         query.rows, query.scores, &found) == 0;
     aligned_free(own);
     Py_END_ALLOW_THREADS
     if (!done) PyErr_NoMemory();

@@ -1,7 +1,9 @@
-/* From item ids to recommendations in one call, for the usual case: a whole catalogue, known ids, no control.
+/* From item ids to recommendations in one call, for the usual case: a whole catalogue, known ids, no control. Crowd and words
+   are joined with the model where a floor is given.
 
    The rule is that of `Retrieval.best` in runtime/retrieval.py. Any other case gives None, and Python computes the list. */
 #include "catalogue.h"
+#include "fusion.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +11,7 @@
 /* Scores outside these bounds are left to Python, which refuses them. ROUNDING of runtime/engines/validate.py, −MAX_SCORE of
    runtime/retrieval.py. */
 #define HIGHEST_SCORE 1e-3f
+#define HIGHEST_ABOVE_BIAS 1.0f /* BIAS_ROUNDING */
 #define LOWEST_SCORE -1e9f
 
 /* Memory of a call: leaf rows of the history, oldest first; the excluded ones of them, rising and each once; semantic IDs
@@ -95,8 +98,19 @@ static PyObject *items_of(const Catalogue *c, const Work *w, size_t found) {
 typedef struct {
     PyObject *ids, *hidden, *cache, *history_leaves; /* ids, or the other three */
     Py_ssize_t k, beam;
-    int exclude_seen;
+    int exclude_seen, widen;
+    FloorObject *floor; /* or null: the model alone */
 } Arguments;
+
+/* Tells whether a sound model can have given these scores, best first. */
+static int are_sound(const Work *w, size_t found, const Trie *trie) {
+    if (!found) return 1;
+    if (!(w->scores[found - 1] >= LOWEST_SCORE)) return 0;
+    if (!trie->bias) return w->scores[0] <= HIGHEST_SCORE;
+    for (size_t i = 0; i < found; i++)
+        if (!(w->scores[i] <= trie->bias[trie->internal + (size_t)w->found[i]] + HIGHEST_ABOVE_BIAS)) return 0;
+    return w->scores[0] <= -LOWEST_SCORE;
+}
 
 static PyObject *recommend_items(const ModelObject *self, const Catalogue *c, const Arguments *a, Buffers *b, Work *w) {
     const Model *m = &self->model;
@@ -117,31 +131,45 @@ static PyObject *recommend_items(const ModelObject *self, const Catalogue *c, co
     trie.exclude = w->exclude, trie.excluded = w->excluded;
     size_t left = c->ids.count - w->excluded, limit = k < left ? k : left;
     size_t beam = (size_t)a->beam > limit ? (size_t)a->beam : limit;
-    int failed = 0;
+    int failed = 0, sound = 1;
+    Lift *lift = NULL;
+    if (limit && a->floor && !(lift = take_lift(a->floor))) return NULL;
     if (limit) {
         Py_BEGIN_ALLOW_THREADS
+        if (lift) {
+            raise_nodes(&a->floor->experts->experts, &a->floor->floor, w->leaves, w->count, a->exclude_seen, lift);
+            trie.bias = lift->nodes;
+        }
         if (!hidden) {
             failed = self->kernels->encode(m, w->sids, items, NULL, 0, w->hidden, w->cache);
             hidden = w->hidden, cache = w->cache;
         }
-        failed = failed || self->kernels->search(m, hidden, cache, tokens, &trie, beam, limit, w->found, w->scores, &found);
+        failed = failed ||
+                 self->kernels->search(m, hidden, cache, tokens, &trie, beam, limit, a->widen, w->found, w->scores, &found);
+        sound = failed || are_sound(w, found, &trie);
+        if (lift) lower_nodes(&a->floor->floor, w->leaves, w->count, lift);
         Py_END_ALLOW_THREADS
     }
+    if (lift) give_lift_back(a->floor, lift);
     if (failed) return PyErr_NoMemory();
-    if (found < limit) Py_RETURN_NONE; /* a wider search may find more */
-    if (found && !(w->scores[0] <= HIGHEST_SCORE && w->scores[found - 1] >= LOWEST_SCORE)) Py_RETURN_NONE;
+    if (found < limit || !sound) Py_RETURN_NONE; /* a wider search may find more */
     return items_of(c, w, found);
 }
 
 PyObject *model_recommend_items(PyObject *object, PyObject *args) {
     const ModelObject *self = (ModelObject *)object;
-    PyObject *catalogue;
-    Arguments a;
-    if (!PyArg_ParseTuple(args, "OOOOOO&O&p", &catalogue, &a.ids, &a.hidden, &a.cache, &a.history_leaves, take_count, &a.k,
-                          take_count, &a.beam, &a.exclude_seen))
+    PyObject *catalogue, *floor;
+    Arguments a = {.floor = NULL};
+    if (!PyArg_ParseTuple(args, "OOOOOOO&O&pp", &catalogue, &floor, &a.ids, &a.hidden, &a.cache, &a.history_leaves, take_count,
+                          &a.k, take_count, &a.beam, &a.exclude_seen, &a.widen))
         return NULL;
     const Catalogue *c = as_catalogue(catalogue);
     if (!c || c->levels != self->model.levels) return refuse("this is not a catalogue of the model's"), NULL;
+    if (floor != Py_None) {
+        if (!(a.floor = as_floor(floor))) return PyErr_Format(PyExc_TypeError, "this is no Floor");
+        if (a.floor->floor.nodes != c->trie.nodes || a.floor->floor.leaf_of || a.floor->floor.items != c->ids.count)
+            return refuse("this is not the floor of this catalogue"), NULL;
+    }
     if (a.k < 1 || a.beam < 1 || (size_t)a.k > c->trie.nodes || (a.ids != Py_None && !PyList_CheckExact(a.ids))) Py_RETURN_NONE;
     Buffers b = {.count = 0};
     Work w = {.count = 0};

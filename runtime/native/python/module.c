@@ -1,22 +1,25 @@
 /* pocketrec.runtime._native: a model's encoder and search, and lookups of item ids, for runtime/engines/native.py and
    runtime/catalogue/item_table.py. */
 #include "catalogue.h"
+#include "fusion.h"
 
 PyDoc_STRVAR(encode_doc, "encode(history, past, hidden, present)\n--\n\n"
                          "Read int32 [N, L] after past, float32 [layers, 2, G, P, d] or None; fills hidden [D] and, where it\n"
                          "is not None, present [layers, 2, G, S, d].");
 
-PyDoc_STRVAR(search_doc, "search(hidden, cache, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
+PyDoc_STRVAR(search_doc, "search(hidden, cache, first_child, codes, exclude, beam, widen, bias, rows, scores)\n--\n\n"
                          "Find the best leaves after hidden [D], and after the cache that `encode` gave, which a student does\n"
-                         "not need; fills rows and scores, equally long, at most beam, and returns how many there are.");
+                         "not need; fills rows and scores, equally long, at most beam, and returns how many there are. With\n"
+                         "widen, it searches wider where a better leaf may have been cut.");
 
-PyDoc_STRVAR(encode_and_search_doc, "encode_and_search(history, unused, first_child, codes, exclude, beam, bias, rows, scores)\n--\n\n"
+PyDoc_STRVAR(encode_and_search_doc, "encode_and_search(history, unused, first_child, codes, exclude, beam, widen, bias, rows, scores)\n--\n\n"
                                     "Read int32 [N, L] and search; as `search`.");
 
 PyDoc_STRVAR(recommend_items_doc,
-             "recommend_items(catalogue, ids, hidden, cache, history_leaves, k, beam, exclude_seen)\n--\n\n"
+             "recommend_items(catalogue, floor, ids, hidden, cache, history_leaves, k, beam, exclude_seen, widen)\n--\n\n"
              "The items that `Recommender.recommend` gives, from a list of item ids or, with ids None, from hidden [D],\n"
-             "cache and the history's leaf rows int32 [n]; None where an id is not known, or the search is not wide enough.");
+             "cache and the history's leaf rows int32 [n]; None where an id is not known, or the search is not wide enough.\n"
+             "floor: the experts over the catalogue, or None.");
 
 static PyObject *model_kernels(PyObject *self, void *unused) {
     (void)unused;
@@ -65,13 +68,15 @@ static PyObject *module_kernels(PyObject *self, PyObject *unused) {
 static PyMethodDef module_methods[] = {
     {"kernels", module_kernels, METH_NOARGS, kernels_doc},
     {"find_rows", find_rows, METH_VARARGS, "find_rows(ids, index, id_bytes, id_offsets, rows)\n--\n\nFill rows int32 [n]; see items.h."},
+    {"word_postings", word_postings, METH_VARARGS,
+     "word_postings(first, terms, norm, limit, post_first, post_items)\n--\n\nFill post_items in; see fusion.h."},
     {"texts", texts_of, METH_VARARGS, "texts(rows, blob, offsets)\n--\n\nThe texts of rows int32 [n]."},
     {NULL, NULL, 0, NULL},
 };
 
 static int module_exec(PyObject *module) {
-    PyType_Spec *specs[] = {&model_spec, &catalogue_spec};
-    for (int i = 0; i < 2; i++) {
+    PyType_Spec *specs[] = {&model_spec, &catalogue_spec, &experts_spec, &floor_spec, &node_gains_spec};
+    for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
         PyObject *type = PyType_FromSpec(specs[i]);
         int failed = !type || PyModule_AddType(module, (PyTypeObject *)type) < 0;
         Py_XDECREF(type);

@@ -179,3 +179,17 @@ def test_users_of_a_batch_do_not_touch_each_other():
 def test_a_beam_below_one_is_refused():
     with pytest.raises(ConfigError, match="beam is 0"):
         beam_search(np.zeros((1, 1), np.float32), flat(2), full_trie(), 0)
+
+
+@given(problems(), st.integers(1, 12), st.integers(1, 8))
+def test_a_list_whose_last_score_is_at_least_the_cut_is_exact(problem, beam, k):
+    trie, scorer, exclude = problem
+    hidden = np.zeros((len(exclude), 2), np.float32)
+    narrow, everything = (beam_search(hidden, scorer, trie, width, exclude) for width in (beam, len(trie)))
+    assert (everything.cut == -np.inf).all()
+    for user in range(len(exclude)):
+        scores, best = narrow.scores[user][:k], everything.scores[user][:k]
+        if len(scores) == k and scores[-1] > -np.inf and scores[-1] >= narrow.cut[user]:
+            np.testing.assert_array_equal(scores, best)
+        elif len(scores) == k:  # a prefix that was cut might have led to something better
+            assert narrow.cut[user] > scores[-1] or scores[-1] == -np.inf

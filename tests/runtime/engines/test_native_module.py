@@ -50,7 +50,8 @@ def search_call(trie, **changes):
     """Arguments of `encode_and_search` by name, in order."""
     call = {
         "history": np.zeros((2, 3), np.int32), "unused": None, "first_child": trie.first_child, "codes": trie.codes,
-        "exclude": NONE, "beam": 20, "bias": None, "rows": np.zeros(20, np.int32), "scores": np.zeros(20, np.float32),
+        "exclude": NONE, "beam": 20, "widen": False, "bias": None,
+        "rows": np.zeros(20, np.int32), "scores": np.zeros(20, np.float32),
     }  # fmt: skip
     return {**call, **changes}
 
@@ -128,10 +129,12 @@ def test_a_beam_wider_than_the_trie_is_one_of_all_its_nodes(model, trie, beam):
     assert model.encode_and_search(*widest.values()) == model.encode_and_search(*other.values()) == 20
     assert widest["rows"].tolist() == other["rows"].tolist()
     catalogue = native.Catalogue(*catalogue_arrays(trie).values())
-    expected = model.recommend_items(catalogue, [], None, None, None, 5, trie.n_nodes, True)
+    expected = model.recommend_items(catalogue, None, [], None, None, None, 5, trie.n_nodes, True, False)
     assert len(expected) == 5
-    assert model.recommend_items(catalogue, [], None, None, None, 5, beam, True) == expected
-    assert model.recommend_items(catalogue, [], None, None, None, beam, 5, True) is None  # more than there are items
+    assert model.recommend_items(catalogue, None, [], None, None, None, 5, beam, True, False) == expected
+    assert (
+        model.recommend_items(catalogue, None, [], None, None, None, beam, 5, True, False) is None
+    )  # more than there are items
 
 
 def test_more_rows_than_nodes_are_filled_as_far_as_there_are_items(model, trie):
@@ -182,7 +185,7 @@ def test_a_trie_that_changes_after_it_was_checked_leads_nowhere_else(model, trie
     catalogue = native.Catalogue(*catalogue_arrays(trie, first_child=first_child, codes=codes).values())
     first_child[:] = damaged_first_children(trie)[damage]
     codes[::3] = 255
-    items = model.recommend_items(catalogue, [], None, None, None, 5, 20, True)
+    items = model.recommend_items(catalogue, None, [], None, None, None, 5, 20, True, False)
     assert items is None or all(item.item_id.startswith("item-") for item in items)
 
 
@@ -216,7 +219,7 @@ def test_a_read_only_array_is_not_written_to(bundle, trie):
     rows.flags.writeable = False
     hidden = np.zeros(HIDDEN, np.float32)
     with pytest.raises(ValueError, match=r"read-only|not writable"):
-        model.search(hidden, None, trie.first_child, trie.codes, NONE, 4, None, rows, scores)
+        model.search(hidden, None, trie.first_child, trie.codes, NONE, 4, False, None, rows, scores)
 
 
 def test_caches_that_do_not_fit_are_refused(bundle):
@@ -342,19 +345,19 @@ def test_items_are_recommended_from_a_catalogue_of_the_model(bundle, trie):
     model = NativeEngine(bundle)._model
     for wrong in (None, trie, model):
         with pytest.raises((TypeError, ValueError)):
-            model.recommend_items(wrong, [], None, None, None, 3, 4, True)
+            model.recommend_items(wrong, None, [], None, None, None, 3, 4, True, False)
     catalogue = native.Catalogue(*catalogue_arrays(trie, titles=None, title_offsets=None).values())
-    items = model.recommend_items(catalogue, [], None, None, None, 3, 4, True)
+    items = model.recommend_items(catalogue, None, [], None, None, None, 3, 4, True, False)
     assert len(items) == 3
     assert [item.title for item in items] == [None, None, None]
     hidden = np.zeros(HIDDEN, np.float32)
     for leaves in (np.array([ITEMS], np.int32), np.array([-1], np.int32)):
         with pytest.raises(ValueError, match="no such leaf"):
-            model.recommend_items(catalogue, None, hidden, None, leaves, 3, 4, True)
+            model.recommend_items(catalogue, None, None, hidden, None, leaves, 3, 4, True, False)
     with pytest.raises(ValueError, match="hidden"):
-        model.recommend_items(catalogue, None, hidden[:3], None, NONE, 3, 4, True)
+        model.recommend_items(catalogue, None, None, hidden[:3], None, NONE, 3, 4, True, False)
     with pytest.raises(TypeError, match="history_leaves"):
-        model.recommend_items(catalogue, None, hidden, None, np.zeros(2, np.float32), 3, 4, True)
+        model.recommend_items(catalogue, None, None, hidden, None, np.zeros(2, np.float32), 3, 4, True, False)
 
 
 @pytest.mark.skipif(
