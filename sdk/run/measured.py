@@ -11,6 +11,7 @@ ALONE = "alone"  # key of a manifest's measures that holds those of the bundle's
 NBSP = "\u00a0"  # keeps a number and its sign on one line
 GRAPH_AND_WORDS = "graph and words"  # the baseline
 CONVENTION, MEASURE = "seen excluded", "recall@10"  # as in an app
+CHANCE = 0.05  # from this p-value on, the sentence says that a difference may be chance
 OTHERS = ("student alone", GRAPH_AND_WORDS, "committee")  # systems that the sentence names, if they were measured
 
 
@@ -65,34 +66,44 @@ def p_values(run: Run) -> dict[str, dict[str, float]]:
     return out
 
 
-def what_won(systems: Mapping[str, Any], p: Mapping[str, Mapping[str, float]]) -> str:
+def convention_of_run(run: Run) -> str:
+    """Return the convention that counts for a run's people (see `distill.evaluation.validation`)."""
+    from pocketrec.distill.evaluation.validation import convention_of
+
+    return convention_of(run.split.valid)
+
+
+def what_won(systems: Mapping[str, Any], p: Mapping[str, Mapping[str, float]], convention: str = CONVENTION) -> str:
     """Say in one line how the bundle stands beside the student alone, graph and words, and the committee.
 
     :param systems: as `measured_systems` gives them. p: as `p_values` gives them.
+    :param convention: by which they are compared; `convention_of_run` gives a run's own.
     :return: for example "crowd + words + student: recall@10 .1121, 27 % above student alone (p < .001)".
     """
     name, *rest = systems
-    own = systems[name][CONVENTION][MEASURE]
+    own = systems[name][convention][MEASURE]
+
+    def value_of(system: str) -> float:
+        return float(systems[system].get(convention, {}).get(MEASURE) or 0.0)
+
     clauses = []
     named = [other for other in OTHERS if other in rest]
-    best = max((other for other in rest if other not in OTHERS), key=lambda o: _value(systems[o]), default="")
-    if best and all(_value(systems[best]) > _value(systems[other]) for other in named):
+    best = max((other for other in rest if other not in OTHERS), key=value_of, default="")
+    if best and all(value_of(best) > value_of(other) for other in named):
         named.append(best)  # it is ahead of all that the sentence names otherwise
     for other in named:
-        value = _value(systems[other])
+        value = value_of(other)
         if value > 0:
-            clauses.append(_clause(own, value, other, p.get(other, {}).get(CONVENTION)))
-    text = f"{name}: {MEASURE} {_decimal(own)} ({CONVENTION})"
+            clauses.append(_clause(own, value, other, p.get(other, {}).get(convention)))
+    text = f"{name}: {MEASURE} {_decimal(own)} ({convention})"
     return f"{text}, {', '.join(clauses)}" if clauses else text
-
-
-def _value(by_convention: Mapping[str, Any]) -> float:
-    return float(by_convention.get(CONVENTION, {}).get(MEASURE) or 0.0)
 
 
 def _clause(own: float, value: float, other: str, p: float | None) -> str:
     change = round(100 * (own / value - 1))
     chance = "" if p is None else f" (p{NBSP}<{NBSP}.001)" if p < 0.001 else f" (p{NBSP}={NBSP}{_decimal(p, 3)})"
+    if p is not None and p >= CHANCE:
+        chance = f" (p{NBSP}={NBSP}{_decimal(p, 3)}: may be chance)"
     if change == 0:
         return f"level with {other}{chance}"
     return f"{abs(change)}{NBSP}% {'above' if change > 0 else 'below'} {other}{chance}"

@@ -22,7 +22,7 @@ from pocketrec.config import config_to_dict
 from pocketrec.distill.config import RunConfig
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.processes import Processes
-from pocketrec.run.measured import ALONE, measured_systems, p_values, what_won
+from pocketrec.run.measured import ALONE, convention_of_run, measured_systems, p_values, what_won
 from pocketrec.run.prune import prune_sections, uses_labels
 from pocketrec.run.run import (
     BEST_WEIGHTS,
@@ -144,7 +144,7 @@ class Pipeline:
             baselines=read_json(run.folder / "baselines" / "metrics.json"),
             teachers=run.teachers(),
             systems=systems,
-            verdict=what_won(systems, p_values(run)),
+            verdict=what_won(systems, p_values(run), convention_of_run(run)),
             privacy=run.privacy,
             shortfall=run_shortfall(run, systems),
             seconds=round(time.monotonic() - begun, 1),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 from pocketrec.distill.config import RunConfig
+from pocketrec.run.measured import convention_of_run
 from pocketrec.run.run import CURVE, RANKS, Run, read_json
 
 BASELINES: Final = ("popularity", "co-occurrence", "transition graph", "graph and words")  # nothing is trained for them
@@ -41,10 +42,9 @@ def run_shortfall(run: Run, systems: Mapping[str, Any]) -> Shortfall | None:
     :returns: None if it is nowhere below.
     """
     from pocketrec.distill.evaluation.kept_ranks import KeptRanks
-    from pocketrec.distill.evaluation.validation import convention_of
 
     kept = KeptRanks.load(run.folder / "baselines" / RANKS, run.bundle.parent / RANKS)
-    convention = convention_of(run.split.valid)
+    convention = convention_of_run(run)
 
     def chance(baseline: str, measure: str) -> float | None:
         found = kept.difference("bundle", baseline, convention, measure)

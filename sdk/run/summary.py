@@ -14,7 +14,7 @@ from pocketrec.distill.data.splits import EvalSet
 from pocketrec.distill.evaluation.protocol import item_counts
 from pocketrec.export.measure import BundleRanker, bundle_bytes
 from pocketrec.report.summary import Artifact, CodebookUse, Example, PopularityBias, RunSummary
-from pocketrec.run.measured import left_out, measured_systems, p_values, what_won
+from pocketrec.run.measured import convention_of_run, left_out, measured_systems, p_values, what_won
 from pocketrec.run.run import CURVE, DATA_REPORT, GATES, Run, read_json, versions
 from pocketrec.run.shortfall import run_shortfall
 from pocketrec.runtime.recommender import Recommender
@@ -55,7 +55,7 @@ def summarise(run: Run, seconds: Mapping[str, float]) -> RunSummary:
         validation=validation,
         metrics=systems,
         p_values=p,
-        verdict=what_won(systems, p),
+        verdict=what_won(systems, p, convention_of_run(run)),
         left_out=left_out(run),
         shortfall=(run_shortfall(run, systems) or {"text": ""})["text"],
         artifact=artifact,

@@ -38,6 +38,20 @@ def test_a_better_system_that_it_would_not_name_is_named_too():
     )
 
 
+def test_a_difference_that_may_be_chance_is_called_so():
+    found = systems(student=0.0510, graph_and_words=0.05)
+    p = {"graph and words": {"seen excluded": 0.412}}
+    assert plain(what_won(found, p)) == (
+        "student: recall@10 .0510 (seen excluded), 2 % above graph and words (p = .412: may be chance)"
+    )
+
+
+def test_systems_are_compared_by_the_convention_of_the_run():
+    found = {"student": {"seen kept": {"recall@10": 0.3}, "seen excluded": {"recall@10": 0.1}},
+             "graph and words": {"seen kept": {"recall@10": 0.2}, "seen excluded": {"recall@10": 0.4}}}  # fmt: skip
+    assert plain(what_won(found, {}, "seen kept")) == "student: recall@10 .3000 (seen kept), 50 % above graph and words"
+
+
 def test_a_system_without_a_hit_is_not_compared_with():
     found = {"student (exported bundle)": {"seen excluded": {"recall@10": 0.05}}, **systems(popularity=0.0)}
     assert plain(what_won(found, {})) == "student (exported bundle): recall@10 .0500 (seen excluded)"
