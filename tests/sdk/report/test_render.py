@@ -164,11 +164,12 @@ def test_parts_of_a_part_may_be_missing():
 
 def test_the_best_of_each_column_is_bold_and_baselines_stand_beside_the_student():
     page = rendered(
+        shortfall="",
         metrics={
             "student": {"seen kept": {"recall@10": 0.08, "coverage@10": 0.7, "invalid": 0.0}},
             "popularity": {"seen kept": {"recall@10": 0.02, "coverage@10": 0.01, "invalid": 0.0}},
             "sasrec": {"seen kept": {"recall@10": 0.1, "coverage@10": 0.7, "invalid": 0.0}},
-        }
+        },
     )
     assert page.texts["strong"] == ["70 %", "0.1000", "70 %"]  # a tie is bold twice; invalid is not a contest
     assert [t for t in page.texts["small"] if t[0] in "+−"] == ["−0.0600", "−69.0 pt", "+0.0200", "+0.0 pt"]
