@@ -198,6 +198,9 @@ class SoftLabelConfig(_Config, frozen=True):
     copies: NonNegative = 0  # changed copies per history that are labelled and trained on, too
     drop: Share = 0.2  # probability that an event of a copy is dropped
     swap: Share = 0.1  # probability that an event of a copy changes places with the next one
+    # Whether labels favour items of the history where people come back to them; false: a fused bundle's own weight for
+    # seen items says how likely that is, and the student learns about the others.
+    returns: bool = True
     shard_rows: Positive = 16384  # positions per file
 
 

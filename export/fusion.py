@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 
 from pocketrec.distill.committee.members import SHARPNESS, GraphMember, WordsMember
 from pocketrec.distill.data.splits import EvalSet, Sequences
-from pocketrec.distill.evaluation.validation import convention_of
+from pocketrec.distill.evaluation.validation import fitting_convention
 from pocketrec.distill.evaluation.weight_search import Candidates, held_out_gains, unique_candidates
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.export.experts import BundleExperts
@@ -89,7 +89,7 @@ def fit_fusion(
     :param item_ids: ids by catalogue row.
     :param cases: validation cases, of catalogue rows.
     """
-    convention = convention_of(cases)
+    convention = fitting_convention(cases)
     with progress.track("fitting the experts' weights", 4) as advance:
         scores = _Scores(recommender, experts, item_ids, cases)
         scores.search(replace(experts.weights, crowd=MIDDLING.crowd, words=MIDDLING.words))

@@ -76,10 +76,10 @@ RULES: tuple[Rule, ...] = (
     Rule(lambda c: not c.teacher, "no teacher: the student learns from the log alone", {
         "teacher.enabled": False, "train.epochs": 60, "train.patience": 8,
     }),
-    Rule(lambda c: c.facts.repeats > 0.05, "people come back to items: the model may repeat them", {
-        "train.unlikelihood": 0.0,
+    Rule(lambda c: c.facts.repeats > 0.05, "people come back to items: a weight of the bundle says how likely, the student learns of new ones", {
+        "train.unlikelihood": 0.0, "soft_labels.returns": False,
     }),
-    Rule(lambda c: c.facts.users < 5_000 and c.facts.positions > 40 * c.facts.users,
+    Rule(lambda c: c.facts.users < 5_000 and c.facts.positions > max(40 * c.facts.users, 5 * c.facts.items),
          "few people with long histories: small batches, a graph of many neighbours", {
         "sid.text_dim": 32, "sid.collaborative_dim": 96, "sid.collaborative_weight": 2.0, "sid.window": 3,
         "soft_labels.copies": 0, "train.batch_size": 32, "train.epochs": 10, "student.dropout": 0.1,

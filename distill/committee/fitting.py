@@ -25,7 +25,7 @@ from torch import Tensor
 
 from pocketrec.distill.committee.committee import Combine, CommitteeWeights, mix, seen_items
 from pocketrec.distill.data.splits import EvalSet
-from pocketrec.distill.evaluation.validation import convention_of
+from pocketrec.distill.evaluation.validation import fitting_convention
 from pocketrec.distill.evaluation.weight_search import Candidates, held_out_gains, unique_candidates
 from pocketrec.distill.models.item_model import BATCH, ItemModel, history_batch
 
@@ -77,7 +77,7 @@ def fit_committee(
     """
     dense = _Dense.score(members, cases, n_items, max_history)
     likely, nll = dense.fit(combine)
-    excluded = convention_of(cases) == "seen excluded"
+    excluded = fitting_convention(cases) == "seen excluded"
     candidates = _candidates(members, cases, n_items, max_history, likely, excluded)
     names = list(members)
     start = [likely.shares[n] if combine == "arithmetic" else likely.exponents[n] for n in names]

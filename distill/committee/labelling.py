@@ -6,6 +6,7 @@ On the path of the data: after the teacher LLM and SASRec are trained, before th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,10 @@ def write_labels(
         fitted = fit_committee(members, split.valid, n_items, history, config.soft_labels.combine)
         advance(1)
     committee = Committee(members, fitted.weights)
-    labeller = Committee({**members, "llm": tap}, fitted.weights) if tap else committee
+    weights = fitted.weights
+    if not config.soft_labels.returns:
+        weights = replace(weights, seen=min(weights.seen, 0.0))
+    labeller = Committee({**members, "llm": tap} if tap else members, weights)
     shared = SharedLists(committee, [name for name in members if name == "llm"], history)
     rankers = {TITLES.get(name, name): SharedRanker(shared, name) for name in (COMMITTEE, *shared.members)}
     test = measure(rankers, split, n_items, config.evaluation, progress) if shares[0] == 0 else {}

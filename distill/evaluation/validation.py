@@ -21,6 +21,7 @@ from pocketrec.distill.models.student import Student
 from pocketrec.distill.semantic_ids.semantic_ids import SemanticIds
 
 RETURNING: Final = 0.05  # share of targets in their own histories, from which on seen items are kept
+NEW_CASES: Final = 200  # cases with a new item as the target, from which on weights are fitted on these
 
 
 def returning_share(cases: EvalSet) -> float:
@@ -37,6 +38,16 @@ def convention_of(cases: EvalSet) -> str:
     return "seen kept" if returning_share(cases) >= RETURNING else "seen excluded"
 
 
+def fitting_convention(cases: EvalSet) -> str:
+    """Return the convention that weights between models are fitted in: "seen excluded" wherever cases allow it.
+
+    How likely people are to come back to an item is a weight of its own (`seen`), fitted afterwards with seen items
+    kept. Fitted together, the many returns of some logs decide everything, and the weights say nothing about new items.
+    """
+    new = len(cases) * (1 - returning_share(cases))
+    return "seen excluded" if new >= NEW_CASES else convention_of(cases)
+
+
 @dataclass(frozen=True)
 class Validation:
     """Validation cases of one run, and the convention by which models are selected on them."""
@@ -46,10 +57,13 @@ class Validation:
     convention: str
 
     @classmethod
-    def of(cls, split: Split, n_items: int, settings: TrainConfig) -> Validation:
-        """Draw the sample that the settings name; all validation cases decide on the convention."""
+    def of(cls, split: Split, n_items: int, settings: TrainConfig, convention: str | None = None) -> Validation:
+        """Draw the sample that the settings name.
+
+        :param convention: None: all validation cases decide on it.
+        """
         cases = sample(split.valid, settings.validate_users, settings.seed)
-        return cls(cases, n_items, convention_of(split.valid))
+        return cls(cases, n_items, convention or convention_of(split.valid))
 
     def scores(self, ranker: Ranker) -> dict[str, float]:
         """Return recall@10 and ndcg@10 by the convention."""

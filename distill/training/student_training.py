@@ -46,12 +46,14 @@ def train_student(
     labels: SoftLabels | None = None,
     distill: DistillConfig | None = None,
     first_layers: nn.ModuleList | None = None,
+    convention: str | None = None,
 ) -> LoopState:
     """Train a student and write `best.safetensors` and `student.json` to `folder`; resumes from a checkpoint there.
 
     :param labels: the committee's soft labels; None: hard labels only.
     :param distill: weights of the losses, with `labels`.
     :param first_layers: a teacher's layers that the student's blocks are initialised with; None: random weights.
+    :param convention: in which the best validation is chosen; None: as `Validation.of` decides.
     :raises TrainingError: if the loss is not finite, or the checkpoint cannot be read.
     """
     torch.manual_seed(settings.seed)
@@ -63,7 +65,7 @@ def train_student(
     if first_layers is not None:
         student.start_from_layers(first_layers)
 
-    validation = Validation.of(split, len(ids.rows), settings)
+    validation = Validation.of(split, len(ids.rows), settings, convention)
 
     def validate(model: nn.Module) -> dict[str, float]:
         assert isinstance(model, (HardLabels, Distillation))

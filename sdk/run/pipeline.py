@@ -249,7 +249,7 @@ class Pipeline:
             *first,
             Stage("soft-labels", "fit the committee, write its labels", tuple(sections), tuple(needs),
                   ("committee.json", "labels"), work.soft_labels, together=True),
-            Stage("distill", "distil the student", ("student", "train", "data", "distill"),
+            Stage("distill", "distil the student", ("student", "train", "data", "distill", "soft_labels.returns"),
                   (EVENTS, SIDS, LABELS, *start), (BEST_WEIGHTS, SHAPE, CURVE), work.distill, together=True),
         ]  # fmt: skip
 

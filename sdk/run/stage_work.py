@@ -140,6 +140,7 @@ class StageWork:
         """Distil the student."""
         from pocketrec.distill.committee.labelling import labelled
         from pocketrec.distill.committee.soft_labels import SoftLabels
+        from pocketrec.distill.evaluation.validation import fitting_convention
         from pocketrec.distill.training.student_training import train_student
 
         run, config = self.run, self.config
@@ -147,8 +148,9 @@ class StageWork:
         split = replace(run.split, train=labelled(run.split.train, config.soft_labels))
         labels = SoftLabels(run.folder / LABELS, split.train)
         state = train_student(
-            split, run.ids, config.student, config.train, folder, self.progress, labels, config.distill, layers
-        )
+            split, run.ids, config.student, config.train, folder, self.progress, labels, config.distill, layers,
+            None if config.soft_labels.returns else fitting_convention(split.valid),
+        )  # fmt: skip
         self._save_curve(folder, state)
 
     def prune(self, folder: Path) -> None:

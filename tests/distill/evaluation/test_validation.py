@@ -7,7 +7,13 @@ import pytest
 from pocketrec.distill.config import TrainConfig
 from pocketrec.distill.data.splits import Split
 from pocketrec.distill.evaluation.protocol import evaluate
-from pocketrec.distill.evaluation.validation import Validation, convention_of, returning_share, selection_record
+from pocketrec.distill.evaluation.validation import (
+    Validation,
+    convention_of,
+    fitting_convention,
+    returning_share,
+    selection_record,
+)
 from simple_rankers import N_ITEMS, SumOfHistory, cases
 
 
@@ -49,3 +55,15 @@ def test_all_validation_cases_decide_on_the_convention_and_a_sample_is_measured(
         "seen kept"
     }
     assert len(Validation.of(split_of(valid), 9, TrainConfig(validate_users=3)).cases) == 3
+
+
+def test_weights_are_fitted_on_new_items_where_cases_allow_it():
+    few, many = cases(returning=30, new=30), cases(returning=300, new=300)
+    assert convention_of(few) == convention_of(many) == "seen kept"
+    assert fitting_convention(few) == "seen kept"
+    assert fitting_convention(many) == "seen excluded"
+
+
+def cases(returning: int, new: int) -> EvalSet:
+    """Histories 0, 1 whose target is 1 (`returning` times) or 2."""
+    return EvalSet(Sequences.from_lists([[0, 1]] * (returning + new)), np.array([1] * returning + [2] * new, np.int32))
