@@ -76,7 +76,7 @@ RULES: tuple[Rule, ...] = (
     Rule(lambda c: not c.teacher, "no teacher: the student learns from the log alone", {
         "teacher.enabled": False, "train.epochs": 60, "train.patience": 8,
     }),
-    Rule(lambda c: c.facts.repeats > 0.05, "people come back to items: a weight of the bundle says how likely, the student learns of new ones", {
+    Rule(lambda c: c.facts.repeats > 0.05, "people come back to items: the bundle has a weight for it", {
         "train.unlikelihood": 0.0, "soft_labels.returns": False,
     }),
     Rule(lambda c: c.facts.users < 5_000 and c.facts.positions > max(40 * c.facts.users, 5 * c.facts.items),

@@ -58,12 +58,7 @@ def test_all_validation_cases_decide_on_the_convention_and_a_sample_is_measured(
 
 
 def test_weights_are_fitted_on_new_items_where_cases_allow_it():
-    few, many = cases(returning=30, new=30), cases(returning=300, new=300)
+    few, many = returning(30, 30), returning(300, 300)
     assert convention_of(few) == convention_of(many) == "seen kept"
     assert fitting_convention(few) == "seen kept"
     assert fitting_convention(many) == "seen excluded"
-
-
-def cases(returning: int, new: int) -> EvalSet:
-    """Histories 0, 1 whose target is 1 (`returning` times) or 2."""
-    return EvalSet(Sequences.from_lists([[0, 1]] * (returning + new)), np.array([1] * returning + [2] * new, np.int32))
