@@ -232,7 +232,8 @@ class _Scores:
             score = self._crowd(at) if feature == CROWD else self._words(at)
             if score is not None:
                 out[at : at + BLOCK] = np.take_along_axis(score, self.chosen[at : at + BLOCK], 1)
-        return out * np.float32(SHARPNESS if feature == WORDS else 1)
+        out *= np.float32(SHARPNESS if feature == WORDS else 1)
+        return out
 
     def _own(self, case: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the model's scores of items; those that no search found lie below the model's own list."""
@@ -251,8 +252,10 @@ class _Scores:
         """Return what was found as the device takes it."""
         crowd, words, seen = (float(np.clip(found[i], -MAX_WEIGHT, MAX_WEIGHT)) for i in (CROWD, WORDS, SEEN))
         words = min(words * SHARPNESS, MAX_WEIGHT)
-        recency = {"crowd_recency": self.recency[0], "words_recency": self.recency[1]}
-        return replace(self.experts.weights, crowd=crowd, words=words, seen=seen, **recency)
+        return replace(
+            self.experts.weights, crowd=crowd, words=words, seen=seen,
+            crowd_recency=self.recency[0], words_recency=self.recency[1],
+        )  # fmt: skip
 
     def tune_recency(self, candidates: Candidates, found: list[float]) -> tuple[Candidates, list[float]]:
         """Try other recencies of the experts in use; keep one that is better by more than a standard error, held out.
@@ -280,9 +283,7 @@ class _Scores:
 def _useful(candidates: Candidates, experts: Sequence[int], kept: Sequence[int]) -> list[int]:
     """Return the experts that are better than fewer of them on held-out cases."""
     subsets: list[list[int]] = [[], *([e] for e in experts), *([list(experts)] if len(experts) > 1 else [])]
-    measured = [
-        held_out_gains(candidates, lambda part, chosen=subset: _fit(part, chosen, kept)).mean() for subset in subsets
-    ]
+    measured = [held_out_gains(candidates, partial(_fit, experts=subset, kept=kept)).mean() for subset in subsets]
     return subsets[int(np.argmax(measured))]
 
 

@@ -245,8 +245,8 @@ def _candidates(
         blocks.append((torch.stack([f.gather(1, index) for f in features]).numpy(), absent))
     width = max(absent.shape[1] for _, absent in blocks)
     values = [np.pad(f, ((0, 0), (0, 0), (0, width - f.shape[2]))) for f, _ in blocks]
-    absent = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=True) for _, a in blocks]
-    return Candidates(np.concatenate(values, 1), np.concatenate(absent), signed=(len(members),))
+    left_out = [np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=True) for _, a in blocks]
+    return Candidates(np.concatenate(values, 1), np.concatenate(left_out), signed=(len(members),))
 
 
 def _choose(candidates: Candidates, start: Sequence[float], count: int) -> tuple[tuple[int, ...] | None, float]:

@@ -37,7 +37,7 @@ class Candidates:
 
     def __len__(self) -> int:
         """Return the number of cases."""
-        return self.absent.shape[0]
+        return len(self.absent)
 
     def take(self, rows: NDArray[np.integer] | slice) -> Candidates:
         """Return some of the cases."""
@@ -68,7 +68,7 @@ class Candidates:
                 weights[f], best = self._along(weights, f, spread, best)
             if best <= before:
                 break
-        return weights.tolist()
+        return [float(weight) for weight in weights]
 
     def _along(
         self, weights: NDArray[np.float64], f: int, spread: NDArray[np.float64], best: float

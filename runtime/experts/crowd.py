@@ -117,7 +117,7 @@ def shares(recency: float, ages: int) -> NDArray[np.float64]:
     """Weight of an item by age, float64 [ages]: products one by one, as the C engine computes them."""
     factors = np.full(ages, recency, np.float64)
     factors[:1] = 1.0
-    return np.cumprod(factors)
+    return factors.cumprod(dtype=np.float64)
 
 
 def _fault(t: dict[str, NDArray[Any]], neighbours: NDArray[np.int32], n_items: int) -> str:

@@ -69,16 +69,16 @@ class Words:
         found: NDArray[np.int32] = terms.astype(np.int32)
         item = np.repeat(np.arange(n, dtype=np.int32), counts)
         norm = np.sqrt(np.bincount(item, np.square(idf[found], dtype=np.float64), minlength=n))
-        norm = np.where(norm > 0, norm, 1).astype(np.float32)
+        norm32: NDArray[np.float32] = np.where(norm > 0, norm, 1).astype(np.float32)
         size = np.bincount(found, minlength=len(idf))
         post_first = np.zeros(len(idf) + 1, np.int64)
         np.cumsum(np.minimum(size, MAX_POSTINGS), out=post_first[1:])
         post_items = np.empty(int(post_first[-1]), np.int32)
         if native is None:
-            post_items[:] = postings(item, found, norm, size)
+            post_items[:] = postings(item, found, norm32, size)
         else:
-            native.word_postings(first, found, norm, MAX_POSTINGS, post_first, post_items)
-        return cls(first, found, idf.astype(np.float32), norm, 1 / norm, post_first, post_items)
+            native.word_postings(first, found, norm32, MAX_POSTINGS, post_first, post_items)
+        return cls(first, found, idf.astype(np.float32), norm32, np.float32(1) / norm32, post_first, post_items)
 
     @classmethod
     def load(cls, path: Path, n_items: int) -> Words:
@@ -139,7 +139,8 @@ def postings(
     order = np.lexsort((item, norm[item], terms))  # by word, then the shortest vectors, then by row
     rank = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
     kept = order[rank < MAX_POSTINGS]
-    return item[kept[np.lexsort((item[kept], terms[kept]))]]
+    out: NDArray[np.int32] = item[kept[np.lexsort((item[kept], terms[kept]))]]
+    return out
 
 
 def _fault(counts: NDArray[np.integer], terms: NDArray[np.int32], idf: NDArray[np.float32], n_items: int) -> str:

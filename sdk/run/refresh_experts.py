@@ -100,7 +100,7 @@ def fresh_experts(
         crowd, counts = _crowd(trie, settings, log, run, progress)
     if has[1] and catalogue is not None and any(catalogue.texts):
         words = _words(trie, settings, catalogue)
-    states = [
+    states: list[How] = [
         "none" if not there else "carried over" if made is None else "rebuilt"
         for there, made in zip(has, (crowd, words), strict=True)
     ]
