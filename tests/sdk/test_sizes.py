@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pocketrec.config import load_config
 from pocketrec.distill.config import SidConfig, StudentConfig
 from pocketrec.distill.models.student import Student
-from pocketrec.sizes import dense_parameters, pair_rows, student_parameters
+from pocketrec.sizes import DataFacts, bundle_parts, dense_parameters, pair_rows, student_parameters
 
 SHAPES = {
     "usual": StudentConfig(),
@@ -31,3 +32,20 @@ def test_the_pair_table_is_estimated_from_the_number_of_items():
     assert student_parameters(shape, SidConfig(codes=32), 500) == pytest.approx(counted, rel=0.02)
     assert pair_rows(12_101, 256) == pytest.approx(7_820, rel=0.25)  # Amazon Beauty, whose items are clustered
     assert pair_rows(9_066, 256) == pytest.approx(7_078, rel=0.05)  # MovieLens
+
+
+def test_the_parts_of_a_bundle_are_about_as_large_as_those_of_a_real_one():
+    beauty = DataFacts(22_363, 12_101, 198_502, text_bytes=1_417_183, name_bytes=858_903)
+    settings = ["student.pair_dim=24", "experts.enabled=true", "experts.neighbours=8", "experts.terms=12"]
+    parts = bundle_parts(load_config(None, [*settings, "export.quantize=int8"]), beauty)
+    real = {  # of files exported from a run on Amazon Beauty; crowd and words before rare edges were dropped
+        "student": 1_027_574,
+        "ids and titles of the items": 944_114,
+        "crowd": 362_738,
+        "words": 315_593,
+        "graphs and manifest": 72_919,
+    }
+    assert parts.keys() == real.keys()
+    for name, size in real.items():
+        assert parts[name] == pytest.approx(size, rel=0.15)
+    assert sum(real.values()) <= sum(parts.values()) <= 1.05 * sum(real.values())
