@@ -96,7 +96,8 @@ class PairTable(nn.Module):
     def _branch_logits(self, query: Tensor, first: Tensor, weight: Tensor) -> Tensor:
         """The same for one first code each, [n] -> [n, 1, K], from the rows of its own pairs alone: faster training."""
         rows = F.embedding(self.branch[first], weight, padding_idx=0)  # [n, M, P]
-        scores = torch.bmm(rows, query[:, :, None])[..., 0]  # [n, M], 0 where a branch has no more pairs
+        scores = torch.bmm(rows, query[:, :, None])[..., 0]  # [n, M]
+        scores = scores.masked_fill(self.branch[first] == 0, 0.0)  # where a branch has no more pairs
         out = scores.new_zeros(len(scores), self.row.shape[1])
         return out.scatter_add(1, self.seconds[first], scores)[:, None]
 
