@@ -36,6 +36,11 @@ class Case:
     teacher: bool = True
     own: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def sasrec(self) -> bool:
+        """Whether the user leaves SASRec in."""
+        return bool(self.own.get("sasrec", {}).get("enabled", True))
+
     def config(self, settings: Mapping[str, Any]) -> RunConfig:
         """Return the configuration that these settings of the recipe give."""
         return config_of(self.own, nested(settings))
@@ -70,8 +75,8 @@ RULES: tuple[Rule, ...] = (
         "train.epochs": 12, "train.batch_size": 128, "train.learning_rate": 2e-3, "train.patience": 8,
         "train.unlikelihood": 2.0,
     }),
-    Rule(lambda c: c.teacher and c.facts.text_bytes > 0, "items have texts: their words teach, too", {
-        "soft_labels.members": ["sasrec", "graph", "words"],
+    Rule(lambda c: c.teacher and not c.sasrec, "without SASRec, the transition graph alone teaches", {
+        "soft_labels.members": ["graph"],
     }),
     Rule(lambda c: not c.teacher, "no teacher: the student learns from the log alone", {
         "teacher.enabled": False, "train.epochs": 60, "train.patience": 8,

@@ -21,7 +21,7 @@ SETTINGS = (
     "text.encoder=none", "sid.codes=8", "student.dim=16", "student.heads=2", "student.kv_heads=2", "student.ffn=16",
     "student.decoder_dim=16", "student.dropout=0", "student.pair_dim=4", "train.epochs=2", "train.batch_size=16",
     "train.record_every=1", "sasrec.dim=16", "sasrec.dropout=0", "sasrec.train.epochs=2", "sasrec.train.batch_size=16",
-    "sasrec.train.record_every=1", "teacher.enabled=true", "teacher.layers=1", 'teacher.sources=["id"]',
+    "sasrec.train.record_every=1", "teacher.enabled=true", "recipe.size=none", "teacher.layers=1", 'teacher.sources=["id"]',
     "teacher.dropout=0", "teacher.select=0.5", "teacher.train.epochs=1", "teacher.train.batch_size=16",
     "teacher.train.record_every=1", "soft_labels.shard_rows=40", "soft_labels.top=16", "soft_labels.sasrec_folds=2",
     "distill.sampled=0", "distill.temperature=1",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from pocketrec.config import config_of, load_config, nested
 from pocketrec.forecast import Machine, reference_seconds
@@ -38,7 +37,7 @@ def test_a_committee_teaches_and_the_bundle_has_experts_and_int8_whatever_the_da
 def test_beauty_gets_the_tuned_configuration_and_movielens_the_quickstarts():
     beauty, tuned = chosen(BEAUTY), load_config(ROOT / "benchmarks" / "beauty-teacher.toml")
     assert (beauty.student, beauty.distill) == (tuned.student, tuned.distill)
-    assert beauty.soft_labels == replace(tuned.soft_labels, members=("sasrec", "graph", "words"))
+    assert beauty.soft_labels == tuned.soft_labels
     movielens, quick = chosen(MOVIELENS), config_of(DEFAULTS)
     assert (movielens.sid, movielens.distill) == (quick.sid, quick.distill)
     assert movielens.sasrec == quick.sasrec
@@ -51,9 +50,9 @@ def test_a_size_is_a_number_of_parameters(size, low, high):
         assert low <= student_parameters(config.student, config.sid, facts.items) <= high
 
 
-def test_words_teach_where_there_are_texts():
-    assert "words" in chosen(MOVIELENS).soft_labels.members
-    assert "words" not in chosen(SESSIONS).soft_labels.members
+def test_the_committee_has_no_sasrec_where_the_user_leaves_it_out():
+    case = Case(BEAUTY, own={"sasrec": {"enabled": False}})
+    assert case.config(recipe(case).settings).soft_labels.members == ("graph",)
 
 
 def test_without_a_teacher_the_student_learns_from_the_log_alone_and_keeps_its_experts():
