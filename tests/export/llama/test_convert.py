@@ -45,7 +45,7 @@ def test_it_recommends_what_constrained_generate_finds_with_the_same_scores(tmp_
         for length in (1, 2, 6, 6, 6):
             history = generator.choice(ITEMS, length, replace=False).tolist()
             items, scores = by_generate(model, rows, history, prompt, beam=8, k=5)
-            found = recommender.recommend([f"item-{i}" for i in history], k=5, exclude_seen=False)
+            found = recommender.recommend([f"item-{i}" for i in history], k=5, exclude_seen=False, beam=8)
             assert [r.item_id for r in found] == items
             np.testing.assert_allclose([r.score for r in found], scores, atol=1e-4)
 
