@@ -1,10 +1,10 @@
 """The weights of crowd and words beside a model, fitted for ranking on validation through the runtime that ships.
 
 Candidates of each case are the model's best, the fused list's at middling weights and at the fitted ones, and each
-expert's best. The weights are searched by coordinates (`distill.evaluation.weight_search`), in the convention that
-models are selected by. An expert gets a weight only if that is better on validation cases that the weight was not
-fitted on. `seen` is fitted last, on lists with seen items kept. So the fused list is never worse on validation than the
-model's own; where an expert alone is better than the fused list, the record says so.
+expert's best. The weights are searched for ranking (`distill.evaluation.weight_search`). An expert is left out if
+validation cases that the weights were not fitted on rank better without it, by more than a standard error. `seen` is
+fitted last, on lists with seen items kept. The fused list is never worse on validation than the model's own; where an
+expert alone is better than the fused list, the record says so.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ from scipy.sparse import csr_array
 from pocketrec.distill.committee.members import SHARPNESS, GraphMember, WordsMember
 from pocketrec.distill.data.splits import EvalSet, Sequences
 from pocketrec.distill.evaluation.validation import fitting_convention
-from pocketrec.distill.evaluation.weight_search import Candidates, held_out_gains, unique_candidates
+from pocketrec.distill.evaluation.weight_search import (
+    BAGS,
+    SHOWN,
+    Candidates,
+    bagged,
+    held_out_gains,
+    surely_better,
+    unique_candidates,
+)
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.export.experts import BundleExperts
 from pocketrec.runtime.experts.fusion import Experts
@@ -31,11 +39,12 @@ from pocketrec.runtime.recommender import Recommender
 
 logger = logging.getLogger(__name__)
 
-OWN: Final = 200  # candidates of the model alone
+OWN: Final = 120  # candidates of the model alone
 FUSED: Final = 100  # candidates of a fused list
 EXPERT: Final = 30  # candidates of crowd and words each
 BLOCK: Final = 256  # cases whose experts score all items at once
 RECENT: Final = 100  # newest items of a history that are candidates where seen items are kept
+TRIED: Final = 4  # searches that are averaged for each choice of experts; see `weight_search.BAGS`
 MIDDLING: Final = FusionWeights(crowd=0.5, words=8.0)
 RECENCIES: Final = (0.3, 0.7)  # tried in place of the default
 MODEL, CROWD, WORDS, SEEN = range(4)  # features
@@ -94,21 +103,20 @@ def fit_fusion(
         scores = _Scores(recommender, experts, item_ids, cases)
         scores.search(replace(experts.weights, crowd=MIDDLING.crowd, words=MIDDLING.words))
         advance(1)
-        first = scores.candidates(convention)
-        has_words = experts.words is not None
-        free = _useful(first, (CROWD, WORDS) if has_words else (CROWD,), _kept(convention))
-        found = _fit(first, free, _kept(convention))
+        kept, has_words = _kept(convention), experts.words is not None
+        candidates = scores.candidates(convention)
+        free = _useful(candidates, (CROWD, WORDS) if has_words else (CROWD,), kept)
+        found = _fit(candidates, free, kept)
         advance(1)
         if free:
             scores.search(scores.weights(found))
-        second = scores.candidates(convention)
-        climbed = [second.climb(start, [*free, *_kept(convention)]) for start in (found, _alone(MODEL))]
-        candidates, found = scores.tune_recency(second, max(climbed, key=second.ndcg))
+            candidates = scores.tune_recency(scores.candidates(convention), found)
+        found = candidates.best((_fit(candidates, free, kept), _fit(candidates, [], kept)), SHOWN)
         advance(1)
         if convention == "seen excluded":
             found = scores.candidates("seen kept").climb(found, [SEEN])
         advance(1)
-    return _record(scores.weights(found), candidates, found, convention, free, has_words)
+    return _record(scores.weights(found), candidates, found, convention, has_words)
 
 
 def _record(
@@ -116,7 +124,6 @@ def _record(
     candidates: Candidates,
     found: Sequence[float],
     convention: str,
-    free: Sequence[int],
     has_words: bool,
 ) -> FittedFusion:
     """Measure the members alone, and say what the user should know."""
@@ -126,10 +133,9 @@ def _record(
         ndcg["crowd and words"] = candidates.ndcg(candidates.climb(_alone(CROWD), [CROWD, WORDS]))
     ndcg["fused"] = candidates.ndcg(found)
     left_out = {} if has_words else {"words": "the catalogue has no texts"}
-    for name, feature, weight in (("crowd", CROWD, weights.crowd), ("words", WORDS, weights.words)):
+    for name, weight in (("crowd", weights.crowd), ("words", weights.words)):
         if not weight and name not in left_out:
-            at_all = "" if feature in free else " that its weight was not fitted on"
-            left_out[name] = f"with it the ndcg@10 is not higher on validation cases{at_all}"
+            left_out[name] = "the ranking of validation cases is not better with it"
     fitted = FittedFusion(weights, ndcg, convention, left_out)
     for note in fitted.notes:
         logger.warning("%s", note)
@@ -257,10 +263,11 @@ class _Scores:
             crowd_recency=self.recency[0], words_recency=self.recency[1],
         )  # fmt: skip
 
-    def tune_recency(self, candidates: Candidates, found: list[float]) -> tuple[Candidates, list[float]]:
+    def tune_recency(self, candidates: Candidates, found: list[float]) -> Candidates:
         """Try other recencies of the experts in use; keep one that is better by more than a standard error, held out.
 
         :param candidates: chosen last. found: their weights.
+        :returns: the candidates with the recencies that were kept.
         """
         free = [i for i in (CROWD, WORDS) if found[i]]
         fit = partial(Candidates.climb, start=found, free=free, rounds=1)
@@ -273,27 +280,33 @@ class _Scores:
                 features = candidates.features.copy()
                 features[feature] = self._expert(feature)
                 other = replace(candidates, features=features)
-                gap = held_out_gains(other, fit) - best
-                if gap.mean() > gap.std() / np.sqrt(max(len(gap), 1)):
-                    now, best, candidates = recency, gap + best, other
+                gains = held_out_gains(other, fit)
+                if gains.mean() > best.mean() and surely_better(gains, best):
+                    now, best, candidates = recency, gains, other
             self.recency[place] = now
-        return candidates, candidates.climb(found, free) if free else found
+        return candidates
 
 
 def _useful(candidates: Candidates, experts: Sequence[int], kept: Sequence[int]) -> list[int]:
-    """Return the experts that are better than fewer of them on held-out cases."""
-    subsets: list[list[int]] = [[], *([e] for e in experts), *([list(experts)] if len(experts) > 1 else [])]
-    measured = [held_out_gains(candidates, partial(_fit, experts=subset, kept=kept)).mean() for subset in subsets]
-    return subsets[int(np.argmax(measured))]
+    """Return the experts without which held-out cases do not surely rank better."""
+    fit = partial(_fit, kept=kept, bags=TRIED)
+    best = list(experts)
+    gains = held_out_gains(candidates, partial(fit, experts=best))
+    fewer = [[expert] for expert in experts] if len(experts) > 1 else []
+    for subset in (*fewer, list[int]()):
+        tried = held_out_gains(candidates, partial(fit, experts=subset))
+        if surely_better(tried, gains):
+            best, gains = subset, tried
+    return best
 
 
-def _fit(candidates: Candidates, experts: Sequence[int], kept: Sequence[int]) -> list[float]:
-    """Fit the weights of some experts, from the model alone and from middling weights; the model's weight is 1."""
-    middling = [1.0, MIDDLING.crowd, MIDDLING.words / SHARPNESS, 0.0]
-    starts = [_alone(MODEL), [w if i in (MODEL, *experts) else 0.0 for i, w in enumerate(middling)]]
+def _fit(candidates: Candidates, experts: Sequence[int], kept: Sequence[int], bags: int = BAGS) -> list[float]:
+    """Return the weights of some experts, means over searches on random halves; the model's weight is 1."""
     if not experts and not kept:
-        return starts[0]
-    return max((candidates.climb(start, [*experts, *kept]) for start in starts), key=candidates.ndcg)
+        return _alone(MODEL)
+    middling = [1.0, MIDDLING.crowd, MIDDLING.words / SHARPNESS, 0.0]
+    start = [weight if i in (MODEL, *experts) else 0.0 for i, weight in enumerate(middling)]
+    return bagged(candidates, partial(Candidates.climb, start=start, free=[*experts, *kept]), bags)
 
 
 def _kept(convention: str) -> tuple[int, ...]:

@@ -1,11 +1,11 @@
 """The committee's weights, from validation: fitted by likelihood, then checked by the ranking that they give.
 
 A member can be likely and rank badly, and the other way round, so the likelihood's optimum can rank worse than a member
-alone. Every subset of members gets weights that are fitted for ndcg@10 as well (`distill.evaluation.weight_search`), on
-one half of the validation cases, and is measured on the other half, by turns. The likelihood's weights stay if nothing
-is better by more than a standard error, and no member alone is better at all. Weights fitted for ranking keep their
-proportions and are scaled by likelihood, since soft labels need probabilities. The committee is thus never worse on
-validation than its best member, and a member that does not help gets 0.
+alone. So weights are searched for ranking as well (`distill.evaluation.weight_search`), for all members and for every
+subset, and measured on validation cases that they were not fitted on. A member is left out if the ranking is better
+without it by more than a standard error. The likelihood's weights stay if nothing is better by as much, and no member
+alone is better at all. Weights that were searched for ranking keep their proportions and are scaled by likelihood,
+since soft labels need probabilities. The committee is thus never worse on validation than its best member.
 """
 
 from __future__ import annotations
@@ -26,15 +26,25 @@ from torch import Tensor
 from pocketrec.distill.committee.committee import Combine, CommitteeWeights, mix, seen_items
 from pocketrec.distill.data.splits import EvalSet
 from pocketrec.distill.evaluation.validation import fitting_convention
-from pocketrec.distill.evaluation.weight_search import Candidates, held_out_gains, unique_candidates
+from pocketrec.distill.evaluation.weight_search import (
+    BAGS,
+    SEARCHED,
+    SHOWN,
+    Candidates,
+    bagged,
+    held_out_gains,
+    surely_better,
+    unique_candidates,
+)
 from pocketrec.distill.models.item_model import BATCH, ItemModel, history_batch
 
 logger = logging.getLogger(__name__)
 
 CELLS = 1 << 25  # log-probabilities per member while weights are fitted by likelihood, at most (128 MB)
 SEEN_PENALTY = 1e-5  # L2 penalty that keeps `seen` finite where no user returns to an item
-RANKED_CASES = 6000  # validation cases that rankings are measured on
+RANKED_CASES = 4000  # validation cases that rankings are measured on
 TOP = 100  # candidates of each member for a case
+TRIED = 4  # searches that are averaged for each subset; see `weight_search.BAGS`
 SCALES = (0.005, 4.0, 0.5)  # least and largest sum of exponents while their scale is fitted, and the first
 SEEN_RANGE = (-20.0, 20.0)
 
@@ -86,10 +96,12 @@ def fit_committee(
     alone = {name: candidates.ndcg(_only(candidates, names.index(name))) for name in names}
     ndcg = {**alone, "by likelihood": candidates.ndcg(start)}
     chosen, held_out = _choose(candidates, start, len(names))
+    if chosen is None and ndcg["by likelihood"] < max(alone.values()):
+        chosen = tuple(range(len(names)))
     if chosen is None:
         return FittedCommittee(likely, nll, {**ndcg, "committee": ndcg["by likelihood"]}, "likelihood", excluded)
-    tries = [_search(candidates, chosen, start, len(names)), *(_only(candidates, m) for m in range(len(names)))]
-    found = max(tries, key=candidates.ndcg)
+    tries = [_fit(candidates, chosen, start, len(names)), *(_only(candidates, m) for m in range(len(names)))]
+    found = candidates.best(tries, SHOWN)
     if combine == "geometric":
         weights = dense.scaled(dict(zip(names, found, strict=False)), found[-1] if weighs_seen else None, likely.seen)
     else:
@@ -97,7 +109,7 @@ def fit_committee(
         shares = {name: value / total for name, value in zip(names, found, strict=False)}
         weights = CommitteeWeights(combine, likely.exponents, shares, likely.seen)
     used = weights.used
-    reason = f"on held-out validation cases the ndcg@10 is {held_out:.4f} without it and not higher with it"
+    reason = f"validation cases rank better without it (ndcg@{SEARCHED} {held_out:.4f}, on cases not fitted on)"
     left_out = {name: reason for name in names if name not in used}
     for name in left_out:
         logger.warning("the committee leaves out %s: %s", name, reason)
@@ -250,34 +262,41 @@ def _candidates(
 
 
 def _choose(candidates: Candidates, start: Sequence[float], count: int) -> tuple[tuple[int, ...] | None, float]:
-    """Return the subset of members whose weights, fitted for ranking, win on held-out halves, and its ndcg there.
+    """Return the subset of members that is surely better than larger ones, and its ndcg@30 on held-out cases.
 
-    None in place of a subset: the weights at the start stay.
+    None in place of a subset: no subset is surely better than the weights at the start.
     """
-    kept = candidates.gains(start)
-    best, best_gains, singles = None, kept, -np.inf
-    for size in range(1, count + 1):
+    everyone = tuple(range(count))
+    fit = partial(_fit, start=start, count=count, bags=TRIED)
+    best, gains = everyone, held_out_gains(candidates, partial(fit, subset=everyone))
+    for size in range(count - 1, 0, -1):
         for subset in combinations(range(count), size):
-            gains = held_out_gains(candidates, partial(_search, subset=subset, start=start, count=count))
-            if size == 1:
-                singles = max(singles, gains.mean())
-            if gains.mean() > best_gains.mean():
-                best, best_gains = subset, gains
-    gap = best_gains - kept
-    error = gap.std() / np.sqrt(max(len(gap), 1))
-    if best is None or (gap.mean() <= error and kept.mean() >= singles):
-        return None, float(kept.mean())
-    return best, float(best_gains.mean())
+            tried = held_out_gains(candidates, partial(fit, subset=subset))
+            if surely_better(tried, gains):
+                best, gains = subset, tried
+    kept = candidates.gains(start, SEARCHED)
+    if surely_better(gains, kept) and (gains.mean() > kept.mean() or len(best) < count):
+        return best, float(gains.mean())
+    return None, float(kept.mean())
+
+
+def _fit(
+    candidates: Candidates, subset: Sequence[int], start: Sequence[float], count: int, bags: int = BAGS
+) -> list[float]:
+    """Return the weights of some members for ranking, of sum 1: means over searches on random halves."""
+    if len(subset) == 1 and len(start) == count:
+        return _only(candidates, subset[0])
+    return bagged(candidates, partial(_search, subset=subset, start=start, count=count), bags)
 
 
 def _search(candidates: Candidates, subset: Sequence[int], start: Sequence[float], count: int) -> list[float]:
-    """Fit the weights of some members for ranking, from the start's and from each member alone."""
+    """Search from the start's weights and from each member alone."""
     free = [*subset, *range(count, len(start))]
     starts = [[value if i in free else 0.0 for i, value in enumerate(start)]]
     starts += [_only(candidates, member) for member in subset]
-    if len(free) == 1:
-        return starts[-1]
-    return max((candidates.climb(weights, free) for weights in starts), key=candidates.ndcg)
+    found = candidates.best(candidates.climb(weights, free) for weights in starts)
+    total = sum(found[:count])
+    return [weight / total for weight in found]
 
 
 def _only(candidates: Candidates, member: int) -> list[float]:

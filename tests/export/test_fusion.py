@@ -84,7 +84,7 @@ def test_an_expert_that_knows_nothing_is_left_out_and_the_record_says_why(alone)
     assert (fitted.weights.crowd, fitted.weights.words) == (0, 0)
     record = fitted.record()
     assert record["left_out"]["words"] == "the catalogue has no texts"
-    assert "not higher" in record["left_out"]["crowd"]
+    assert "not better" in record["left_out"]["crowd"]
 
 
 def test_an_expert_that_is_better_alone_is_named():
