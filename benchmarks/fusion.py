@@ -6,8 +6,8 @@ All from one process with one thread. `calls_ms`: the student alone and with its
 model's own, widened where needed; every history is timed several times in turns, its fastest time counts, and the mean
 over histories is shown, so that other work on the machine disturbs little. `exact`: percent of test users whose ten
 items are those of a search that cuts nothing. `searched again`: percent of lists that a beam cannot vouch for.
-`opening`: the time to read crowd and words and to prepare their floors. Calls, shares and opening are measured for a
-random catalogue of a million items, too. JSON on stdout.
+`opening`: the CPU time to read crowd and words and to prepare their floors. All but the second searches are measured
+on a random catalogue of a million items, too. JSON on stdout.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from pocketrec.runtime.recommender import Recommender
 from pocketrec.runtime.retrieval import Query
 
 K, BEAMS, MILLION = 10, (20, 48, None), 1_000_000
-EDGES, TERMS, VOCABULARY = 8, 12, 30_000  # of the random catalogue
+EDGES, TERMS, FEW_TERMS, VOCABULARY = 8, 12, 6, 30_000
 Histories = Sequence[list[str]]
 
 
@@ -100,30 +100,37 @@ def random_experts(items: int, rng: np.random.Generator) -> tuple[Crowd, Words]:
     return crowd, Words.build(counts, flat, np.maximum(idf, 0.1))
 
 
+def sharpest(words: Words, terms: int) -> Words:
+    """An index of the rarest few words of each item, as bundles have it by now."""
+    item = np.repeat(np.arange(len(words)), np.diff(words.first))
+    order = np.lexsort((-words.idf[words.terms], item))
+    kept = np.sort(order[np.arange(len(item)) - words.first[item] < terms])
+    return Words.build(np.bincount(item[kept], minlength=len(words)), words.terms[kept], words.idf)
+
+
 def opening(crowd: Crowd, words: Words, trie: ItemTrie, times: int) -> dict[str, float]:
-    """Milliseconds to read both files and to prepare a catalogue, the fastest of several."""
+    """CPU milliseconds to read both files and to prepare a catalogue, the least of several."""
     out = {"graph_ms": np.inf, "words_ms": np.inf, "floor_ms": np.inf}
     with tempfile.TemporaryDirectory() as place:
         graph, index = Path(place) / "graph.safetensors", Path(place) / "words.safetensors"
         crowd.save(graph), words.save(index)
         for _ in range(times):
-            begun = time.perf_counter()
+            begun = time.process_time()
             read = Crowd.load(graph, len(trie))
-            crowd_read = time.perf_counter()
+            crowd_read = time.process_time()
             found = Words.load(index, len(trie))
-            words_read = time.perf_counter()
+            words_read = time.process_time()
             Experts(read, found, FusionWeights(crowd=0.5, words=12.0), len(trie)).floor(trie)
-            done = time.perf_counter()
+            done = time.process_time()
             for name, value in zip(out, (crowd_read - begun, words_read - crowd_read, done - words_read), strict=True):
                 out[name] = min(out[name], round(value * 1e3, 2))
     return out
 
 
 def measure(
-    alone: Recommender, fused: Recommender, histories: Histories, timed: int, rounds: int, beams: Sequence[int | None]
+    both: dict[str, Recommender], histories: Histories, timed: int, rounds: int, beams: Sequence[int | None]
 ) -> dict[str, Any]:
-    """Calls and exact shares of two recommenders."""
-    both = {"student": alone, "fused": fused}
+    """Calls and exact shares of some recommenders."""
     calls = {f"{name}, beam {beam or 'widened'}": caller(r, beam) for beam in beams for name, r in both.items()}
     shares = {
         name: {str(beam or "widened"): exact_share(r, histories, beam) for beam in beams} for name, r in both.items()
@@ -162,27 +169,37 @@ def main() -> None:
     experts = fused.retriever.experts
     if experts is None or experts.crowd is None or experts.words is None:
         raise SystemExit("this run's bundle has no crowd and words")
+    few = sharpest(experts.words, FEW_TERMS)
+    all_of = {
+        "student": alone, "fused": fused,
+        f"fused, {FEW_TERMS} words": Recommender(
+            alone.engine, fused.trie, bundle.manifest, None, Experts(experts.crowd, few, experts.weights, len(few))
+        ),
+    }  # fmt: skip
     result: dict[str, Any] = {
         "machine": describe_machine(), "users": len(users), "timed": arguments.timed, "seed": arguments.seed,
         "own beam": bundle.manifest.model.beam,
-        "native": measure(alone, fused, histories, arguments.timed, arguments.rounds, BEAMS),
+        "native": measure(all_of, histories, arguments.timed, arguments.rounds, BEAMS),
         "opening": opening(experts.crowd, experts.words, fused.trie, 5),
     }  # fmt: skip
     result["searched again"] = {
         f"{name}, beam {beam}": searched_again(bundle, r, histories[:200], beam)
         for name, r in (("student", alone), ("fused", fused)) for beam in (20, 48)
     }  # fmt: skip
-    result["other engines, ms"] = engines(bundle, fused, histories[:20], 3)
+    result["other engines, ms"] = engines(bundle, fused, histories[:30], 15)
     if arguments.million:
         trie = random_trie(bundle.manifest.model, MILLION, rng)
         crowd, words = random_experts(len(trie), rng)
         joined = Experts(crowd, words, experts.weights, len(trie))
-        pair = [Recommender(alone.engine, trie, bundle.manifest, None, e) for e in (None, joined)]
+        pair = {
+            name: Recommender(alone.engine, trie, bundle.manifest, None, e)
+            for name, e in (("student", None), ("fused", joined))
+        }
         long = [
             trie.table.ids(rng.choice(len(trie), 10, replace=False).astype(np.int32)) for _ in range(arguments.million)
         ]
         result[f"{len(trie):,} items"] = {
-            **measure(pair[0], pair[1], long, len(long), 3, BEAMS), "opening": opening(crowd, words, trie, 2),
+            **measure(pair, long, len(long), 3, BEAMS), "opening": opening(crowd, words, trie, 2),
         }  # fmt: skip
     print(json.dumps(result, indent=1))
 

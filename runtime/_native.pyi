@@ -22,11 +22,17 @@ def texts(
     blob: Numbers,  # uint8
     offsets: Numbers,  # int64
 ) -> list[str]: ...
+def word_norms(
+    first: Numbers,  # int64 [n + 1]
+    terms: Numbers,  # int32
+    idf: Numbers,  # float32 [V]
+    norm: Numbers,  # float32 [n], written
+    size: Numbers,  # int64 [V], written
+) -> None: ...
 def word_postings(
     first: Numbers,  # int64 [n + 1]
     terms: Numbers,  # int32
-    norm: Numbers,  # float32 [n]
-    limit: int,
+    order: Numbers,  # int32 [n]
     post_first: Numbers,  # int64 [V + 1]
     post_items: Numbers,  # int32, written
 ) -> None: ...

@@ -67,18 +67,16 @@ class Words:
         first = np.zeros(n + 1, np.int64)
         np.cumsum(counts, out=first[1:])
         found: NDArray[np.int32] = terms.astype(np.int32)
-        item = np.repeat(np.arange(n, dtype=np.int32), counts)
-        norm = np.sqrt(np.bincount(item, np.square(idf[found], dtype=np.float64), minlength=n))
-        norm32: NDArray[np.float32] = np.where(norm > 0, norm, 1).astype(np.float32)
-        size = np.bincount(found, minlength=len(idf))
+        norm, size = _measured(first, found, idf.astype(np.float32))
         post_first = np.zeros(len(idf) + 1, np.int64)
         np.cumsum(np.minimum(size, MAX_POSTINGS), out=post_first[1:])
         post_items = np.empty(int(post_first[-1]), np.int32)
         if native is None:
-            post_items[:] = postings(item, found, norm32, size)
+            post_items[:] = postings(first, found, norm, size)
         else:
-            native.word_postings(first, found, norm32, MAX_POSTINGS, post_first, post_items)
-        return cls(first, found, idf.astype(np.float32), norm32, np.float32(1) / norm32, post_first, post_items)
+            order = np.argsort(norm, kind="stable").astype(np.int32)
+            native.word_postings(first, found, order, post_first, post_items)
+        return cls(first, found, idf.astype(np.float32), norm, np.float32(1) / norm, post_first, post_items)
 
     @classmethod
     def load(cls, path: Path, n_items: int) -> Words:
@@ -129,18 +127,40 @@ class Words:
         return items, np.bincount(place, np.repeat(worth, sizes)).astype(np.float32) * self.inverse[items]
 
 
+def measured(
+    first: NDArray[np.int64], terms: NDArray[np.int32], idf: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the length of each item's vector, 1 without words, float32 [n], and the items of each word, int64 [V]."""
+    n = len(first) - 1
+    item = np.repeat(np.arange(n, dtype=np.int32), np.diff(first))
+    norm = np.sqrt(np.bincount(item, np.square(idf[terms], dtype=np.float64), minlength=n))
+    return np.where(norm > 0, norm, 1).astype(np.float32), np.bincount(terms, minlength=len(idf))
+
+
+def _measured(
+    first: NDArray[np.int64], terms: NDArray[np.int32], idf: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return what `measured` does, by the compiled code if there is any."""
+    if native is None:
+        return measured(first, terms, idf)
+    norm, size = np.empty(len(first) - 1, np.float32), np.empty(len(idf), np.int64)
+    native.word_norms(first, terms, idf, norm, size)
+    return norm, size
+
+
 def postings(
-    item: NDArray[np.int32], terms: NDArray[np.int32], norm: NDArray[np.float32], size: NDArray[np.integer]
+    first: NDArray[np.int64], terms: NDArray[np.int32], norm: NDArray[np.float32], size: NDArray[np.integer]
 ) -> NDArray[np.int32]:
     """Return the items of each word, at most MAX_POSTINGS with the shortest vectors, by row; int32.
 
-    :param item: row of each of `terms`. size: items of each word.
+    :param first: where each item's `terms` begin. size: items of each word.
     """
+    item = np.repeat(np.arange(len(first) - 1, dtype=np.int32), np.diff(first))
     order = np.lexsort((item, norm[item], terms))  # by word, then the shortest vectors, then by row
     rank = np.arange(len(order)) - np.repeat(np.cumsum(size) - size, size)
     kept = order[rank < MAX_POSTINGS]
-    out: NDArray[np.int32] = item[kept[np.lexsort((item[kept], terms[kept]))]]
-    return out
+    found: NDArray[np.int32] = item[kept[np.lexsort((item[kept], terms[kept]))]]
+    return found
 
 
 def _fault(counts: NDArray[np.integer], terms: NDArray[np.int32], idf: NDArray[np.float32], n_items: int) -> str:
@@ -153,7 +173,9 @@ def _fault(counts: NDArray[np.integer], terms: NDArray[np.int32], idf: NDArray[n
         return "it names a word that it does not have"
     if not (np.isfinite(idf).all() and (idf > 0).all() and (idf <= 1e6).all()):
         return "it has a word whose weight is no positive number"
-    item = np.repeat(np.arange(n_items), counts)
-    if ((np.diff(terms) <= 0) & (np.diff(item) == 0)).any():
+    falls = terms[1:] <= terms[:-1]
+    last = np.cumsum(counts, dtype=np.int64) - 1  # place of each item's last word; behind it, another item's begin
+    falls[last[(last >= 0) & (last < len(falls))]] = False
+    if falls.any():
         return "an item's words do not rise"
     return ""

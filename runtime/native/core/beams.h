@@ -100,10 +100,9 @@ static inline float score_to_beat(const Beams *b) {
 /* How far rounding may take a child's score above its parent's, where the numbers that are added have this size. */
 static inline float rounding(float a, float b, float c) { return 1e-5f * (1.0f + fabsf(a) + fabsf(b) + fabsf(c)); }
 
-/* A logit that surely gives a score of at most `least`, rounding included. A step below the root gains at most 0 by its bias;
-   `bias` is the parent's. */
-static inline float logit_floor(float least, float score, float norm, float bias) {
-    return least - score + norm - rounding(least, score, norm) - 1e-5f * fabsf(bias);
+/* A logit that surely gives a score of at most `least`, rounding included, where no bias is added. */
+static inline float logit_floor(float least, float base, float norm) {
+    return least - base + norm - rounding(least, base, norm);
 }
 
 static inline size_t code_of(const Trie *trie, int32_t node) { return trie->codes8 ? trie->codes8[node] : trie->codes16[node]; }
@@ -118,8 +117,7 @@ static void expand(const Model *m, const Trie *trie, Beams *b, size_t beam, cons
     /* Children are nodes, and those of the last level are leaves; else this is no trie that we built. */
     if (first < (last ? (int32_t)trie->internal : 1) || end < first || (size_t)end > trie->nodes) return;
     float bias = trie->bias ? trie->bias[node] : 0.0f, base = b->score[beam] - bias, least = score_to_beat(b);
-    int bounded = !trie->bias || node; /* the first step may gain anything */
-    float floor = bounded ? logit_floor(least, b->score[beam], norm, bias) : -INFINITY;
+    float floor = trie->bias ? -INFINITY : logit_floor(least, base, norm);
     for (int32_t child = first; child < end; child++) {
         size_t code = code_of(trie, child);
         if (code >= m->codes) continue;
@@ -131,7 +129,7 @@ static void expand(const Model *m, const Trie *trie, Beams *b, size_t beam, cons
         if (last && trie->excluded && is_excluded(trie, child - (int32_t)trie->internal)) continue;
         keep(b->kept, &b->count, b->limit, (Candidate){score, b->order + (uint32_t)(child - first), child, (int32_t)beam});
         least = score_to_beat(b);
-        if (bounded) floor = logit_floor(least, b->score[beam], norm, bias);
+        if (!trie->bias) floor = logit_floor(least, base, norm);
     }
     b->order += (uint32_t)(end - first);
 }

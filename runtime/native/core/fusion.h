@@ -137,7 +137,7 @@ static inline void lower_item(const Floor *f, int32_t item, float *nodes) {
     for (size_t level = 0; level < f->depth; level++, at = parent_of(f, at)) nodes[at] = f->node[at];
 }
 
-#define COPIED_FASTER 16 /* nodes are copied in the time of one path */
+#define COPIED_FASTER 4 /* nodes are copied in the time of one path */
 
 static inline void lower_nodes(const Floor *f, const int32_t *history, size_t count, Lift *l) {
     const Gains *g = &l->gains;

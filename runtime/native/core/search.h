@@ -66,7 +66,7 @@ static int search_once(const Model *m, const float *hidden, const float *cache, 
 }
 
 #define WIDEST 1024 /* beam; as in runtime/engines/numpy_search.py */
-#define WIDEST_LLAMA 256 /* whose beams have keys and values */
+#define WIDEST_LLAMA 64 /* whose beams have keys and values */
 
 static int search(const Model *m, const float *hidden, const float *cache, size_t tokens, const Trie *trie, size_t beam,
                   size_t limit, int widen, int32_t *rows, float *scores, size_t *found) {

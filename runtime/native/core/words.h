@@ -3,6 +3,7 @@
 #ifndef POCKETREC_WORDS_H
 #define POCKETREC_WORDS_H
 
+#include <math.h>
 #include <string.h>
 
 #include "gains.h"
@@ -78,45 +79,55 @@ static inline void sum_words(const Words *w, const int32_t *history, size_t coun
 /* The gain of an item by its sum. */
 static inline float words_gain(const Words *w, int32_t item, double sum) { return w->weight * ((float)sum * w->inverse[item]); }
 
-/* Tells whether item `a` comes behind item `b` in a word's postings before they are cut: longer vectors do. */
-static inline int behind(const float *norm, int32_t a, int32_t b) {
-    return norm[a] > norm[b] || (norm[a] == norm[b] && a > b);
-}
-
-/* Move the item at the top of a heap, whose first is behind all others, to its place. */
-static inline void settle(const float *norm, int32_t *heap, size_t count) {
-    int32_t item = heap[0];
-    size_t at = 0;
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && behind(norm, heap[child + 1], heap[child])) child++;
-        if (!behind(norm, heap[child], item)) break;
-        heap[at] = heap[child];
-    }
-    heap[at] = item;
-}
-
-/* Fill in the postings: of each word the `limit` items with the shortest vectors. counts [vocabulary]: how many are written,
-   0 at first; words with `limit` items have a heap. 0 where an index is out of range; rows then still have to be sorted. */
-static inline int fill_postings(const Words *w, size_t limit, const int64_t *post_first, int32_t *post_items, int32_t *counts) {
+/* Fill in the length of each item's vector, norm [items], and the items of each word, size [vocabulary], zeros at first. 0
+   where an index is out of range. */
+static inline int measure_words(const Words *w, float *norm, int64_t *size) {
     for (size_t item = 0; item < w->items; item++) {
         int64_t at = w->first[item], end = w->first[item + 1];
+        double sum = 0.0;
         if (at < 0 || (uint64_t)end > w->terms) return 0;
         for (; at < end; at++) {
             int32_t term = w->term[at];
             if ((uint32_t)term >= w->vocabulary) return 0;
-            int32_t *heap = post_items + post_first[term], *count = counts + term, new = (int32_t)item;
-            size_t room = (size_t)(post_first[term + 1] - post_first[term]);
-            if ((size_t)*count < room) {
-                size_t place = (size_t)(*count)++;
-                if (room == limit) { /* it may overflow: a heap */
-                    for (; place && behind(w->norm, new, heap[(place - 1) / 2]); place = (place - 1) / 2)
-                        heap[place] = heap[(place - 1) / 2];
-                }
-                heap[place] = new;
-            } else if (room && behind(w->norm, heap[0], new)) {
-                heap[0] = new;
-                settle(w->norm, heap, room);
-            }
+            sum += (double)w->idf[term] * (double)w->idf[term];
+            size[term]++;
+        }
+        norm[item] = sum > 0.0 ? (float)sqrt(sum) : 1.0f;
+    }
+    return 1;
+}
+
+/* Fill in the postings of each word, by row: of its items those that come first by `rank` [items], as many as there is room
+   for in post_first [vocabulary + 1]. order [items]: the items by rank. count, last: [vocabulary], zeros at first. 0 where an
+   index is out of range or a word has fewer items than room. */
+static inline int fill_postings(const Words *w, const int32_t *order, const int32_t *rank, int32_t *post_items, int32_t *count,
+                                int32_t *last) {
+    for (size_t i = 0; i < w->items; i++) { /* the rank of the last item that each word has room for */
+        if ((uint32_t)order[i] >= w->items) return 0;
+        int64_t at = w->first[order[i]], end = w->first[order[i] + 1];
+        if (at < 0 || (uint64_t)end > w->terms) return 0;
+        for (; at < end; at++) {
+            int32_t term = w->term[at];
+            if ((uint32_t)term >= w->vocabulary) return 0;
+            if (count[term] >= w->post_first[term + 1] - w->post_first[term]) continue;
+            count[term]++;
+            last[term] = (int32_t)i;
+        }
+    }
+    for (size_t term = 0; term < w->vocabulary; term++) {
+        if (count[term] != w->post_first[term + 1] - w->post_first[term]) return 0;
+        count[term] = 0;
+    }
+    for (size_t item = 0; item < w->items; item++) {
+        int64_t at = w->first[item], end = w->first[item + 1];
+        if (at < 0 || (uint64_t)end > w->terms) return 0; /* it may be missing in `order` */
+        for (; at < end; at++) {
+            int32_t term = w->term[at];
+            if ((uint32_t)term >= w->vocabulary) return 0;
+            int64_t to = w->post_first[term] + count[term];
+            if (rank[item] > last[term] || to >= w->post_first[term + 1]) continue;
+            post_items[to] = (int32_t)item;
+            count[term]++;
         }
     }
     return 1;

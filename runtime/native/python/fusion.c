@@ -218,45 +218,67 @@ static PyObject *node_gains_new(PyTypeObject *type, PyObject *args, PyObject *ke
     return (PyObject *)self;
 }
 
-PyObject *word_postings(PyObject *self, PyObject *args) {
+/* What both functions on words take: first and terms. */
+static int take_terms(Buffers *b, PyObject *first, PyObject *terms, Words *w) {
+    const Py_buffer *view = take_buffer(b, first, OF_INT64, "first");
+    if (!view) return 0;
+    if (!item_count(view) || item_count(view) > INT32_MAX) return refuse("first does not fit any number of items");
+    w->first = view->buf, w->items = item_count(view) - 1;
+    if (!(view = take_buffer(b, terms, OF_INT32, "terms"))) return 0;
+    w->term = view->buf, w->terms = item_count(view);
+    return 1;
+}
+
+PyObject *word_norms(PyObject *self, PyObject *args) {
     (void)self;
-    PyObject *first, *terms, *norm, *post_first, *post_items, *out = NULL;
-    Py_ssize_t limit;
-    if (!PyArg_ParseTuple(args, "OOOnOO", &first, &terms, &norm, &limit, &post_first, &post_items)) return NULL;
+    PyObject *first, *terms, *idf, *norm, *size, *out = NULL;
+    if (!PyArg_ParseTuple(args, "OOOOO", &first, &terms, &idf, &norm, &size)) return NULL;
     Buffers b = {.count = 0};
     Words w = {.items = 0};
-    const Py_buffer *view;
-    int32_t *counts = NULL, *items = NULL;
-    if (!(view = take_buffer(&b, norm, OF_FLOAT32, "norm"))) goto out;
-    w.norm = view->buf, w.items = item_count(view);
-    if (!(view = take_buffer(&b, first, OF_INT64, "first"))) goto out;
-    w.first = view->buf;
-    if (item_count(view) != w.items + 1 || w.items > INT32_MAX || limit < 1) { refuse("sizes do not fit each other"); goto out; }
-    if (!(view = take_buffer(&b, terms, OF_INT32, "terms"))) goto out;
-    w.term = view->buf, w.terms = item_count(view);
+    const Py_buffer *view, *norms;
+    if (!take_terms(&b, first, terms, &w) || !(view = take_buffer(&b, idf, OF_FLOAT32, "idf"))) goto out;
+    w.idf = view->buf, w.vocabulary = item_count(view);
+    if (!(norms = take_writable(&b, norm, OF_FLOAT32, "norm")) || !(view = take_writable(&b, size, OF_INT64, "size"))) goto out;
+    if (item_count(norms) != w.items || item_count(view) != w.vocabulary) refuse("sizes do not fit each other");
+    else if (memset(view->buf, 0, (size_t)view->len), measure_words(&w, norms->buf, view->buf)) out = Py_NewRef(Py_None);
+    else refuse("the words do not fit their items");
+out:
+    release_buffers(&b);
+    return out;
+}
+
+PyObject *word_postings(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *first, *terms, *order, *post_first, *post_items, *out = NULL;
+    if (!PyArg_ParseTuple(args, "OOOOO", &first, &terms, &order, &post_first, &post_items)) return NULL;
+    Buffers b = {.count = 0};
+    Words w = {.items = 0};
+    const Py_buffer *view, *ordered;
+    int32_t *memory = NULL;
+    if (!take_terms(&b, first, terms, &w) || !(ordered = take_buffer(&b, order, OF_INT32, "order"))) goto out;
+    if (item_count(ordered) != w.items) { refuse("sizes do not fit each other"); goto out; }
     if (!(view = take_buffer(&b, post_first, OF_INT64, "post_first"))) goto out;
     if (!item_count(view)) { refuse("post_first is empty"); goto out; }
     w.post_first = view->buf, w.vocabulary = item_count(view) - 1;
     if (!(view = take_writable(&b, post_items, OF_INT32, "post_items"))) goto out;
-    items = view->buf, w.postings = item_count(view);
-    for (size_t t = 0; t <= w.vocabulary; t++) {
-        int64_t before = t ? w.post_first[t - 1] : 0;
-        if (w.post_first[t] < before || (uint64_t)w.post_first[t] > w.postings || w.post_first[t] - before > limit) {
+    w.postings = item_count(view);
+    for (size_t t = 0; t <= w.vocabulary; t++)
+        if (w.post_first[t] < (t ? w.post_first[t - 1] : 0) || (uint64_t)w.post_first[t] > w.postings) {
             refuse("post_first does not rise, or goes too far");
             goto out;
         }
+    if (!(memory = calloc(size_plus(size_plus(w.items, size_times(2, w.vocabulary)), 1), sizeof(int32_t)))) {
+        PyErr_NoMemory();
+        goto out;
     }
-    if (!(counts = calloc(w.vocabulary + 1, sizeof(int32_t)))) { PyErr_NoMemory(); goto out; }
-    int done = fill_postings(&w, (size_t)limit, w.post_first, items, counts);
-    for (size_t t = 0; done && t < w.vocabulary; t++) {
-        size_t room = (size_t)(w.post_first[t + 1] - w.post_first[t]);
-        if ((size_t)counts[t] < room) done = 0; /* fewer items have the word than post_first says */
-        else if (room == (size_t)limit) qsort(items + w.post_first[t], room, sizeof(int32_t), by_value);
-    }
-    if (done) out = Py_NewRef(Py_None);
+    int32_t *rank = memory, *count = memory + w.items, *last = count + w.vocabulary;
+    const int32_t *items = ordered->buf;
+    for (size_t i = 0; i < w.items; i++)
+        if ((uint32_t)items[i] < w.items) rank[items[i]] = (int32_t)i;
+    if (fill_postings(&w, items, rank, view->buf, count, last)) out = Py_NewRef(Py_None);
     else refuse("the words do not fit their postings");
 out:
-    free(counts);
+    free(memory);
     release_buffers(&b);
     return out;
 }

@@ -31,8 +31,11 @@ FloorObject *as_floor(PyObject *object);
 Lift *take_lift(FloorObject *floor);
 void give_lift_back(FloorObject *floor, Lift *lift);
 
-/* word_postings(first, terms, norm, limit, post_first, post_items): fill post_items in, the `limit` items of each word with
-   the shortest vectors, by row. */
+/* word_norms(first, terms, idf, norm, size): fill in the length of each item's vector and the items of each word. */
+PyObject *word_norms(PyObject *self, PyObject *args);
+
+/* word_postings(first, terms, order, post_first, post_items): fill in the items of each word, by row; where there is not room
+   for all, those that come first in `order`. */
 PyObject *word_postings(PyObject *self, PyObject *args);
 
 #endif

@@ -69,7 +69,8 @@ static PyMethodDef module_methods[] = {
     {"kernels", module_kernels, METH_NOARGS, kernels_doc},
     {"find_rows", find_rows, METH_VARARGS, "find_rows(ids, index, id_bytes, id_offsets, rows)\n--\n\nFill rows int32 [n]; see items.h."},
     {"word_postings", word_postings, METH_VARARGS,
-     "word_postings(first, terms, norm, limit, post_first, post_items)\n--\n\nFill post_items in; see fusion.h."},
+     "word_postings(first, terms, order, post_first, post_items)\n--\n\nFill post_items in; see fusion.h."},
+    {"word_norms", word_norms, METH_VARARGS, "word_norms(first, terms, idf, norm, size)\n--\n\nFill norm and size in; see fusion.h."},
     {"texts", texts_of, METH_VARARGS, "texts(rows, blob, offsets)\n--\n\nThe texts of rows int32 [n]."},
     {NULL, NULL, 0, NULL},
 };

@@ -18,7 +18,7 @@ from pocketrec.runtime.control import Control, node_bias
 from pocketrec.runtime.experts import words as words_module
 from pocketrec.runtime.experts.fusion import Experts
 from pocketrec.runtime.experts.weights import FusionWeights
-from pocketrec.runtime.experts.words import Words, postings
+from pocketrec.runtime.experts.words import Words, measured, postings
 from tiny import CODES, random_rows
 
 N = 300
@@ -98,13 +98,14 @@ def test_gains_that_are_still_held_are_not_touched_by_other_calls():
 
 
 @pytest.mark.parametrize("limit", [1, 3, 8, 1000])
-def test_postings_of_c_are_those_of_numpy(monkeypatch, limit):
+def test_postings_and_lengths_of_c_are_those_of_numpy(monkeypatch, limit):
     monkeypatch.setattr(words_module, "MAX_POSTINGS", limit)
     for seed in range(5):
         words = random_words(N, seed, 20, 7)
-        size = np.bincount(words.terms, minlength=20)
-        item = np.repeat(np.arange(N, dtype=np.int32), np.diff(words.first))
-        np.testing.assert_array_equal(words.post_items, postings(item, words.terms, words.norm, size))
+        norm, size = measured(words.first, words.terms, words.idf)
+        np.testing.assert_array_equal(words.norm, norm)
+        np.testing.assert_array_equal(words.post_items, postings(words.first, words.terms, norm, size))
+        np.testing.assert_array_equal(np.diff(words.post_first), np.minimum(size, limit))
 
 
 def arrays():
@@ -190,21 +191,46 @@ def test_a_history_that_is_none_is_refused(history, error):
         native.NodeGains(None, np.zeros(1, np.int32), True)
 
 
-@pytest.mark.parametrize("change", [{"first": [0, 9]}, {"post_first": [0, 2, 1, 3]}, {"post_first": [0, 1, 2, 9]},
-                                    {"terms": [0, 1, 7]}, {"terms": [-1, 1, 2]}, {"limit": 0}, {"post_first": []},
-                                    {"post_first": [0, 1, 3, 3]}])  # fmt: skip
+GOOD_WORDS = {"first": [0, 2, 3], "terms": [0, 1, 2], "order": [0, 1], "post_first": [0, 1, 2, 3]}
+KINDS = {"first": np.int64, "post_first": np.int64, "idf": np.float32}
+
+
+def words_call(**change):
+    return [np.array(x, KINDS.get(name, np.int32)) for name, x in {**GOOD_WORDS, **change}.items()]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"first": [0, 9]}, {"first": []}, {"first": [0, 2, 9]}, {"first": [-1, 2, 3]}, {"order": [0]},
+        {"order": [0, 2]}, {"first": [0, 2, 9], "order": [0, 0], "post_first": [0, 1, 2, 2]},
+        {"terms": [0, 1, 7], "order": [0, 0], "post_first": [0, 1, 2, 2]},
+        {"order": [0, 0]}, {"order": [-1, 1]}, {"post_first": [0, 2, 1, 3]}, {"post_first": [0, 1, 2, 9]},
+        {"post_first": []}, {"post_first": [0, 1, 3, 3]}, {"terms": [0, 1, 7]}, {"terms": [-1, 1, 2]},
+    ],
+)  # fmt: skip
 def test_words_that_do_not_fit_their_postings_are_refused(change):
-    good = {"first": [0, 2, 3], "terms": [0, 1, 2], "norm": [1, 1], "limit": 5, "post_first": [0, 1, 2, 3]}
-    kinds = {"first": np.int64, "terms": np.int32, "norm": np.float32, "post_first": np.int64}
-    for values, fits in (({**good}, True), ({**good, **change}, False)):
-        call = [np.array(x, kinds[name]) if name in kinds else x for name, x in values.items()]
-        post = np.zeros(3, np.int32)
-        if fits:
-            native.word_postings(*call, post)
-            assert post.tolist() == [0, 0, 1]
-        else:
-            with pytest.raises(ValueError, match=r"fit|size|rise|empty"):
-                native.word_postings(*call, post)
+    post = np.zeros(3, np.int32)
+    native.word_postings(*words_call(), post)
+    assert post.tolist() == [0, 0, 1]
+    with pytest.raises(ValueError, match=r"fit|rise|empty"):
+        native.word_postings(*words_call(**change), post)
+
+
+@pytest.mark.parametrize(
+    "change", [{"first": [0, 2, 4]}, {"first": [0, -3, 3]}, {"terms": [0, 1, 3]}, {"terms": [0, -1, 2]}]
+)
+def test_words_that_do_not_fit_their_items_are_refused(change):
+    first, terms = words_call(**change)[:2]
+    idf, norm, size = np.ones(3, np.float32), np.zeros(2, np.float32), np.zeros(3, np.int64)
+    native.word_norms(*words_call()[:2], idf, norm, size)
+    assert size.tolist() == [1, 1, 1]
+    if change != {"first": [0, -3, 3]}:  # a first that falls back within the terms counts some words twice, no more
+        with pytest.raises(ValueError, match="do not fit"):
+            native.word_norms(first, terms, idf, norm, size)
+    for wrong in ((idf[:2], norm, size), (idf, norm[:1], size), (idf, norm, size[:2])):
+        with pytest.raises(ValueError, match="do not fit"):
+            native.word_norms(*words_call()[:2], *wrong)
 
 
 def test_the_words_of_an_empty_catalogue_have_no_postings():
