@@ -11,18 +11,24 @@ others. Histories may contain hidden items, too.
 Compared with the refreshed bundle: the same without the neighbours of new items (`cold_items=False`), the model without
 refresh, popularity, and nearest neighbours in text space, of the last item and of the history's mean. The constants of
 `pocketrec.runtime.cold_items` were chosen on the validation cases; test is reported, too. JSON goes to stdout.
+
+`--experts` trains crowd and words too. Two more bundles are then measured: `refreshed, no stand-ins` (cold items as in
+bundles without experts) and `refreshed, with edges` (the crowd built from the training events of the hidden items as
+well, as if people had begun to use them, while the model has never seen them).
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import gzip
 import json
 import logging
+import shutil
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +38,13 @@ from numpy.typing import NDArray
 from pocketrec import Recommender
 from pocketrec.config import load_config
 from pocketrec.distill.data.load import load_dataset
-from pocketrec.distill.data.splits import EvalSet, split_users
+from pocketrec.distill.data.splits import EvalSet, Sequences, split_users
 from pocketrec.distill.semantic_ids.text_vectors import encode_texts
 from pocketrec.run.pipeline import Pipeline
 from pocketrec.run.refresh import refresh_catalogue
+from pocketrec.run.refresh_experts import NewerLog
 from pocketrec.run.run import Run
+from pocketrec.runtime.bundle.bundle import open_bundle, write_manifest
 
 SHARE, K = 0.05, 10
 """Items that are hidden; how many items count."""
@@ -111,11 +119,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--sid", default="rqvae", help="method of the semantic IDs: rqvae or rkmeans")
     parser.add_argument("--warm", type=int, default=100_000, help="number of warm cases, at most")
+    parser.add_argument("--experts", action="store_true", help="with crowd and words")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     hidden = hide(arguments.data, arguments.out / "data", arguments.seed)
     settings = [f'sid.method="{arguments.sid}"', f"train.epochs={arguments.epochs}", "sasrec.enabled=false"]
+    if arguments.experts:
+        settings += ["experts.enabled=true", "export.beam=48"]
     config = load_config(None, [*settings, f"train.seed={arguments.seed}"])
     run = arguments.out / "run"
     log, items = arguments.out / "data" / "interactions.csv.gz", arguments.out / "data" / "items.csv.gz"
@@ -133,8 +144,16 @@ def main() -> None:
         warm = [case for case in every if case[1] not in hidden]
         chosen = rng.choice(len(warm), min(arguments.warm, len(warm)), replace=False).tolist()
         parts[name] = {"cold": [case for case in every if case[1] in hidden], "warm": [warm[i] for i in chosen]}
-    bundles, top = (run / "export" / "bundle", refreshed), popular(log)
-    result: dict[str, Any] = {name: measure(*bundles, part, vectors, ids) for name, part in parts.items()}
+    bundles = {"without refresh": (run / "export" / "bundle", True), "refreshed, the model alone": (refreshed, False)}
+    bundles["refreshed"] = refreshed, True
+    if arguments.experts:
+        bundles["refreshed, no stand-ins"] = without_stand_ins(refreshed, arguments.out / "no-stand-ins"), True
+        write_log(split.train, whole.user_ids.to_list(), ids, arguments.out / "train.csv")
+        edges, events = arguments.out / "edges", NewerLog([arguments.out / "train.csv"], alone=True)
+        refresh_catalogue(Run.open(run), None, edges, refreshed, log=events)
+        bundles["refreshed, with edges"] = edges, True
+    top = popular(log)
+    result: dict[str, Any] = {name: measure(bundles, part, vectors, ids) for name, part in parts.items()}
     for name, part in parts.items():
         result[name]["popularity"] = {kind: score([top] * len(c), c) for kind, c in part.items()}
     result |= {
@@ -147,16 +166,31 @@ def main() -> None:
     print(json.dumps(result, indent=1))
 
 
+def without_stand_ins(bundle: Path, out: Path) -> Path:
+    """Copy a bundle whose cold items get the scores that they have without experts."""
+    shutil.copytree(bundle, out, dirs_exist_ok=True)
+    manifest = open_bundle(bundle).manifest
+    if manifest.fusion is not None:
+        fusion = dataclasses.replace(manifest.fusion, tenth=0.0, tenth_model=0.0)
+        write_manifest(out, dataclasses.replace(manifest, fusion=fusion))
+    return out
+
+
+def write_log(histories: Sequences, users: list[str], ids: list[str], path: Path) -> None:
+    """Write histories as a log with positions."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user_id", "item_id", "position"])
+        for user, history in zip(users, histories, strict=True):
+            writer.writerows([user, ids[item], place] for place, item in enumerate(history.tolist()))
+
+
 def measure(
-    before: Path, after: Path, parts: dict[str, Cases], vectors: NDArray[np.float32], ids: list[str]
+    bundles: Mapping[str, tuple[Path, bool]], parts: dict[str, Cases], vectors: NDArray[np.float32], ids: list[str]
 ) -> dict[str, Any]:
-    """Return all rows except popularity."""
+    """Return all rows except popularity. bundles: by name, and whether cold items are scored by what they resemble."""
     rows: dict[str, Any] = {}
-    for name, bundle, cold in (
-        ("without refresh", before, True),
-        ("refreshed, the model alone", after, False),
-        ("refreshed", after, True),
-    ):
+    for name, (bundle, cold) in bundles.items():
         with Recommender.load(bundle, cold_items=cold) as recommender:
             for seen, exclude in (("kept", False), ("excluded", True)):
                 rows[f"{name}, seen {seen}"] = {kind: recommended(recommender, c, exclude) for kind, c in parts.items()}

@@ -18,6 +18,7 @@ from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.experts.crowd import Crowd
 from pocketrec.runtime.experts.weights import FusionWeights
 from pocketrec.runtime.experts.words import Words
+from pocketrec.runtime.recommender import Recommender
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,22 @@ class BundleExperts:
             crowd.save(folder / GRAPH_FILE)
         if self.weights.words and words is not None:
             words.save(folder / WORDS_FILE)
+
+
+def tenth_scores(recommender: Recommender, histories: Sequence[NDArray[np.int32]]) -> tuple[float, float] | None:
+    """Return the mean score of the tenth item of a list and the model's share of it; None if there is no list of ten.
+
+    :param recommender: of the model with its experts. histories: table rows, oldest first.
+    """
+    experts, found = recommender.retriever.experts, []
+    for history in histories:
+        items, scores = recommender.recommend_rows(history, k=10)
+        if len(items) == 10 and experts is not None:
+            found.append((float(scores[-1]), float(scores[-1]) - experts.term(history, int(items[-1]))))
+    if not found:
+        return None
+    score, model = np.mean(found, axis=0).tolist()
+    return round(score, 3), round(model, 3)
 
 
 def carry_over(base: Bundle, trie: ItemTrie, folder: Path) -> None:

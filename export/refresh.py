@@ -52,10 +52,15 @@ class Resemblances(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class FreshExperts:
-    """Crowd and words for a new catalogue, by row of its table; None: those of the base are carried over."""
+    """Crowd and words for a new catalogue, by row of its table; None: those of the base are carried over.
+
+    tenth: score of the tenth item of a list and the model's share of it, for the scores of cold items
+    (`export.experts.tenth_scores`); None: as the base has them.
+    """
 
     crowd: Crowd | None = None
     words: Words | None = None
+    tenth: tuple[float, float] | None = None
 
 
 def write_cold_items(path: Path, cold: Resemblances) -> None:
@@ -104,7 +109,9 @@ def write_refreshed(
     :raises BundleError: if the trie does not fit the model; nothing is written then.
     """
     check_fit(base.manifest.model, trie)
-    old = base.manifest
+    old, fusion = base.manifest, base.manifest.fusion
+    if fusion is not None and experts is not None and experts.tenth is not None:
+        fusion = dataclasses.replace(fusion, tenth=experts.tenth[0], tenth_model=experts.tenth[1])
     measured = old.provenance.get("measured_before", {"items": old.catalogue.items, "metrics": dict(old.metrics)})
     with atomic_folder(out) as folder:
         for name in old.files:
@@ -122,6 +129,7 @@ def write_refreshed(
             provenance={**old.provenance, "measured_before": measured},
             metrics={},
             gates=(),
+            fusion=fusion,
         )
         write_manifest(folder, manifest)
     return manifest

@@ -147,10 +147,16 @@ class _Explainer:
         return tuple(out)
 
     def _sequence(self, leaves: Rows) -> float:
-        """The model's log-probability after a history; of a cold item, that of similar items if it is more."""
+        """The model's log-probability after a history; of a cold item, what stands in for it if it is more."""
         passed = sum(probability for _, probability in self._resembled(leaves))
         own = float(self._levels(leaves).sum())
-        return max(own, math.log(passed)) if passed > 0 else own
+        experts, cold = self.retriever.experts, self.retriever.cold
+        if experts is None or not experts.weights.tenth or cold is None or self.item not in cold.items:
+            return max(own, math.log(passed)) if passed > 0 else own
+        item, rows = np.array([self.item], np.int32), self.trie.table_rows_of(leaves)
+        given = item[:1] if passed > 0 else item[:0], np.log(np.full(int(passed > 0), passed, np.float32))
+        _, scores = experts.stand_ins(rows, item, given)
+        return max(own, float(scores[0]) - experts.term(rows, self.item)) if len(scores) else own
 
     def _levels(self, leaves: Rows) -> NDArray[np.float32]:
         return self.retriever.engine.level_scores(self.retriever.sids(leaves), self.trie.rows[self.leaf])

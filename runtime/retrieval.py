@@ -148,7 +148,7 @@ class Retrieval:
         if len(leaves) < needed and max(beam, needed) < needed + len(exclude):
             leaves, scores = search(catalogue, exclude, needed + len(exclude), limit, bias, widen)
         if self.cold is not None:
-            leaves, scores = self._with_cold(self.cold, catalogue, bias, history, exclude, (leaves, scores))
+            leaves, scores = self._with_cold(self.cold, control, bias, history, exclude, (leaves, scores))
         leaves, scores = _within_range(leaves, scores, control.min_score)
         if control.diversity:
             chosen = diverse(scores, catalogue.rows[leaves], k, control.diversity)
@@ -161,14 +161,21 @@ class Retrieval:
         return found[found >= 0]
 
     def _with_cold(
-        self, cold: ColdItems, catalogue: ItemTrie, nodes: Bias | None, history: Rows, exclude: Rows, found: Found
+        self, cold: ColdItems, control: Control, nodes: Bias | None, history: Rows, exclude: Rows, found: Found
     ) -> Found:
-        """Merge cold items into what was found, in the order of scores."""
-        leaves, scores = found
-        bias = None if nodes is None else nodes[catalogue.n_internal :]  # by leaf row
+        """Merge cold items into what was found, in the order of scores.
+
+        :param nodes: the bias of the search.
+        """
+        catalogue, (leaves, scores) = control.catalogue, found
+        bias, own_bias = (None if b is None else b[catalogue.n_internal :] for b in (nodes, control.bias))
         without_bias = scores if bias is None else scores - bias[leaves]
         recent = recent_rows(self.catalogues.whole, history)
         rows, cold_scores = cold.scored(recent, catalogue.table_rows_of(leaves), without_bias)
+        if self.experts is not None and self.experts.weights.tenth:
+            of_history = self.catalogues.whole.table_rows_of(history)
+            rows, cold_scores = self.experts.stand_ins(of_history, cold.items, (rows, cold_scores))
+            bias = own_bias  # what the experts say is in the scores already
         if len(rows) == 0:
             return found
         cold_leaves, excluded = catalogue.leaves_of(rows), set(exclude.tolist())

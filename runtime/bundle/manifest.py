@@ -16,7 +16,7 @@ from typing import Any, Final
 from pocketrec.runtime.bundle.fields import MANIFEST_FILE, MAX_TEXT, REMEDY, Fields
 from pocketrec.runtime.catalogue.trie_file import MAX_CODES, MAX_FILE_BYTES, MAX_LEVELS
 from pocketrec.runtime.errors import BundleError
-from pocketrec.runtime.experts.weights import FusionWeights
+from pocketrec.runtime.experts.weights import OPTIONAL, FusionWeights
 from pocketrec.runtime.files.names import is_file_name, is_sha256
 from pocketrec.runtime.files.strict_json import parse_json
 
@@ -206,7 +206,7 @@ def _parse_fusion(fields: Fields) -> FusionWeights:
     for name in (field.name for field in dataclasses.fields(FusionWeights)):
         if name in fields.data:
             given[name] = fields.data[name]
-        elif name != "seen":  # older manifests do not have it
+        elif name not in OPTIONAL:
             fields.refuse(name, "a number")
     weights = FusionWeights(**given)
     if wrong := weights.fault():

@@ -31,6 +31,8 @@ from pocketrec.runtime.experts.weights import FusionWeights
 from pocketrec.runtime.experts.words import Words
 
 FLOORS = 16  # catalogues and controls whose floors are kept
+LIKE_TENTH = 0.5  # sum of cosines and
+PASSED_TENTH = 4.0  # -log of the probability passed on, with which a cold item scores as the tenth item of a list
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -124,13 +126,7 @@ class Experts:
         :return: items, int32 [r], rising, each once; float32 [r], at least 0.
         """
         w = self.weights
-        items, values = np.empty(0, np.int32), np.empty(0, np.float32)
-        if self.crowd is not None:
-            items, arrived = self.crowd.reached(history, w.crowd_recency)
-            total = float(arrived.sum(dtype=np.float64))
-            if total > 0:
-                popular = np.float32(w.popular) * np.exp(self.crowd.log_popularity[items])
-                values = np.float32(w.crowd) * np.log1p(np.float32((1 - w.popular) / total) * arrived / popular)
+        items, values = self._crowd_gains(history)
         if self.words is None:
             return items, values
         others, cosines = self.words.reached(history[-w.words_items :], w.words_recency)
@@ -139,6 +135,47 @@ class Experts:
         out[np.searchsorted(both, items)] = values
         out[np.searchsorted(both, others)] += np.float32(w.words) * cosines
         return both, out
+
+    def _crowd_gains(self, history: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """As `gains`, of the crowd alone."""
+        w = self.weights
+        items, values = np.empty(0, np.int32), np.empty(0, np.float32)
+        if self.crowd is not None:
+            items, arrived = self.crowd.reached(history, w.crowd_recency)
+            values = np.zeros(len(items), np.float32)
+            total = float(arrived.sum(dtype=np.float64))  # 0 if all that arrives is less than the least float32
+            if total > 0:
+                popular = np.float32(w.popular) * np.exp(self.crowd.log_popularity[items])
+                values = np.float32(w.crowd) * np.log1p(np.float32((1 - w.popular) / total) * arrived / popular)
+        return items, values
+
+    def stand_ins(
+        self, history: NDArray[np.int32], cold: NDArray[np.int32], passed: tuple[NDArray[np.int32], NDArray[np.float32]]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Score cold items, whose term of the model says nothing, on the scale of the other items' scores.
+
+        The tenth item of a list (`FusionWeights.tenth`) is the measure. An item whose words' sum of cosines is
+        LIKE_TENTH scores as the tenth does, and so does one without words that similar items pass exp(-PASSED_TENTH) of
+        probability on to; the two add as probabilities. An item that the crowd reaches may instead score as if the
+        model gave it as much as the tenth (`FusionWeights.tenth_model`).
+
+        :param history: table rows, oldest first. cold: the cold items, int32 [m], rising.
+        :param passed: items that similar ones pass probability on to, int32, rising, and its logarithm, float32.
+        :return: the cold items that any of these reaches, int32, rising, and their scores, float32.
+        """
+        w, base, words = self.weights, np.full(len(cold), -np.inf, np.float32), np.zeros(len(cold), np.float32)
+        if self.words is not None:
+            near, cosines = self.words.reached(history[-w.words_items :], w.words_recency)
+            _, at, of = np.intersect1d(cold, near, assume_unique=True, return_indices=True)
+            words[at] = np.float32(w.words) * cosines[of]
+            base[at] = w.tenth - LIKE_TENTH * w.words
+        _, at, of = np.intersect1d(cold, passed[0], assume_unique=True, return_indices=True)
+        base[at] = np.logaddexp(base[at], passed[1][of] + np.float32(w.tenth + PASSED_TENTH))
+        reached, gains = self._crowd_gains(history)
+        both, at, of = np.intersect1d(cold, reached, assume_unique=True, return_indices=True)
+        base[at] = np.maximum(base[at], np.float32(w.tenth_model) + self._floor[both] + gains[of])
+        some = np.flatnonzero(base > -np.inf)
+        return cold[some], base[some] + words[some]
 
     def term(self, history: NDArray[np.int32], item: int) -> float:
         """What the experts add to one item's score after a history: its floor and its gain, without `seen`.

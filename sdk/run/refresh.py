@@ -9,7 +9,7 @@ base bundle once had is never given to another item, so that an item that comes 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pocketrec.runtime.catalogue.trie import ItemTrie
 
 Known = Mapping[str, tuple[int, ...]]  # item id → semantic ID
+TENTH_CASES = 300  # validation users whose lists are measured
 
 
 @dataclass(frozen=True)
@@ -157,11 +158,25 @@ def _write(
 
     trie, old = new.trie, new.old
     experts, report = fresh_experts(new.base, trie, settings, new.catalogue, log, run, progress)
+    if new.cold is not None and run is not None and new.base.manifest.fusion is not None:
+        experts = replace(experts, tenth=_tenth(new.base, run))
     write_refreshed(new.base, trie, out, new.cold, experts)
     stayed = int((old.table.find(trie.table.ids(np.arange(len(trie)))) >= 0).sum())
     unseen = 0 if new.cold is None else len(new.cold.items)
     crowding = _crowding(new.base, trie)
     return Refreshed(len(trie) - stayed, len(old) - stayed, stayed, new.moved, unseen, crowding, report)
+
+
+def _tenth(base: Bundle, run: Run) -> tuple[float, float] | None:
+    """Measure the base's lists for validation users, as the scores of cold items need it."""
+    from pocketrec.distill.evaluation.protocol import sample
+    from pocketrec.export.experts import tenth_scores
+    from pocketrec.runtime.recommender import Recommender
+
+    with Recommender.load(base.path, cold_items=False) as recommender:
+        row = recommender.trie.table.find(run.catalogue.item_ids)
+        histories = [row[history] for history in sample(run.split.valid, TENTH_CASES).histories]
+        return tenth_scores(recommender, [history[history >= 0] for history in histories])
 
 
 def _trie(rows: NDArray[np.int64], catalogue: Catalogue, old: ItemTrie) -> ItemTrie:

@@ -12,9 +12,9 @@ from device_engines import DEVICE_ENGINES
 from experts import random_crowd, random_words
 from pocketrec.distill.data.splits import EvalSet, Sequences
 from pocketrec.export.bundle import BundleItems, BundleSettings, write_bundle
-from pocketrec.export.experts import BundleExperts
+from pocketrec.export.experts import BundleExperts, tenth_scores
 from pocketrec.export.fusion import fit_fusion
-from pocketrec.export.refresh import write_refreshed
+from pocketrec.export.refresh import FreshExperts, Resemblances, write_refreshed
 from pocketrec.runtime.bundle.bundle import GRAPH_FILE, WORDS_FILE, open_bundle
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.errors import BundleError
@@ -133,6 +133,31 @@ def test_a_refreshed_catalogue_keeps_the_edges_and_words_of_items_that_stay(tmp_
             edges = raw.crowd.neighbours[raw.crowd.first[i] : raw.crowd.first[i + 1]].tolist()
             assert found == {IDS[j] for j in edges if j in stays}
             assert words == raw.words.terms[raw.words.first[i] : raw.words.first[i + 1]].tolist()
+
+
+def test_cold_items_enter_fused_lists_by_words_and_edges(tmp_path, bundle, raw):
+    """Item 0 is cold: in the list it has the model's score or that of the rule, whichever is more."""
+    base = open_bundle(bundle)
+    trie = base.load_trie()
+    row, nobody = trie.table.find([IDS[0]]), (np.zeros(0, np.int32), np.zeros(0, np.float32))
+    cold = Resemblances(row.astype(np.int32), nobody[0], nobody[1].astype(np.float16), np.zeros(1, np.uint8))
+    with Recommender.load(bundle) as fused:
+        tenth = tenth_scores(fused, [trie.table.find([IDS[i]]) for i in range(1, N)])
+    write_refreshed(base, trie, tmp_path / "r", cold, FreshExperts(tenth=tenth))
+    fusion = open_bundle(tmp_path / "r").manifest.fusion
+    assert (fusion.tenth, fusion.tenth_model) == tenth
+    with Recommender.load(tmp_path / "r") as fresh, Recommender.load(tmp_path / "r", cold_items=False) as model:
+        risen = []
+        for history in ([IDS[i]] for i in range(1, N)):
+            own, found = ({x.item_id: x.score for x in rec.recommend(history, k=N, beam=N)} for rec in (model, fresh))
+            _, scores = fresh.retriever.experts.stand_ins(trie.table.find(history), row.astype(np.int32), nobody)
+            expected = max([own[IDS[0]], *scores.tolist()])
+            risen.append(expected > own[IDS[0]])
+            assert found == pytest.approx({**own, IDS[0]: expected}, abs=1e-4)
+            assert fresh.explain(history, IDS[0]).score == pytest.approx(expected, abs=1e-3)
+            assert fresh.session(history).recommend(5) == fresh.recommend(history, 5)
+        assert fresh.recommend([IDS[1]], k=1, control=fresh.control(bias={IDS[0]: 100.0}))[0].item_id == IDS[0]
+    assert any(risen)
 
 
 def test_a_bundle_whose_expert_is_missing_is_refused(tmp_path, bundle):

@@ -101,7 +101,7 @@ def test_scores_below_the_least_or_beyond_reason_are_dropped(rule):
 
 
 def test_cold_items_are_merged_into_all_that_was_found():
-    cold = ColdItems(rows(0), np.array([0, 1]), rows(150), np.ones(1, np.float32))
+    cold = ColdItems(rows(150), rows(0), np.array([0, 1]), rows(150), np.ones(1, np.float32))
     search = Search()
     rule = Retrieval(SubCatalogues(trie_of()), BEAM, cold)
     found, scores = rule.best(search, rows(), Query(k=4))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from experts import crowd_of, random_crowd, random_words
 from pocketrec.runtime.catalogue.trie import ItemTrie
 from pocketrec.runtime.control import node_bias
-from pocketrec.runtime.experts.fusion import Experts
+from pocketrec.runtime.experts.fusion import LIKE_TENTH, PASSED_TENTH, Experts
 from pocketrec.runtime.experts.weights import FusionWeights
 from tiny import CODES, random_rows
 
@@ -121,3 +121,27 @@ def test_items_that_are_left_out_lift_no_prefix(seed, history, seen):
     others = ~np.isin(trie.table_rows, history)
     leaves[others] = expected[others]
     np.testing.assert_allclose(nodes, node_bias(trie, leaves), atol=1e-4)
+
+
+@given(st.integers(0, 300), st.lists(st.integers(0, N - 1), max_size=6), st.sets(st.integers(0, N - 1), min_size=1))
+def test_cold_items_score_by_words_by_what_resembles_them_and_by_the_crowd(seed, history, cold):
+    crowd, words = random_crowd(N, seed), random_words(N, seed)
+    weights = FusionWeights(crowd=0.7, words=3.0, tenth=-9.0, tenth_model=-6.0)
+    experts, history = Experts(crowd, words, weights, N), np.array(history, np.int32)
+    passed = {i: -1.0 - i for i in range(0, N, 3)}  # also to items that are not cold
+    given = np.array(list(passed), np.int32), np.array(list(passed.values()), np.float32)
+    found, scores = experts.stand_ins(history, np.array(sorted(cold), np.int32), given)
+    near, cosines = words.reached(history[-3:], 0.5)
+    alike = dict(zip(near.tolist(), cosines.tolist(), strict=True))
+    edges = set(crowd.reached(history, 0.5)[0].tolist())
+    whole = expected_gains(crowd, words, weights, history)
+    truth = {}
+    for i in sorted(cold):
+        ways = [-9.0 - LIKE_TENTH * 3.0] if i in alike else []
+        ways += [passed[i] - 9.0 + PASSED_TENTH] if i in passed else []
+        options = [math.log(sum(map(math.exp, ways))) + 3.0 * alike.get(i, 0.0)] if ways else []
+        options += [whole[i] - 6.0] if i in edges else []
+        if options:
+            truth[i] = max(options)
+    assert found.tolist() == list(truth)
+    np.testing.assert_allclose(scores, list(truth.values()), atol=1e-4)
