@@ -131,7 +131,7 @@ def _run(plan: Plan, lines: StageLines, start: str | None, as_json: bool) -> Run
     expected = plan.seconds_left()
     result = plan.pipeline.run(start, lines)
     if as_json:
-        print_json(_as_dict(result))
+        print_json({**_as_dict(result), "expected_seconds": round(expected, 1)})
     else:
         _show_result(result, expected)
     return result
