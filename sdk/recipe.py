@@ -87,10 +87,11 @@ RULES: tuple[Rule, ...] = (
     Rule(lambda c: c.facts.users < 5_000 and c.facts.positions > max(40 * c.facts.users, 5 * c.facts.items),
          "few people with long histories: small batches, a graph of many neighbours", {
         "sid.text_dim": 32, "sid.collaborative_dim": 96, "sid.collaborative_weight": 2.0, "sid.window": 3,
-        "soft_labels.copies": 0, "train.batch_size": 32, "train.epochs": 10, "student.dropout": 0.1,
-        "train.validate_users": 0, "sasrec.dim": 64, "sasrec.dropout": 0.4, "sasrec.train.epochs": 8,
+        "soft_labels.copies": 0, "train.batch_size": 32, "train.epochs": 14, "train.unlikelihood": 0.0,
+        "student.dropout": 0.1, "train.validate_users": 0, "experts.neighbours": 64,
+        "sasrec.dim": 64, "sasrec.dropout": 0.4, "sasrec.train.epochs": 8,
         "sasrec.train.batch_size": 64, "sasrec.train.learning_rate": 3e-3, "sasrec.train.validate_every": 1,
-        "sasrec.train.validate_users": 0, "experts.neighbours": 32,
+        "sasrec.train.validate_users": 0,
     }),
     Rule(lambda c: c.facts.users >= 60_000 and c.facts.positions < 10 * c.facts.users,
          "many short sessions: fewer labels and epochs, measured on a sample", {
