@@ -56,7 +56,8 @@ class Candidates:
 
     def best(self, choices: Iterable[Sequence[float]], cutoff: int = SEARCHED) -> list[float]:
         """Return the weights with the highest ndcg; of equal ones, the first."""
-        return list(max(choices, key=lambda weights: self.ndcg(weights, cutoff)))
+        tried = list(choices)
+        return list(tried[int(np.argmax([self.ndcg(weights, cutoff) for weights in tried]))])
 
     def climb(self, start: Sequence[float], free: Sequence[int] | None = None, rounds: int = ROUNDS) -> list[float]:
         """Search from a start, one coordinate after the other, until a round changes nothing.
