@@ -5,9 +5,9 @@ committee together with them learns the committee's distribution divided by thei
 
     log target = log P_committee − strength · (b · log P_crowd + a · log P_words), up to a constant.
 
-It need not learn what the experts know, and learns where they are wrong. b and a are fitted on validation by the
-likelihood of the committee's trained members and the companions together, so that they are on the committee's scale;
-the weights in the bundle are fitted later, beside the student (`export.experts`). D3 (Bao et al. 2024) joins the
+It need not learn what the experts know, and learns where they are wrong. b and a are those of a committee of the
+trained members and the companions (`distill.committee.fitting`), so that they are on the committee's scale; the weights
+in the bundle are fitted later, beside the student (`export.experts`). D3 (Bao et al. 2024) joins the
 two after training; that a product of experts is trained with the others in view is Hinton 2002.
 """
 
@@ -19,7 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from pocketrec.distill.committee.fitting import fit_likelihood
+from pocketrec.distill.committee.fitting import fit_committee
 from pocketrec.distill.data.batches import Batch
 from pocketrec.distill.data.splits import EvalSet
 from pocketrec.distill.models.item_model import ItemModel
@@ -50,8 +50,8 @@ class Companions:
         :param members: the committee's; those of `TRAINED` stand beside the experts as the student will.
         """
         trained = {name: member for name, member in members.items() if name in TRAINED}
-        weights, _ = fit_likelihood({**trained, **experts}, cases, n_items, max_history)
-        return cls(experts, weights.exponents, strength)
+        fitted = fit_committee({**trained, **experts}, cases, n_items, max_history)
+        return cls(experts, fitted.weights.exponents, strength)
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Tensor:

@@ -10,7 +10,6 @@ since soft labels need probabilities. The committee is thus never worse on valid
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -37,8 +36,6 @@ from pocketrec.distill.evaluation.weight_search import (
     unique_candidates,
 )
 from pocketrec.distill.models.item_model import BATCH, ItemModel, history_batch
-
-logger = logging.getLogger(__name__)
 
 CELLS = 1 << 25  # log-probabilities per member while weights are fitted by likelihood, at most (128 MB)
 SEEN_PENALTY = 1e-5  # L2 penalty that keeps `seen` finite where no user returns to an item
@@ -111,8 +108,6 @@ def fit_committee(
     used = weights.used
     reason = f"validation cases rank better without it (ndcg@{SEARCHED} {held_out:.4f}, on cases not fitted on)"
     left_out = {name: reason for name in names if name not in used}
-    for name in left_out:
-        logger.warning("the committee leaves out %s: %s", name, reason)
     return FittedCommittee(weights, nll, {**ndcg, "committee": candidates.ndcg(found)}, "ranking", excluded, left_out)
 
 

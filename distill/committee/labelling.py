@@ -5,6 +5,7 @@ On the path of the data: after the teacher LLM and SASRec are trained, before th
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from pocketrec.runtime.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
     from pocketrec.distill.models.teacher import Teacher
+
+logger = logging.getLogger(__name__)
 
 LABELS = "labels"
 TITLES = {"llm": "teacher LLM"}
@@ -59,6 +62,8 @@ def write_labels(
     with progress.track("fitting the committee", 1) as advance:
         fitted = fit_committee(members, split.valid, n_items, history, config.soft_labels.combine)
         advance(1)
+    for name, reason in fitted.left_out.items():
+        logger.warning("the committee leaves out %s: %s", name, reason)
     committee = Committee(members, fitted.weights)
     weights = fitted.weights
     if not config.soft_labels.returns:

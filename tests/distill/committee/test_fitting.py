@@ -10,7 +10,9 @@ import torch
 
 from pocketrec.distill.committee.committee import Committee
 from pocketrec.distill.committee.fitting import fit_committee, fit_likelihood
-from pocketrec.distill.data.splits import EvalSet, Sequences
+from pocketrec.distill.committee.labelling import write_labels
+from pocketrec.distill.config import RunConfig
+from pocketrec.distill.data.splits import EvalSet, Sequences, Split
 from pocketrec.distill.evaluation.metrics import gains, ranks_of
 from pocketrec.distill.models.item_model import ItemRanker
 
@@ -88,12 +90,10 @@ def test_no_member_alone_ranks_validation_better(combine, other):
     assert fitted.ndcg["sure"] == pytest.approx(ndcg(members["sure"], asked), abs=1e-6)
 
 
-def test_a_member_that_does_not_help_gets_0_and_the_user_is_told(caplog):
+def test_a_member_that_does_not_help_gets_0_and_the_record_says_why():
     members, asked = {"sure": sure_and_often_right(), "misleading": misleading()}, cases()
-    with caplog.at_level(logging.WARNING):
-        fitted = fit_committee(members, asked, N, 20)
+    fitted = fit_committee(members, asked, N, 20)
     assert fitted.weights.used == ["sure"]
-    assert "leaves out misleading" in caplog.text
     assert set(fitted.to_dict()["left_out"]) == {"misleading"}
 
 
@@ -130,3 +130,15 @@ def test_fitted_weights_are_probabilities_that_validation_finds_likely():
     fitted = fit_committee(members, asked, N, 20)
     exponents = fitted.weights.exponents
     assert 0.001 < sum(exponents.values()) < 2  # not the proportions of the search
+
+
+def test_labels_are_written_with_the_record_and_the_user_is_told_what_is_left_out(tmp_path, caplog):
+    asked = cases()
+    split = Split(Sequences.from_lists([[1, 2, 3], [4, 5]]), asked, asked.take(slice(0, 50)), "rule")
+    members = {"sasrec": sure_and_often_right(), "graph": misleading()}
+    with caplog.at_level(logging.WARNING):
+        record = write_labels(members, split, N, RunConfig(), tmp_path)
+    assert "the committee leaves out graph: validation cases rank better without it" in caplog.text
+    assert record["weights"]["exponents"]["graph"] == 0
+    assert set(record["left_out"]) == {"graph"}
+    assert record["test"]["committee"]["seen excluded"]["users"] == 50
