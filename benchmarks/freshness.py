@@ -95,7 +95,7 @@ def main() -> None:
     bundles = (("stale", "stale", "before"), ("fresh crowd", "stale", "both"), ("trained again", "again", "both"))
     rows: dict[str, Any] = {}
     for name, run, part in bundles:
-        begun, made = time.process_time(), out / name.replace(" ", "-")
+        begun, made = time.process_time(), out / "bundles" / name.replace(" ", "-")
         refresh_catalogue(Run.open(out / run), None, made, log=NewerLog([out / f"{part}.csv"], alone=True))
         seconds[f"{name}, refresh"] = round(time.process_time() - begun, 1)
         rows[name] = score(made, cases, experts=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pocketrec.distill.progress import SILENT, Progress
 from pocketrec.run.refresh_experts import ExpertSettings, ExpertsReport, NewerLog, fresh_experts
 from pocketrec.run.run import TEXT_VECTORS, Run
-from pocketrec.runtime.bundle.bundle import Bundle, open_bundle
+from pocketrec.runtime.bundle.bundle import MANIFEST_FILE, Bundle, open_bundle
 from pocketrec.runtime.errors import BundleError, ConfigError
 
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ def _write(
     from pocketrec.export.refresh import write_refreshed
 
     trie, old = new.trie, new.old
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST_FILE).exists():
+        raise ConfigError(f"{out} is a folder that is no bundle, and would be replaced; give another --out")
     experts, report = fresh_experts(new.base, trie, settings, new.catalogue, log, run, progress)
     if new.cold is not None and run is not None and new.base.manifest.fusion is not None:
         experts = replace(experts, tenth=_tenth(new.base, run))

@@ -214,3 +214,10 @@ def test_a_log_for_a_bundle_without_a_crowd_and_a_run_without_users_are_refused(
     code, _, errors = pocketrec("catalog", "refresh", plain, "--interactions", newer, "--out", tmp_path / "o")
     assert code == 2
     assert "has no crowd" in errors
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(run, newer):
+    code, _, errors = pocketrec("catalog", "refresh", run, "--interactions", newer, "--out", run)
+    assert code == 2
+    assert "is no bundle" in " ".join(errors.split())
+    assert (run / "config.json").exists()
