@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from pocketrec.distill.committee.members import SHARPNESS, GraphMember, WordsMember
-from pocketrec.distill.data.splits import EvalSet, Sequences
+from pocketrec.distill.data.splits import EvalSet
+from pocketrec.distill.evaluation.baselines import history_weights
 from pocketrec.distill.evaluation.validation import fitting_convention
 from pocketrec.distill.evaluation.weight_search import (
     BAGS,
@@ -198,13 +198,13 @@ class _Scores:
 
     def _crowd(self, at: int) -> NDArray[np.float32]:
         histories = self.cases.histories.take(slice(at, at + BLOCK))
-        return self.graph.log_probabilities(_weights(histories, self.n_items, self.recency[0]))
+        return self.graph.log_probabilities(history_weights(histories, self.n_items, self.recency[0]))
 
     def _words(self, at: int) -> NDArray[np.float32] | None:
         if self.words is None:
             return None
         histories = self.cases.histories.take(slice(at, at + BLOCK)).last(self.experts.weights.words_items)
-        return self.words.cosines(_weights(histories, self.n_items, self.recency[1]))
+        return self.words.cosines(history_weights(histories, self.n_items, self.recency[1]))
 
     def candidates(self, convention: str) -> Candidates:
         """Return all candidates with their features."""
@@ -316,11 +316,3 @@ def _kept(convention: str) -> tuple[int, ...]:
 
 def _alone(feature: int) -> list[float]:
     return [float(i == feature) for i in range(4)]
-
-
-def _weights(histories: Sequences, n_items: int, recency: float) -> csr_array:
-    """Return the weights recency^age of each history's items, CSR [n, n_items]."""
-    lengths = histories.lengths
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    age = np.repeat(np.cumsum(lengths), lengths) - 1 - np.arange(int(lengths.sum()))
-    return csr_array((recency**age, (owner, histories.events())), (len(lengths), n_items))

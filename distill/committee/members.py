@@ -19,6 +19,7 @@ from pocketrec.distill.committee.cross_fit import CrossFitted, UserFolds
 from pocketrec.distill.data.batches import Batch
 from pocketrec.distill.data.splits import Sequences
 from pocketrec.distill.evaluation.baselines import TransitionGraph
+from pocketrec.distill.experts.words import word_matrices
 from pocketrec.distill.models.item_model import ItemModel
 from pocketrec.runtime.experts.crowd import Crowd
 from pocketrec.runtime.experts.weights import FusionWeights
@@ -80,13 +81,8 @@ class WordsMember:
         :param recency: weight of an item of the history relative to the next newer one.
         :param items: number of newest items whose words count.
         """
-        self.recency, self.items, n, size = recency, items, len(words), len(words.idf)
-        owner = np.repeat(np.arange(n), np.diff(words.first))
-        values = words.idf[words.terms] / words.norm[owner]
-        self.queries = csr_array((values, words.terms, words.first), (n, size))
-        word = np.repeat(np.arange(size), np.diff(words.post_first))
-        values = words.idf[word] / words.norm[words.post_items]
-        self.postings = csr_array((values, words.post_items, words.post_first), (size, n))
+        self.recency, self.items = recency, items
+        self.queries, self.postings = word_matrices(words)
 
     def item_logits(self, batch: Batch) -> Tensor:
         """Return logits of all items, float32 [n, n_items]; all 0 where the last items have no words."""

@@ -22,6 +22,8 @@ from pocketrec.distill.data.load import Dataset
 from pocketrec.distill.data.newer_log import UserLog, user_hashes
 from pocketrec.distill.data.splits import Sequences, Split, split_users
 
+EVENTS_FILE = "events.safetensors"
+
 
 def save_dataset(dataset: Dataset, folder: Path) -> None:
     """Write the files of a dataset to a folder."""
@@ -32,7 +34,7 @@ def save_dataset(dataset: Dataset, folder: Path) -> None:
         arrays["times"] = dataset.times
     if users.weights is not None:
         arrays["weights"] = users.weights
-    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / "events.safetensors")
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / EVENTS_FILE)
     catalogue = dataset.catalogue
     names = {
         "item_ids": list(catalogue.item_ids),
@@ -53,15 +55,22 @@ def load_catalogue(folder: Path) -> Catalogue:
 
 def load_split(folder: Path, config: DataConfig) -> Split:
     """Read the events that `save_dataset` wrote and split them by the configured rule."""
-    arrays = load_file(folder / "events.safetensors")
-    users = Sequences(arrays["items"], arrays["starts"], arrays["ends"], arrays.get("weights"))
-    return split_users(users, arrays.get("times"), config)
+    arrays = load_file(folder / EVENTS_FILE)
+    return split_users(_histories(arrays), arrays.get("times"), config)
+
+
+def load_histories(folder: Path) -> Sequences:
+    """Read the histories that `save_dataset` wrote, whole."""
+    return _histories(load_file(folder / EVENTS_FILE))
 
 
 def load_user_log(folder: Path) -> UserLog | None:
     """Read all events that `save_dataset` wrote, by user; None if an older pocketrec wrote them without users."""
-    arrays = load_file(folder / "events.safetensors")
+    arrays = load_file(folder / EVENTS_FILE)
     if "users" not in arrays:
         return None
-    histories = Sequences(arrays["items"], arrays["starts"], arrays["ends"], arrays.get("weights"))
-    return UserLog(arrays["users"], histories, arrays.get("times"))
+    return UserLog(arrays["users"], _histories(arrays), arrays.get("times"))
+
+
+def _histories(arrays: dict[str, NDArray[Any]]) -> Sequences:
+    return Sequences(arrays["items"], arrays["starts"], arrays["ends"], arrays.get("weights"))

@@ -27,7 +27,7 @@ from pocketrec.distill.evaluation.baselines import (
     strongest,
 )
 from pocketrec.distill.evaluation.metrics import gains
-from pocketrec.distill.experts.words import build_words
+from pocketrec.distill.experts.words import build_words, word_matrices
 from pocketrec.runtime.experts.words import MAX_TERMS, Words
 
 POPULAR: Final = 0.1
@@ -121,12 +121,7 @@ def word_neighbours(words: Words) -> csr_array:
 
     A word that many items have leads only to the items that it fills most, as on the device.
     """
-    n, vocabulary = len(words), len(words.idf)
-    unit = words.idf[words.terms] / np.repeat(words.norm, np.diff(words.first))
-    queries = csr_array((unit, words.terms, words.first), shape=(n, vocabulary))
-    of_word = np.repeat(np.arange(vocabulary), np.diff(words.post_first))
-    worth = words.idf[of_word] / words.norm[words.post_items]
-    postings = csr_array((worth, words.post_items, words.post_first), shape=(vocabulary, n))
+    n, (queries, postings) = len(words), word_matrices(words)
     blocks = []
     for start in range(0, n, BLOCK):
         near = (queries[start : start + BLOCK] @ postings).tocoo()

@@ -10,6 +10,7 @@ from html import unescape
 from itertools import chain
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from pocketrec.runtime.errors import ConfigError
 from pocketrec.runtime.experts.tokens import words_of
@@ -46,6 +47,19 @@ def build_words(texts: Sequence[str], terms: int = TERMS) -> Words:
     used, place = np.unique(place, return_inverse=True)
     order = np.lexsort((place, item))
     return Words.build(np.bincount(item, minlength=len(texts)), place[order], idf[used].astype(np.float32))
+
+
+def word_matrices(words: Words) -> tuple[csr_array, csr_array]:
+    """Return an index as matrices whose product is the cosines of all items with all others, as the device scores them.
+
+    :returns: the unit vector of each item's words, CSR [n, V], and the postings of each word, CSR [V, n].
+    """
+    n, size = len(words), len(words.idf)
+    owner = np.repeat(np.arange(n), np.diff(words.first))
+    queries = csr_array((words.idf[words.terms] / words.norm[owner], words.terms, words.first), (n, size))
+    word = np.repeat(np.arange(size), np.diff(words.post_first))
+    values = words.idf[word] / words.norm[words.post_items]
+    return queries, csr_array((values, words.post_items, words.post_first), (size, n))
 
 
 def joined(columns: Iterable[Sequence[str | None]]) -> list[str]:

@@ -90,16 +90,14 @@ def make_plan(
 
 def read_facts(run: Path, config: RunConfig) -> DataFacts:
     """Read the data's size from what the stage `data` left."""
-    from safetensors.numpy import load_file
+    from pocketrec.distill.data.storage import load_histories
 
     report, catalogue = read_json(run / DATA_REPORT), read_json(run / CATALOGUE)
-    events = load_file(run / EVENTS)
-    lengths = events["ends"] - events["starts"]
-    user = np.repeat(np.arange(len(lengths)), lengths)
-    at = np.repeat(events["starts"] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-    distinct = len(np.unique(user * np.int64(report["items"]) + events["items"][at]))
+    histories = load_histories((run / EVENTS).parent)
+    user = np.repeat(np.arange(len(histories)), histories.lengths)
+    distinct = len(np.unique(user * np.int64(report["items"]) + histories.events()))
     return DataFacts(
-        users=len(lengths),
+        users=len(histories),
         items=int(report["items"]),
         events=len(user),
         text_bytes=_utf8(catalogue["texts"]),
